@@ -1,0 +1,21 @@
+"""tfo-proxy: a TCP Fast Open (RFC 7413) forward proxy for Linux.
+
+The way of the data, and the rooms it passes::
+
+    accept ──► sniff ──► route ──► dial ──► relay ──► account
+    Downstream  Request   Route    Upstream  Transfer  SessionRecord
+
+``core``      nouns: pure values and decisions; no I/O, no clock, no logging
+``net``       verbs: one room a stage, on sockets; neither logs nor reads configuration
+``config``    the YAML file, validated whole, compiled to one immutable ``Snapshot``
+``telemetry`` a finished session as a log line
+``session``   one connection from accepted to accounted for: the only place where the stages meet
+``worker``    one process: listeners, sessions, drain
+``supervisor`` owns the listening sockets and the signals
+``commands``  the command line, one module a command
+``lab``       a WAN in a box for tests, benchmarks and demonstrations
+
+Read ``session.py`` first, then ``core/fastopen.py`` and ``net/dial.py``.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,47 @@
+"""The closed lists: how a session can end, and why. Log values, metric labels and return values at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EndedBy(StrEnum):
+    """Whose act ended a session (after HAProxy's termination state, configuration.txt section 8.5)."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+    PROXY = "proxy"
+    TIMEOUT = "timeout"
+    OPERATOR = "operator"
+
+
+class Stage(StrEnum):
+    """The stage a session was in when it ended."""
+
+    ACCEPT = "accept"
+    SNIFF = "sniff"
+    ROUTE = "route"
+    DIAL = "dial"
+    RELAY = "relay"
+
+
+class Reason(StrEnum):
+    """Why a session ended, in one word that an operator can search for."""
+
+    CLOSED = "closed"  # both sides ended in order
+    RESET = "reset"  # a RST came
+    VANISHED = "vanished"  # keepalive or retransmissions went unanswered (ETIMEDOUT, EHOSTUNREACH)
+    REFUSED = "refused"  # nobody listens there
+    UNREACHABLE = "unreachable"  # no route, or ICMP said so
+    CONNECT_TIMEOUT = "connect_timeout"
+    NO_SUCH_HOST = "no_such_host"
+    NO_ENDPOINT = "no_endpoint"  # the cluster has none that can be dialled
+    NO_PORTS = "no_ports"  # EADDRNOTAVAIL: local ports have run out
+    NO_DESCRIPTORS = "no_descriptors"  # EMFILE, ENFILE
+    NO_MEMORY = "no_memory"  # ENOBUFS, ENOMEM
+    NOT_PERMITTED = "not_permitted"  # EACCES, EPERM: a local firewall or policy
+    IDLE = "idle"
+    HALF_CLOSED = "half_closed"
+    LIFETIME = "lifetime"
+    DRAIN = "drain"
+    FAULT = "fault"  # a mistake of ours; the log has the details

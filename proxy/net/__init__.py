@@ -1,0 +1,1 @@
+"""Verbs: one room a stage, on raw non-blocking sockets under trio. No logging, no configuration files."""
