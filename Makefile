@@ -1,0 +1,68 @@
+# make run    start the proxy with config.example.yaml      make check   every quality gate
+# make test   run every test                                make fix     let ruff mend what it can
+# make bench  measure it beside its peers                   make lock    lock the dependencies again
+# make clean  remove everything made here, .venv too       (make lock UPGRADE=--upgrade: to their newest versions)
+#
+# Needs make and Python 3.11 or newer; choose another interpreter with `make run PYTHON=/path/to/python3.13`.
+
+CONFIG ?= config.example.yaml
+TESTS ?=
+UPGRADE ?=
+VENV ?= .venv
+UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
+
+py := $(VENV)/bin/python
+pip := $(py) -m pip --quiet --disable-pip-version-check install --require-hashes
+compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate $(UPGRADE) --custom-compile-command 'make lock' pyproject.toml
+
+.DELETE_ON_ERROR:
+.PHONY: run test check bench fix lock clean
+
+run: $(VENV)/.runtime
+	@exec $(py) -m proxy run $(CONFIG)
+
+test: $(VENV)/.dev
+	@$(py) -m pytest $(TESTS)
+
+check: $(VENV)/.dev
+	@failed=; gate() { echo "== $$*"; "$(VENV)/bin/$$@" || failed="$$failed '$$*'"; }; \
+	gate ruff check .; \
+	gate ruff format --check .; \
+	gate mypy; \
+	gate pyright; \
+	gate lint-imports; \
+	if [ -n "$$failed" ]; then echo "make check: refused by$$failed" >&2; exit 1; fi; \
+	echo "make check: every gate passed"
+
+fix: $(VENV)/.dev
+	@$(py) -m ruff check --fix --quiet . || true
+	@$(py) -m ruff format --quiet .
+	@$(py) -m ruff check .
+
+bench: $(VENV)/.dev
+	@$(py) -m bench
+
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
+	$(compile) --output-file requirements.lock
+	$(compile) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say which lock file was installed last; a second `make run` has nothing to do.
+$(VENV)/.runtime: requirements.lock | $(VENV)/bin/pip
+	@echo "Installing what the proxy needs into $(VENV) ..."
+	@$(pip) -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/pip
+	@echo "Installing what the tests and gates need into $(VENV) ..."
+	@$(pip) -r requirements-dev.lock
+	@touch $@ $(VENV)/.runtime
+
+# pip is the last thing `python -m venv` makes, so that a half-made environment is made again.
+$(VENV)/bin/pip:
+	@PYTHON='$(PYTHON)' tools/make-venv $(VENV)
