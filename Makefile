@@ -31,7 +31,7 @@ check: $(VENV)/.dev
 	gate ruff format --check .; \
 	gate mypy; \
 	gate pyright; \
-	gate lint-imports; \
+	gate lint-imports --no-logo; \
 	if [ -n "$$failed" ]; then echo "make check: refused by$$failed" >&2; exit 1; fi; \
 	echo "make check: every gate passed"
 
