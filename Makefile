@@ -12,7 +12,7 @@ VENV ?= .venv
 UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
 
 py := $(VENV)/bin/python
-pip := $(py) -m pip --quiet --disable-pip-version-check install --require-hashes
+pip := $(py) -m pip -qq --disable-pip-version-check install --require-hashes
 compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock' pyproject.toml
 
