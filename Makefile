@@ -14,7 +14,7 @@ UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
 py := $(VENV)/bin/python
 pip := $(py) -m pip -qq --disable-pip-version-check install --require-hashes
 compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate $(UPGRADE) --custom-compile-command 'make lock' pyproject.toml
+	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
 .PHONY: run test check bench fix lock clean
@@ -45,8 +45,9 @@ bench: $(VENV)/.dev
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
-	$(compile) --output-file requirements.lock
-	$(compile) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(compile) pyproject.toml --output-file requirements.lock
+	$(compile) --group build --output-file requirements-build.lock
+	$(compile) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
