@@ -153,7 +153,7 @@ def _parse(message: bytes, size: int) -> ClientHello:
 
 
 def _vector(message: bytes, position: int, size: int, width: int) -> tuple[int, int]:
-    """Where the vector with a length of `width` bytes at `position` begins and ends, come or still to come."""
+    """Where the vector with a length of `width` bytes at `position` begins and ends, come or to come."""
     start = position + width
     if start > size:
         raise Malformed("a ClientHello that ends in the middle of a length")

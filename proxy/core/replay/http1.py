@@ -36,7 +36,7 @@ _fields = re.compile(rb"(?:" + _TOKEN + rb"++:" + _VALUE + rb"*+\r\n)*+").match
 _partial_field = re.compile(_TOKEN + rb"*+(?:(?<!\n):" + _VALUE + rb"*+)?\r?\Z").match
 _dangers = re.compile(
     rb"\n(content-length|transfer-encoding|upgrade|expect|x-http-method(?:-override)?|x-method-override)"
-    rb":([^\r\n]*)(\r\n)?",
+    rb":([^\r\n]*)(\r(?=\n))?",
     re.IGNORECASE,
 ).findall
 
