@@ -1,0 +1,233 @@
+"""What we believe of one endpoint's Fast Open, and what that allows the next dial to do.
+
+The law: everything that moves a standing from one state to another is in ``NEXT``, a total table of state and
+evidence. The rest of this file only walks it, counts, and keeps time. The picture in ``docs/fastopen.svg`` is drawn
+from the table.
+
+Two ideas carry it. A single loss proves nothing, because networks lose packets; two in a row are a middlebox
+until shown otherwise. And a path that ate a SYN once may be mended later, so every sentence ends in one probe.
+The kernel keeps no such memory for us: since Linux 4.13 it has none per destination, and the global switch
+(``tcp_fastopen_blackhole_timeout_sec``) is off by default since 5.14 (commit 213ad73d).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from proxy.core.evidence import LOSSES, Evidence
+from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
+
+FIRST_SENTENCE = 60.0
+LONGEST_SENTENCE = 3600.0 * 4
+PROBE_PATIENCE = 60.0  # a probe that never reported (a cancelled session) is written off after this
+UNCOUNTED = 3  # so many requests for a cookie, or ignored SYNs, in a row mean "not here"
+SMALL_SYN = 1200  # fits every path that carries IPv6 (minimum MTU 1280, RFC 8200 section 5) with its options
+HEDGE_UNKNOWN = 0.25
+HEDGE_LEAST = 0.03
+HEDGE_MOST = 1.0
+
+
+class State(StrEnum):
+    """What is believed of an endpoint."""
+
+    UNKNOWN = "unknown"
+    LEARNING = "learning"  # the option gets through; whether data is taken is not known yet
+    CONFIRMED = "confirmed"  # the last SYN data was taken
+    UNSUPPORTED = "unsupported"  # no cookie ever comes, or data is always ignored: harmless and useless
+    OPTION_DOUBTED = "option_doubted"  # one SYN with the bare option was lost
+    DATA_DOUBTED = "data_doubted"  # one SYN with data was lost, reset, or led to silence
+    QUARANTINED = "quarantined"  # dialled plainly until the sentence ends
+    PROBING = "probing"  # the sentence has ended and one dial is finding out
+
+
+def _row(default: State, **exceptions: State) -> dict[Evidence, State]:
+    return {evidence: exceptions.get(evidence.name, default) for evidence in Evidence}
+
+
+_U, _L, _C, _N = State.UNKNOWN, State.LEARNING, State.CONFIRMED, State.UNSUPPORTED
+_OD, _DD, _Q, _P = State.OPTION_DOUBTED, State.DATA_DOUBTED, State.QUARANTINED, State.PROBING
+
+# fmt: off
+NEXT: dict[State, dict[Evidence, State]] = {
+    _U: _row(_U, SYN_DATA_ACKED=_C, EMPTY_OPEN=_L, COOKIE_REQUESTED=_L, COOKIE_WITHHELD=_N, SYN_DATA_NOT_ACKED=_L,
+             SYN_DATA_IGNORED=_N, PATH_MTU=_L, SYN_ACK_LOST=_L,
+             OPTION_LOST=_OD, SYN_DATA_LOST=_DD, REFUSED=_DD, SILENT=_DD),
+    _L: _row(_L, SYN_DATA_ACKED=_C, COOKIE_WITHHELD=_N, SYN_DATA_IGNORED=_N,
+             OPTION_LOST=_OD, SYN_DATA_LOST=_DD, REFUSED=_DD, SILENT=_DD),
+    _C: _row(_C, COOKIE_REQUESTED=_L, COOKIE_WITHHELD=_N, SYN_DATA_NOT_ACKED=_L, SYN_DATA_IGNORED=_N,
+             OPTION_LOST=_OD, SYN_DATA_LOST=_DD, REFUSED=_DD, SILENT=_DD),
+    _N: _row(_N, SYN_DATA_ACKED=_C, EMPTY_OPEN=_L,
+             OPTION_LOST=_OD, SYN_DATA_LOST=_DD, REFUSED=_DD, SILENT=_DD),
+    _OD: _row(_OD, SYN_DATA_ACKED=_C, EMPTY_OPEN=_L, COOKIE_REQUESTED=_L, COOKIE_WITHHELD=_N, SYN_DATA_NOT_ACKED=_L,
+              SYN_DATA_IGNORED=_N, PATH_MTU=_L, SYN_ACK_LOST=_L,
+              OPTION_LOST=_Q, SYN_DATA_LOST=_Q, REFUSED=_Q, SILENT=_Q),
+    # A bare option that gets through does not clear a doubt about data: on some paths only data is dropped.
+    _DD: _row(_DD, SYN_DATA_ACKED=_C, SYN_DATA_NOT_ACKED=_L, SYN_DATA_IGNORED=_N, COOKIE_WITHHELD=_N,
+              OPTION_LOST=_Q, SYN_DATA_LOST=_Q, REFUSED=_Q, SILENT=_Q),
+    # Late news from dials that began before the sentence changes nothing, except that data was taken after all.
+    _Q: _row(_Q, SYN_DATA_ACKED=_C),
+    # No cookie in a probe (it may have been lost since) shows only that the option gets through: learn again.
+    _P: _row(_P, SYN_DATA_ACKED=_C, EMPTY_OPEN=_L, COOKIE_REQUESTED=_L, COOKIE_WITHHELD=_N, SYN_DATA_NOT_ACKED=_L,
+             SYN_DATA_IGNORED=_N, PATH_MTU=_L, SYN_ACK_LOST=_L,
+             OPTION_LOST=_Q, SYN_DATA_LOST=_Q, REFUSED=_Q, SILENT=_Q),
+}
+# fmt: on
+
+
+class Open(StrEnum):
+    """How a dial is made."""
+
+    DATA = "data"  # the early data in the SYN
+    EMPTY = "empty"  # a fast open without data: safe to repeat, keeps the cookie, lets the server speak at once
+    PLAIN = "plain"
+
+
+class Plan(NamedTuple):
+    """How one dial is to be made, and the standing it was planned under."""
+
+    open: Open
+    limit: int  # most bytes for the SYN
+    hedge: float | None  # seconds without a handshake after which a plain dial starts beside it; None: never
+    probe: bool  # this dial decides whether a quarantine ends
+    era: int  # see `Standing.era`
+
+
+PLAIN_PLAN = Plan(Open.PLAIN, 0, None, probe=False, era=-1)
+
+
+class Standing:
+    """What is believed of one endpoint. Changed only through `learn`, `learn_rtt` and `plan`."""
+
+    __slots__ = (
+        "answered",
+        "cause",
+        "era",
+        "ignored",
+        "requested",
+        "rtt",
+        "rtt_variation",
+        "sentence",
+        "state",
+        "syn_data",
+        "until",
+    )
+
+    def __init__(self) -> None:
+        self.state = State.UNKNOWN
+        self.era = 0  # grows with every count against; dials planned in an older era are not counted twice
+        self.requested = 0  # cookies asked for in a row
+        self.ignored = 0  # SYNs in a row whose data was not acked
+        self.sentence = 0.0  # length of the last quarantine, seconds
+        self.until = 0.0  # QUARANTINED: its end; PROBING: when the probe is written off; UNSUPPORTED: next try
+        self.cause: Evidence | None = None  # what the last quarantine was for
+        self.syn_data: int | None = None  # most bytes a SYN may carry on this path; None: whatever the MSS allows
+        self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
+        self.rtt: float | None = None  # seconds
+        self.rtt_variation = 0.0
+
+    def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> None:
+        """Take in what a dial showed. ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds."""
+        if evidence in LOSSES and plan.era != self.era:
+            return  # planned before the last loss was known: the same event, not a second one
+        evidence = self._count(evidence, plan)
+        before, self.state = self.state, NEXT[self.state][evidence]
+        if evidence in LOSSES:
+            self._lost(evidence, syn_bytes, now)
+        elif evidence is Evidence.PATH_MTU:
+            self.syn_data = min(self.syn_data or SMALL_SYN, SMALL_SYN)
+        elif evidence is Evidence.SYN_DATA_ACKED:
+            self.sentence, self.cause = 0.0, None
+        if self.state is State.UNSUPPORTED and before is not State.UNSUPPORTED:
+            self.sentence = self._longer()
+            self.until = now + self.sentence
+
+    def learn_rtt(self, sample: float) -> None:
+        """Take in one clean handshake's round trip in seconds (smoothed as in RFC 6298, but trusting the first)."""
+        if self.rtt is None:
+            self.rtt, self.rtt_variation = sample, sample / 8
+            return
+        self.rtt_variation += (abs(sample - self.rtt) - self.rtt_variation) / 4
+        self.rtt += (sample - self.rtt) / 8
+
+    def plan(self, cluster: Cluster, safe: int, now: float) -> Plan:
+        """How to dial now, with ``safe`` early bytes that may be sent twice. Marks the probe it hands out."""
+        if cluster.fast_open is FastOpen.OFF:
+            return PLAIN_PLAN
+        probe = False
+        if cluster.fast_open is FastOpen.AUTO and self.state in {_Q, _P}:
+            if now < self.until or (self._about_data() and not safe):
+                return PLAIN_PLAN
+            self.state, self.until, probe = State.PROBING, now + PROBE_PATIENCE, True
+        limit = 0 if self._useless(cluster, now) else min(safe, self.largest_syn(cluster.syn_data))
+        kind = Open.DATA if limit else Open.EMPTY
+        return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era)
+
+    def largest_syn(self, configured: int | Auto) -> int:
+        """Most bytes for a SYN: what the path has shown to take, and no more than is configured."""
+        learned = self.syn_data if self.syn_data is not None else 65535
+        return learned if configured is AUTO else min(learned, configured)
+
+    def hedge_after(self, configured: float | Auto | None) -> float | None:
+        """Seconds without an answer after which waiting longer is worse than a second dial; None: never."""
+        if configured is not AUTO:
+            return configured
+        if self.rtt is None:
+            return HEDGE_UNKNOWN
+        return min(max(self.rtt + max(self.rtt / 2, 4 * self.rtt_variation), HEDGE_LEAST), HEDGE_MOST)
+
+    def worth_waiting(self, cluster: Cluster, now: float) -> bool:
+        """Whether first bytes, if they came, could ride in a SYN to this endpoint."""
+        if cluster.fast_open is FastOpen.OFF:
+            return False
+        if cluster.fast_open is FastOpen.ALWAYS:
+            return True
+        if self.state in {State.QUARANTINED, State.PROBING, State.UNSUPPORTED}:
+            return now >= self.until
+        return True
+
+    def _useless(self, cluster: Cluster, now: float) -> bool:
+        """UNSUPPORTED endpoints get empty opens, which cost nothing and show a change; data again once in a while."""
+        if self.state is not State.UNSUPPORTED or cluster.fast_open is FastOpen.ALWAYS:
+            return False
+        if now < self.until:
+            return True
+        self.sentence = self._longer()
+        self.until = now + self.sentence
+        return False
+
+    def _about_data(self) -> bool:
+        return self.cause is not Evidence.OPTION_LOST
+
+    def _longer(self) -> float:
+        return min(self.sentence * 2, LONGEST_SENTENCE) or FIRST_SENTENCE
+
+    def _count(self, evidence: Evidence, plan: Plan) -> Evidence:
+        """The evidence, or its stronger form where it is the last straw."""
+        if evidence is Evidence.COOKIE_REQUESTED:
+            if plan.era == self.era:
+                self.requested += 1
+                self.era += 1
+            return Evidence.COOKIE_WITHHELD if self.requested >= UNCOUNTED else evidence
+        if evidence is Evidence.SYN_DATA_NOT_ACKED:
+            if plan.era == self.era:
+                self.ignored += 1
+                self.era += 1
+            self.requested = 0
+            return Evidence.SYN_DATA_IGNORED if self.ignored >= UNCOUNTED else evidence
+        if evidence is Evidence.SYN_DATA_ACKED:
+            self.requested = self.ignored = 0
+        elif evidence is Evidence.EMPTY_OPEN:
+            self.requested = 0
+        return evidence
+
+    def _lost(self, evidence: Evidence, syn_bytes: int, now: float) -> None:
+        self.era += 1
+        if evidence is Evidence.SYN_DATA_LOST and syn_bytes > SMALL_SYN:
+            self.syn_data = SMALL_SYN  # a path MTU without ICMP looks the same: try smaller before giving up
+        if self.state is State.QUARANTINED:
+            self.cause = evidence
+            self.sentence = self._longer()
+            self.until = now + self.sentence
+        elif self.cause is None:
+            self.cause = evidence

@@ -1,0 +1,157 @@
+"""Listening sockets, and the loop that takes connections from them and survives whatever accept(2) says."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+
+import trio
+
+from proxy.core.snapshot import Bind, Listener
+from proxy.net import sockopt
+
+# Nothing is wrong with the listener, we only lack something for one more connection: wait, somebody will leave.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# The listener itself is gone. Every other error belongs to the connection that was being accepted (accept(2), "Linux
+# accept() passes already-pending network errors"), and there is a next one.
+_LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT})
+_SHORTAGE_PAUSE = 0.1
+_BATCH = 32  # accepted in a row before those accepted get a turn
+
+
+class CannotListen(Exception):
+    """A bind that failed: ``bind`` and the errno in words."""
+
+    def __init__(self, bind: Bind, error: OSError) -> None:
+        super().__init__(f"cannot listen on {bind}: {os.strerror(error.errno or 0)} ({sockopt.errno_name(error.errno or 0)})")
+        self.bind = bind
+        self.errno = error.errno
+
+
+def listen(listener: Listener, bind: Bind, keys: tuple[bytes, ...] = ()) -> socket.socket:
+    """A listening, non-blocking socket, with Fast Open where the listener wants it; raises `CannotListen`."""
+    try:
+        sock = _unix_socket(bind) if bind.is_unix else _tcp_socket(bind)
+    except OSError as error:
+        raise CannotListen(bind, error) from error
+    try:
+        if not bind.is_unix:
+            sockopt.prepare_stream(sock, listener.cluster.keepalive)
+            if listener.fast_open:
+                with contextlib.suppress(OSError):  # the start-up check says what is missing
+                    sockopt.accept_syn_data(sock, listener.backlog, keys)
+        sock.listen(listener.backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(bind, error) from error
+    return sock
+
+
+async def accept_forever(
+    sock: socket.socket,
+    serve: Callable[[socket.socket, object], None],
+    trouble: Callable[[OSError], None],
+) -> None:
+    """Hand every connection and its peer's address to ``serve``; returns when the listening socket is closed.
+
+    ``trouble`` is told of each shortage, and of errors that no caller can do anything about.
+    """
+    batch = 0
+    while True:
+        try:
+            connection, peer = sock.accept()
+        except BlockingIOError:
+            batch = 0
+            try:
+                await trio.lowlevel.wait_readable(sock)
+            except trio.ClosedResourceError:
+                return
+            continue
+        except OSError as error:
+            if error.errno in _LISTENER_GONE:
+                return
+            trouble(error)
+            if error.errno in SHORTAGES:
+                await trio.sleep(_SHORTAGE_PAUSE)
+            else:
+                await trio.lowlevel.checkpoint()
+            continue
+        connection.setblocking(False)
+        serve(connection, peer)
+        batch += 1
+        if batch >= _BATCH:
+            batch = 0
+            await trio.lowlevel.checkpoint()
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Stop listening; a unix socket's path is taken away."""
+    path = sock.getsockname() if sock.family == socket.AF_UNIX and sock.fileno() >= 0 else None
+    if sock.fileno() >= 0:
+        with contextlib.suppress(RuntimeError):  # no trio is running any more
+            trio.lowlevel.notify_closing(sock)
+    sock.close()
+    if isinstance(path, str) and path:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _tcp_socket(bind: Bind) -> socket.socket:
+    host = "::" if bind.host == "*" else bind.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        if bind.host != "*":
+            raise
+        return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", bind.port))  # noqa: S104
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bind.host == "*" else 1)
+        return _bound(sock, socket.getaddrinfo(host, bind.port, family, flags=socket.AI_NUMERICHOST)[0][4])
+    return _bound(sock, (host, bind.port))
+
+
+def _bound(sock: socket.socket, address: object) -> socket.socket:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)  # type: ignore[arg-type]  # typeshed knows address families one by one
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _unix_socket(bind: Bind) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = "\0" + bind.host[1:] if bind.host.startswith("@") else bind.host
+    try:
+        _clear_stale(path)
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _clear_stale(path: str) -> None:
+    """Take away a socket file that nobody listens on any more: its owner was killed."""
+    if path.startswith("\0"):
+        return
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            return

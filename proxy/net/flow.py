@@ -1,0 +1,200 @@
+"""One direction of a relay: read what is there, write what is taken, keep only the difference.
+
+A direction that proves to be bulk moves through a pipe with splice(2), and its bytes never enter this process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
+
+BUFFER = 65536
+_TURN = 16  # reads in a row before other sessions get a turn
+_BULK = 512 * 1024  # bytes after which a direction whose reads fill the buffer is spliced
+_PIPE = 1024 * 1024  # what one splice may move; an unprivileged user may have pipes of this size (pipe(7))
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+class Flow:
+    """Bytes on their way from ``source`` to ``sink``. Every fault is kept as an errno, none is raised."""
+
+    __slots__ = (
+        "_in_pipe",
+        "_pipe",
+        "_splices",
+        "blocked",
+        "eof",
+        "finished",
+        "hung_up",
+        "moved",
+        "pending",
+        "readable",
+        "sink",
+        "sink_fault",
+        "source",
+        "source_fault",
+    )
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.moved = 0  # bytes the sink's kernel has taken
+        self.pending = memoryview(b"")  # read, and not yet taken
+        self.readable = False  # the source may have something for us
+        self.hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
+        self.blocked = False  # the sink's kernel is full
+        self.eof = False  # all that will ever come has been read
+        self.finished = False  # and the sink knows
+        self.source_fault = 0
+        self.sink_fault = 0
+        self._splices = True
+        self._pipe: tuple[int, int] | None = None
+        self._in_pipe = 0
+
+    def held(self) -> int:
+        """Bytes read and not yet written; never more than the buffer or the pipe holds."""
+        return len(self.pending) + self._in_pipe
+
+    def put(self, data: bytes) -> None:
+        """Send bytes that were read before the relay began."""
+        if data:
+            self.pending = memoryview(data)
+            self._flush()
+
+    def pump(self, buffer: bytearray, view: memoryview) -> bool:
+        """Move what can be moved now. True: there may be more at once, but others should have a turn."""
+        if self.finished or (self.held() and not self._flush()):
+            return False
+        for _ in range(_TURN):
+            if not self.readable:
+                return False
+            if self._pipe is not None:
+                going_on = self._splice(self._pipe)
+            else:
+                going_on = self._copy(buffer, view)
+            if not going_on:
+                return False
+        return True
+
+    def end(self, fault: int = 0) -> None:
+        """The source has ended, or broke with ``fault``: tell the sink once it has everything."""
+        self.eof = True
+        self.readable = False
+        self.source_fault = self.source_fault or fault
+        if self.held() or self.finished:
+            return
+        self.finished = True
+        if not self.source_fault:
+            try:
+                self.sink.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    self.sink_fault = error.errno or 0
+
+    def give_up(self, fault: int = 0) -> None:
+        """The sink takes nothing more."""
+        self.sink_fault = self.sink_fault or fault
+        self.pending = memoryview(b"")
+        self.finished = True
+        self.close()
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        if self._pipe is not None:
+            for fd in self._pipe:
+                os.close(fd)
+            self._pipe = None
+            self._in_pipe = 0
+
+    def _copy(self, buffer: bytearray, view: memoryview) -> bool:
+        try:
+            count = self.source.recv_into(buffer)
+        except BlockingIOError:
+            self.readable = False
+            return False
+        except OSError as error:
+            self.end(error.errno or errno.EIO)
+            return False
+        if not count:
+            self.end()
+            return False
+        try:
+            taken = self.sink.send(view[:count], socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self.give_up(error.errno or errno.EIO)
+            return False
+        self.moved += taken
+        if taken < count:
+            self.pending = memoryview(bytes(view[taken:count]))
+            self.blocked = True
+            return False
+        if count < BUFFER:
+            # The socket is empty, unless an end is waiting behind what we read: that came with its own event.
+            self.readable = self.hung_up
+            return self.hung_up
+        if self._splices and self.moved >= _BULK:
+            self._open_pipe()
+        return True
+
+    def _flush(self) -> bool:
+        """Write what is held; whether all of it went."""
+        while self.pending:
+            try:
+                taken = self.sink.send(self.pending, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self.blocked = True
+                return False
+            except OSError as error:
+                self.give_up(error.errno or errno.EIO)
+                return False
+            self.moved += taken
+            self.pending = self.pending[taken:]
+        if self._in_pipe and self._pipe is not None and not self._drain(self._pipe[0]):
+            return False
+        if self.eof:
+            self.end()
+        return True
+
+    def _open_pipe(self) -> None:
+        self._splices = False
+        try:
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # no descriptors to spare: go on by copying
+            return
+        with suppress(OSError):  # the user's allowance for pipes may be used up: 64 KiB will do
+            fcntl(self._pipe[1], F_SETPIPE_SZ, _PIPE)
+
+    def _splice(self, pipe: tuple[int, int]) -> bool:
+        """One pipeful. The pipe is empty when this begins, so EAGAIN speaks of the source."""
+        try:
+            count = os.splice(self.source.fileno(), pipe[1], _PIPE, flags=_SPLICE)
+        except BlockingIOError:
+            self.readable = False
+            return False
+        except OSError as error:
+            self.end(error.errno or errno.EIO)
+            return False
+        if not count:
+            self.end()
+            return False
+        self._in_pipe = count
+        return self._drain(pipe[0])
+
+    def _drain(self, out: int) -> bool:
+        while self._in_pipe:
+            try:
+                count = os.splice(out, self.sink.fileno(), self._in_pipe, flags=_SPLICE)
+            except BlockingIOError:
+                self.blocked = True
+                return False
+            except OSError as error:
+                self.give_up(error.errno or errno.EIO)
+                return False
+            self._in_pipe -= count
+            self.moved += count
+        return True

@@ -1,0 +1,132 @@
+"""Every socket option the proxy uses, by name; numbers that Python lacks are from ``include/uapi/linux/tcp.h``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from proxy.core.address import Endpoint
+from proxy.core.evidence import INFO_SIZE, TcpInfo
+from proxy.core.snapshot import Keepalive
+
+TCP_FASTOPEN = 23
+TCP_SAVE_SYN = 27
+TCP_SAVED_SYN = 28
+TCP_FASTOPEN_KEY = 33
+ESTABLISHED = 1  # TCP_ESTABLISHED, include/net/tcp_states.h
+_SYN_RECV = 3
+_STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
+_LINGER_NOT = struct.pack("ii", 1, 0)
+_IPV6_HEADER = 40
+
+
+class SynData(NamedTuple):
+    """How a client opened its connection to us."""
+
+    fast_open: bool  # the SYN had a valid cookie (or none was needed)
+    size: int  # bytes that came inside the SYN
+
+
+NO_SYN_DATA = SynData(fast_open=False, size=0)
+
+
+def tcp_info(sock: socket.socket) -> TcpInfo:
+    """The handshake's evidence (``TCP_INFO``)."""
+    return TcpInfo.parse(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE))
+
+
+def is_established(sock: socket.socket) -> bool:
+    """Whether the handshake is over already, as it is at once on loopback."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
+
+
+def pending_error(sock: socket.socket) -> int:
+    """The socket's errno, or 0; reading clears it (``SO_ERROR``)."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def dialling_socket(endpoint: Endpoint) -> socket.socket:
+    """A fresh non-blocking socket for this endpoint's family; the errors are those of socket(2)."""
+    if endpoint.is_unix:
+        family = socket.AF_UNIX
+    else:
+        family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setblocking(False)  # tells Python what the kernel already knows
+    return sock
+
+
+def prepare_stream(sock: socket.socket, keepalive: Keepalive | None) -> None:
+    """Send small writes at once, and notice a peer that vanished. Accepted sockets inherit this from theirs."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
+
+
+def accept_syn_data(sock: socket.socket, queue: int, keys: tuple[bytes, ...] = ()) -> None:
+    """Let a listening socket take SYN data; ``queue`` handshakes at a time may carry some (tcp(7) TCP_FASTOPEN).
+
+    The kernel caps ``queue`` at ``net.core.somaxconn``, and a SYN whose data was taken but that never went on
+    keeps its place for a minute: hundreds, not tens. ``keys`` are 16 bytes each, newest first, at most two.
+    """
+    if keys:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_KEY, b"".join(keys))
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, queue)
+    with contextlib.suppress(OSError):  # without it we only know less about our clients
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
+
+
+def fast_open_queue(sock: socket.socket) -> int:
+    """The queue length a listening socket really has for SYN data; 0: it takes none."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN)
+    except OSError:
+        return 0
+
+
+def client_syn_data(sock: socket.socket) -> SynData:
+    """What a just accepted TCP connection had in its SYN. Costs one cheap call where it had nothing."""
+    try:
+        options = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _STATE_AND_OPTIONS)[5]
+    except (OSError, IndexError):
+        return NO_SYN_DATA
+    if not options & (128 | 32):
+        return NO_SYN_DATA
+    try:
+        saved = sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256)
+    except OSError:
+        saved = b""
+    return SynData(fast_open=True, size=_payload_size(saved))
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make ``close`` send a RST instead of a FIN (``SO_LINGER`` with no time)."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+
+
+def errno_name(code: int) -> str:
+    """``ECONNREFUSED`` for 111."""
+    return errno.errorcode.get(code, f"errno {code}")
+
+
+def _payload_size(saved_syn: bytes) -> int:
+    """Bytes that followed the headers which ``TCP_SAVED_SYN`` kept: the IP header still counts them."""
+    if len(saved_syn) < 20:
+        return 0
+    if saved_syn[0] >> 4 == 4:
+        ip_header = (saved_syn[0] & 15) * 4
+        total = int.from_bytes(saved_syn[2:4], "big")
+    else:
+        ip_header = _IPV6_HEADER
+        total = ip_header + int.from_bytes(saved_syn[4:6], "big")
+    if len(saved_syn) < ip_header + 13:
+        return 0
+    return max(0, total - ip_header - (saved_syn[ip_header + 12] >> 4) * 4)
