@@ -1,0 +1,246 @@
+"""The process between the two ends: takes packets from one, asks the middleboxes, keeps them for the delay, gives
+them to the other, and remembers everything. Started by `line.Line`; ``python -m proxy.lab.forwarder FD``.
+
+It is a process of its own so that its clock does not wait for anybody's interpreter lock. select() rather than epoll:
+its timeout has microseconds. It ends when its control socket does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import marshal
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from proxy.lab.middleboxes import build
+from proxy.lab.packets import Packet, decode
+from proxy.lab.rules import Direction, Rule
+
+BATCH = 64
+CAPTURE_BUDGET = 64 << 20  # bytes kept whole; after that only the headers of each packet
+SNAP = 128
+PACKET_OUTGOING = 4
+
+# One packet in the capture: direction, entered, left (None: dropped or still on its way), what happened, which
+# middlebox, length, bytes as it entered, and as it left when that differs. A list, because `left` comes later.
+Record = list[object]
+LEFT = 2
+
+
+class Port(Protocol):
+    """One end of the line."""
+
+    def fileno(self) -> int: ...
+    def read(self) -> bytes | None:
+        """The next packet, b"" for one that is none of our business, None when there is none."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class TunPort:
+    """A TUN device."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> bytes | None:
+        try:
+            return os.read(self._fd, 65535)
+        except OSError:
+            return None
+
+    def write(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._fd, data)
+
+
+class PacketPort:
+    """A packet socket on the far end of a veth pair."""
+
+    def __init__(self, fd: int, interface: str, hardware_address: str) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._interface, self._destination = interface, bytes.fromhex(hardware_address)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bytes | None:
+        try:
+            data, address = self._socket.recvfrom(65535)
+        except OSError:
+            return None
+        return b"" if address[2] == PACKET_OUTGOING else data
+
+    def write(self, data: bytes) -> None:
+        protocol = 0x0800 if data[0] >> 4 == 4 else 0x86DD
+        with contextlib.suppress(OSError):
+            self._socket.sendto(data, (self._interface, protocol, 0, 0, self._destination))
+
+
+class Forwarder:
+    """The line itself: two ports, two delays, rules, what is on its way, what has been."""
+
+    def __init__(self, ports: Sequence[Port]) -> None:
+        self._ports = ports
+        self._delays = [0.0, 0.0]
+        self._rules: list[tuple[str, Rule]] = []
+        self._flying: list[tuple[float, int, Direction, bytes, Record]] = []
+        self._count = 0
+        self._records: list[Record] = []
+        self._kept = 0
+
+    def serve(self, control: socket.socket) -> None:
+        """Forward until the control socket ends."""
+        sources = [control, *self._ports]
+        while True:
+            timeout = max(0.0, self._flying[0][0] - time.monotonic()) if self._flying else None
+            ready, _, _ = select.select(sources, (), (), timeout)
+            self._release()
+            for direction in Direction:
+                if self._ports[direction] in ready:
+                    self._take(direction)
+            self._release()
+            if control in ready:
+                request = receive(control)
+                if request is None:
+                    return
+                send(control, self._obey(request))
+
+    def _take(self, direction: Direction) -> None:
+        port = self._ports[direction]
+        for _ in range(BATCH):
+            data = port.read()
+            if data is None:
+                return
+            # Neighbour and multicast chatter belongs to the devices, not to the path.
+            if not is_unicast(data):
+                continue
+            now = time.monotonic()
+            packet = decode(data) if self._rules else None
+            if packet is None:
+                self._send(direction, data, now + self._delays[direction], self._record(direction, now, data))
+            else:
+                self._judge(direction, packet, now)
+
+    def _judge(self, direction: Direction, packet: Packet, now: float) -> None:
+        original, what, author = packet, "forwarded", ""
+        for name, rule in self._rules:
+            verdict = rule(packet, direction)
+            if verdict is None:
+                continue
+            for injection in verdict.injected:
+                entered = now + injection.after
+                record = self._record(injection.direction, entered, injection.packet.raw, "injected", name)
+                due = entered + injection.hops * self._delays[injection.direction]
+                self._send(injection.direction, injection.packet.raw, due, record)
+            if verdict.packet is None:
+                self._record(direction, now, original.raw, "dropped", name)
+                return
+            if verdict.packet is not packet:
+                packet, what, author = verdict.packet, "rewritten", name
+        record = self._record(direction, now, original.raw, what, author, packet.raw if packet is not original else b"")
+        self._send(direction, packet.raw, now + self._delays[direction], record)
+
+    def _record(
+        self, direction: Direction, now: float, data: bytes, what: str = "forwarded", author: str = "", changed: bytes = b""
+    ) -> Record:
+        size = len(data)
+        if self._kept + size > CAPTURE_BUDGET:
+            data, changed = data[:SNAP], changed[:SNAP]
+        self._kept += len(data)
+        record: Record = [int(direction), now, None, what, author, size, data, changed]
+        self._records.append(record)
+        return record
+
+    def _send(self, direction: Direction, data: bytes, due: float, record: Record) -> None:
+        self._count += 1
+        heapq.heappush(self._flying, (due, self._count, direction, data, record))
+
+    def _release(self) -> None:
+        while self._flying:
+            now = time.monotonic()
+            if self._flying[0][0] > now:
+                return
+            _, _, direction, data, record = heapq.heappop(self._flying)
+            self._ports[direction.back].write(data)
+            record[LEFT] = now
+
+    def _obey(self, request: Sequence[object]) -> object:
+        match request:
+            case ["capture"]:
+                return self._records
+            case ["forget"]:
+                self._records, self._kept = [], 0
+            case ["delays", float(up), float(down)]:
+                self._delays = [up, down]
+            case ["rules", list(rules)]:
+                self._rules = [(name, build(name, params)) for name, params in rules]
+            case _:
+                raise ValueError(f"no such request: {request!r}")
+        return None
+
+
+def send(control: socket.socket, message: object) -> None:
+    """One message of plain values, preceded by its length."""
+    data = marshal.dumps(message)
+    control.sendall(struct.pack("!I", len(data)) + data)
+
+
+def receive(control: socket.socket) -> list[object] | None:
+    """The next message; None at the end."""
+    header = _receive_exactly(control, 4)
+    if len(header) < 4:
+        return None
+    value = marshal.loads(_receive_exactly(control, struct.unpack("!I", header)[0]))  # noqa: S302  (our own child)
+    return value if isinstance(value, list) else []
+
+
+def _receive_exactly(control: socket.socket, size: int) -> bytearray:
+    data = bytearray()
+    while len(data) < size and (chunk := control.recv(min(size - len(data), 1 << 20))):
+        data += chunk
+    return data
+
+
+def is_unicast(data: bytes) -> bool:
+    """Whether this is an IP packet to a single host."""
+    version = data[0] >> 4 if data else 0
+    return (version == 4 and data[16] < 224) or (version == 6 and data[24] != 0xFF)
+
+
+def open_port(kind: str, end: Mapping[str, object]) -> Port:
+    """A port from its description on the wire."""
+    fd, interface, address = end["fd"], end["interface"], end["hardware_address"]
+    assert isinstance(fd, int)
+    return TunPort(fd) if kind == "tun" else PacketPort(fd, str(interface), str(address))
+
+
+def main(control: socket.socket) -> None:
+    """Wait for the description of the wire, then forward."""
+    greeting = receive(control)
+    if greeting is None:
+        return
+    match greeting:
+        case [str(kind), dict(client), dict(server)]:
+            ports = [open_port(kind, client), open_port(kind, server)]
+        case _:
+            raise ValueError(f"no such wire: {greeting!r}")
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -15)
+    send(control, None)
+    Forwarder(ports).serve(control)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as channel, contextlib.suppress(KeyboardInterrupt, ConnectionError):
+        main(channel)

@@ -1,0 +1,187 @@
+"""Network namespaces held by a file descriptor, never by a name: nothing is left behind by a process that dies.
+
+A namespace belongs to a thread, a socket keeps the one it was made in, and ``/proc/sys/net`` shows the one of the
+thread that looks. So one process can hold both ends of a connection. See namespaces(7), network_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LabUnavailableError(RuntimeError):
+    """This system does not let us make network namespaces; the text says what would allow it."""
+
+
+class Namespace:
+    """One network namespace. Close it, or let it go with the process."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self.name = name
+
+    @classmethod
+    def create(cls, name: str = "") -> Namespace:
+        """Make a new, empty namespace. The calling thread stays where it is. Raises LabUnavailableError."""
+
+        def unshared() -> int:
+            _system_call("unshare", CLONE_NEWNET)
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+        try:
+            return cls(_in_new_thread(unshared), name)
+        except OSError as error:
+            raise LabUnavailableError(f"cannot make a network namespace: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Give up our hold. Sockets and processes in it keep the namespace alive until they end."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Put the calling thread into this namespace for a while: sockets, threads and processes it starts
+        are born there. In async code keep awaits out of the block, unless the whole run belongs inside."""
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _system_call("setns", self.fd, CLONE_NEWNET)
+            try:
+                yield
+            finally:
+                _system_call("setns", before, CLONE_NEWNET)
+        finally:
+            os.close(before)
+
+    def call(self, function: Callable[..., T], *args: object) -> T:
+        """Run a function in a thread of its own inside the namespace; returns what it returns."""
+
+        def inside() -> T:
+            _system_call("setns", self.fd, CLONE_NEWNET)
+            return function(*args)
+
+        return _in_new_thread(inside)
+
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+        """A socket that lives in this namespace, whoever uses it."""
+        with self.entered():
+            return socket.socket(family, kind, protocol)
+
+    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a program inside the namespace; options are those of `subprocess.Popen`."""
+        with self.entered():
+            return subprocess.Popen(command, **options)
+
+    def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+        """Run a program inside the namespace to its end; options are those of `subprocess.run`."""
+        with self.entered():
+            return subprocess.run(command, **options)  # noqa: PLW1510  (the caller says check=)
+
+    def sysctl(self, name: str, value: object = None) -> str:
+        """Read a setting such as ``net.ipv4.tcp_fastopen``, or write it when a value is given; returns its text."""
+        path = "/proc/sys/" + name.replace(".", "/")
+        with self.entered():
+            if value is not None:
+                with open(path, "w", encoding="ascii") as file:
+                    file.write(str(value))
+            with open(path, encoding="ascii") as file:
+                return file.read().strip()
+
+    def __repr__(self) -> str:
+        return f"Namespace({self.name!r})"
+
+
+def enter_user_namespace() -> None:
+    """Give this process the right to make network namespaces without being root: it moves, for good, into a user
+    namespace of its own, where it keeps its uid and has every capability. Call it before the first thread starts.
+
+    Raises LabUnavailableError.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        _system_call("unshare", CLONE_NEWUSER)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    except OSError as error:
+        why = f"cannot make a user namespace: {error.strerror}"
+        if threading.active_count() > 1:
+            why += " (the process already has threads)"
+        raise LabUnavailableError(
+            f"{why}. Run it as root, or allow unprivileged user namespaces: sysctl user.max_user_namespaces, "
+            "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; "
+            "in a container: --cap-add SYS_ADMIN --security-opt seccomp=unconfined"
+        ) from error
+
+
+def allowed() -> bool:
+    """Whether this process can make network namespaces as it is, without `enter_user_namespace`."""
+    try:
+        Namespace.create().close()
+    except LabUnavailableError:
+        return False
+    return True
+
+
+def ensure_allowed() -> None:
+    """Make sure that namespaces can be made, by moving into a user namespace if need be. Raises LabUnavailableError."""
+    if not allowed():
+        enter_user_namespace()
+
+
+def obstacle() -> str | None:
+    """Why the lab cannot run for this user, or None if it can. Tried out in a process of its own."""
+    script = "from proxy.lab import namespaces as n\ntry: n.ensure_allowed(); n.Namespace.create()\n"
+    script += "except n.LabUnavailableError as e: raise SystemExit(str(e))"
+    trial = subprocess.run([sys.executable, "-S", "-c", script], env=python_environment(), capture_output=True, text=True)
+    return trial.stderr.strip() or "the trial failed" if trial.returncode else None
+
+
+def python_environment() -> dict[str, str]:
+    """The environment in which a Python we start finds this package."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _system_call(name: str, *args: int) -> None:
+    if getattr(_libc, name)(*args) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _in_new_thread(function: Callable[[], T]) -> T:
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # noqa: BLE001  (handed to the caller below)
+            failures.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)

@@ -1,0 +1,126 @@
+"""What every test may use: ``async def`` tests under trio, a WAN in a box, and tiers that cannot be skipped in CI.
+
+- ``async def test_…`` runs under ``trio.run``. With ``@pytest.mark.autojump`` on a clock that jumps over every sleep
+  (no sockets then); otherwise within `PATIENCE` seconds.
+- the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets, and
+  the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come from
+  ``wan.serve(...)``; anything else is put into the server's namespace with ``with wan.server.entered():``.
+- ``netns``, ``root``, ``podman`` name what a test needs. Where that is missing the test is skipped with the reason, but
+  fails when ``CI=true``: nothing is silently left out of the run that counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from proxy.lab import namespaces
+from proxy.lab.wan import Wan
+
+PATIENCE = 120.0
+
+MARKERS = (
+    "autojump: trio's clock jumps over every sleep",
+    "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made",
+    "netns: needs network namespaces (root, or unprivileged user namespaces)",
+    "root: needs uid 0",
+    "podman: needs podman and uid 0",
+    "slow: takes more than a few seconds",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+# --- what a test needs, and whether it is here
+
+
+@functools.cache
+def _missing(need: str) -> str | None:
+    match need:
+        case "netns":
+            return namespaces.obstacle()
+        case "root":
+            return None if os.geteuid() == 0 else "needs root"
+        case "podman":
+            found = shutil.which("podman") and os.geteuid() == 0
+            return None if found else "needs podman and root"
+    return None
+
+
+def _require(need: str) -> None:
+    reason = _missing(need)
+    if reason is None:
+        return
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"{need} is not to be had, and under CI nothing is skipped: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for need in ("netns", "root", "podman"):
+        if item.get_closest_marker(need) is not None:
+            _require(need)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without root the process must move into a user namespace before it has its first thread."""
+    wants = any("wan" in getattr(item, "fixturenames", ()) or item.get_closest_marker("netns") for item in session.items)
+    if wants and not session.config.option.collectonly and _missing("netns") is None:
+        namespaces.ensure_allowed()
+
+
+# --- the lab
+
+
+@pytest.fixture
+def wan(request: pytest.FixtureRequest) -> Iterator[Wan]:
+    """A fresh `Wan`; the test runs in its client's namespace."""
+    _require("netns")
+    marker = request.node.get_closest_marker("wan")
+    with Wan(**(marker.kwargs if marker else {})) as wan, wan.client.entered():
+        yield wan
+
+
+# --- async tests
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    function = pyfuncitem.obj
+    hypothesis = getattr(function, "hypothesis", None)
+    if hypothesis is not None and inspect.iscoroutinefunction(hypothesis.inner_test):
+        hypothesis.inner_test = _under_trio(hypothesis.inner_test, pyfuncitem)
+        return None
+    if not inspect.iscoroutinefunction(function):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    _under_trio(function, pyfuncitem)(**{name: pyfuncitem.funcargs[name] for name in names})
+    return True
+
+
+def _under_trio(function: Callable[..., Any], item: pytest.Function) -> Callable[..., None]:
+    autojump = item.get_closest_marker("autojump") is not None
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def main() -> None:
+            if autojump:
+                await function(*args, **kwargs)
+                return
+            with trio.fail_after(PATIENCE):
+                await function(*args, **kwargs)
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0) if autojump else None)
+
+    return run

@@ -1,0 +1,170 @@
+"""The box itself: distances, namespaces, fresh addresses, both kinds of wire, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from proxy.lab.behaviours import answers, echoes, sends
+from proxy.lab.clients import ask
+from proxy.lab.namespaces import python_environment
+from proxy.lab.wan import Wan
+
+pytestmark = pytest.mark.netns
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_plain_connect_takes_one_round_trip_and_the_first_byte_two(wan: Wan) -> None:
+    server = wan.serve(answers())
+    tries = [ask(server.address, b"ping", fast_open=False) for _ in range(5)]
+    assert statistics.median(one.connected or 9 for one in tries) == pytest.approx(wan.rtt, abs=0.1 * wan.rtt)
+    assert statistics.median(one.first_byte or 9 for one in tries) == pytest.approx(2 * wan.rtt, abs=0.2 * wan.rtt)
+    server.wait(5)
+    assert server.received == [b"ping"] * 5
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("kind", [pytest.param("tun", marks=pytest.mark.root), "veth"])
+def test_the_second_fast_open_takes_one_round_trip(kind: str, version: int) -> None:
+    with Wan(wire="tun" if kind == "tun" else "veth") as wan, wan.client.entered():
+        server = wan.serve(answers(), version=version)
+        cold, warm = ask(server.address, b"ping"), ask(server.address, b"ping")
+        assert (cold.in_syn, warm.in_syn) == (None, 4)
+        assert cold.first_byte == pytest.approx(2 * wan.rtt, abs=0.2 * wan.rtt)
+        assert warm.first_byte == pytest.approx(wan.rtt, abs=0.2 * wan.rtt)
+
+
+def test_delays_change_while_it_runs_and_may_differ_by_direction(wan: Wan) -> None:
+    server = wan.serve(answers())
+    wan.set_delays(0.03, 0.01)
+    assert ask(server.address, b"ping", fast_open=False).connected == pytest.approx(0.04, abs=0.015)
+    crossed = wan.capture().between(server.address)
+    taken = {str(item.direction): (item.left or 0) - item.entered for item in crossed if item.left}
+    assert taken["C>S"] == pytest.approx(0.03, abs=0.01)
+    assert taken["S>C"] == pytest.approx(0.01, abs=0.01)
+
+
+@pytest.mark.wan(rtt=0.01)
+def test_addresses_are_fresh_and_nobody_is_behind_the_unrouted_ones(wan: Wan) -> None:
+    addresses = [wan.fresh_address() for _ in range(600)]
+    assert len(set(addresses)) == 600
+    nobody = ask((wan.unrouted_address(), 80), b"", timeout=0.1)
+    assert nobody.error_name == "ETIMEDOUT"
+    for address in (addresses[0], addresses[-1], wan.fresh_address(6)):
+        assert ask((address, 80), b"", fast_open=False).error_name == "ECONNREFUSED"
+    source = wan.fresh_source()
+    server = wan.serve(answers(), host=addresses[500])
+    assert ask(server.address, b"x", source=source).source[0] == source
+    assert server.wait(1)[0].peer[0] == source
+
+
+@pytest.mark.wan(rtt=0.01)
+def test_programs_threads_and_settings_live_where_they_are_put(wan: Wan) -> None:
+    server = wan.serve(answers(b"HTTP/1.0 200 OK\r\n\r\nhello", closes=True))
+    url = f"http://{server.address[0]}/"
+    fetched = wan.client.run(["curl", "-s", "--max-time", "5", url], capture_output=True, check=True)
+    assert fetched.stdout == b"hello"
+    assert wan.client.sysctl("net.ipv4.tcp_fastopen") == "1"
+    assert wan.server.sysctl("net.ipv4.tcp_fastopen") == "3"
+    wan.server.sysctl("net.ipv4.tcp_fastopen", 0)
+    assert wan.server.call(Path("/proc/sys/net/ipv4/tcp_fastopen").read_text) == "0\n"
+    outside = os.readlink("/proc/thread-self/ns/net")
+    with wan.server.entered():
+        assert os.readlink("/proc/thread-self/ns/net") != outside
+    assert os.readlink("/proc/thread-self/ns/net") == outside
+
+
+@pytest.mark.wan(rtt=0.02)
+async def test_trio_runs_in_the_clients_namespace(wan: Wan) -> None:
+    server = wan.serve(echoes())
+    started = trio.current_time()
+    stream = await trio.open_tcp_stream(*server.address)
+    assert trio.current_time() - started >= 0.02
+    await stream.send_all(b"hello")
+    assert await stream.receive_some() == b"hello"
+    await stream.aclose()
+
+    with wan.server.entered():
+        listener = socket.create_server((wan.fresh_address(), 7))
+    with trio.socket.from_stdlib_socket(listener) as far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.open_tcp_stream, *listener.getsockname())
+            accepted, peer = await far.accept()
+        assert peer[0] == "10.77.1.1"
+        accepted.close()
+
+
+@pytest.mark.wan(rtt=0.0)
+def test_bulk_passes_and_the_capture_keeps_within_its_budget(wan: Wan) -> None:
+    size = 96 << 20
+    server = wan.serve(sends(size))
+    with socket.create_connection(server.address) as client:
+        got = 0
+        while data := client.recv(1 << 20):
+            got += len(data)
+    assert got == size
+    capture = wan.capture().between(server.address)
+    assert sum(len(item.packet.raw) for item in capture) < 80 << 20
+    assert sum(item.packet.payload_length for item in capture) >= size
+
+
+def test_nothing_is_left_behind() -> None:
+    def mine() -> tuple[set[str], set[str]]:
+        fds = {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if os.path.lexists(entry)}
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return {fd for fd in fds if not fd.startswith("/proc")}, set(children)
+
+    before = mine()
+    started = time.monotonic()
+    wan = Wan(rtt=0.0)
+    assert time.monotonic() - started < 1.0
+    server = wan.serve(echoes())
+    with wan.client.entered(), socket.create_connection(server.address) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        assert mine() != before
+        wan.close()
+    assert mine() == before
+
+
+def test_a_dead_forwarder_is_reported() -> None:
+    with Wan() as wan:
+        wan._line._process.kill()
+        with pytest.raises(RuntimeError, match="forwarder has gone"):
+            wan.capture()
+
+
+def test_it_works_without_root(tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import os
+        from proxy.lab.behaviours import answers
+        from proxy.lab.clients import ask
+        from proxy.lab.wan import Wan
+        assert os.geteuid() == {uid}
+        with Wan() as wan:
+            server = wan.serve(answers(), fast_open=16)
+            with wan.client.entered():
+                cold, warm = ask(server.address, b"ping"), ask(server.address, b"ping")
+            wan.server.sysctl("net.ipv4.tcp_fastopen_key", "1-2-3-4")
+            inside = wan.client.run(["cat", "/proc/net/dev"], capture_output=True, check=True, text=True).stdout
+            assert "wan0" in inside, inside
+            assert len(wan.capture().syns(dst=server.address)) == 2
+            print(wan.wire, cold.in_syn, warm.in_syn, round(cold.first_byte, 1), round(warm.first_byte, 1))
+    """)
+    uid = os.geteuid() or 65534
+    drop = {"user": uid, "group": uid, "extra_groups": []} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(uid=uid)],
+        env=python_environment(), capture_output=True, text=True, timeout=30, cwd="/", check=False, **drop,  # type: ignore[call-overload]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "veth None 4 0.2 0.1\n"
