@@ -1,0 +1,30 @@
+"""`python -m bench [relay …]`: a named benchmark, or all of them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bench.relay import relay
+
+BENCHMARKS: dict[str, click.Command] = {"relay": relay}
+
+
+@click.group(commands=BENCHMARKS)
+def one() -> None:
+    """What this relay costs and saves, beside others. Without a name: all of it, one after the other."""
+
+
+def main(arguments: list[str]) -> None:
+    """Hands the arguments to the benchmark they name; without one all run."""
+    if arguments[:1] and (arguments[0] in BENCHMARKS or arguments[0] == "--help"):
+        one.main(arguments, prog_name="python -m bench")
+    first, *rest = BENCHMARKS.values()
+    first.main(arguments, prog_name="python -m bench", standalone_mode=not rest)
+    for benchmark in rest:
+        benchmark.main([part for part in arguments if part == "--quick"], prog_name="python -m bench")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

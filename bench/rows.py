@@ -1,0 +1,186 @@
+"""What is measured: one row, one kind of work. A new row is one line in `ROWS`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.load import Answer, Load
+from bench.process import Process
+
+Sample = dict[str, float]
+SETTLE = 0.03
+"""Seconds after a run until CPU is read: the relay still closes the last connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One column: `key` in samples, `title` with its unit on the terminal, `digits` after the point."""
+
+    key: str
+    title: str
+    digits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured now: a relay on `port`, or the generator's own server (no process)."""
+
+    port: int
+    process: Process | None
+
+    def cpu(self) -> float:
+        return self.process.cpu() if self.process else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how many: seconds of one measurement, and of its warm-up; idle connections."""
+
+    seconds: float = 2.0
+    warm_up: float = 0.3
+    idle: int = 4000
+
+
+Measure = Callable[[Load, Subject, Effort], Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`measure` None: taken whenever a relay starts. `fresh`: on a relay that has just been started.
+    `extra`: only when it is asked for by name.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    measure: Measure | None
+    fresh: bool = False
+    extra: bool = False
+
+
+BUSY = (Metric("busy", "relay busy %"), Metric("load_busy", "load busy %"))
+OPERATIONS = (
+    Metric("cpu_us", "CPU us each", 1),
+    Metric("rate", "per second"),
+    Metric("p50_us", "p50 us"),
+    Metric("p99_us", "p99 us"),
+    *BUSY,
+)
+BULK = (Metric("gb_s", "GB/s", 2), Metric("cpu_gb", "CPU s per GB", 3), *BUSY)
+START = (Metric("start_mib", "MiB at start", 1), Metric("start_ms", "ms to first reply"))
+IDLE = (Metric("idle_kib", "KiB each", 2), Metric("idle_mib", "MiB in all", 1), Metric("open", "open"))
+
+
+def _watched(load: Load, subject: Subject, command: str) -> tuple[Answer, float]:
+    """Runs `command`; what it did, and the relay's seconds of CPU for it."""
+    before = subject.cpu()
+    answer = load.ask(command)
+    time.sleep(SETTLE)
+    return answer, subject.cpu() - before
+
+
+def _common(answer: Answer, cpu: float, subject: Subject) -> Sample:
+    sample: Sample = {"load_busy": 100 * answer.cpu / answer.seconds}
+    if subject.process:
+        sample |= {"busy": 100 * cpu / answer.seconds, "cpu_s": cpu}
+    if failed := answer.errors + answer.stalled:
+        sample["failed"] = failed
+    return sample
+
+
+def _operations(command: str) -> Measure:
+    def measure(load: Load, subject: Subject, effort: Effort) -> Sample:
+        def at(seconds: float) -> str:
+            return command.format(port=subject.port, seconds=seconds)
+
+        load.ask(at(effort.warm_up))
+        answer, cpu = _watched(load, subject, at(effort.seconds))
+        sample = _common(answer, cpu, subject)
+        if answer.ops:
+            sample |= {"rate": answer.ops / answer.seconds, "ops": answer.ops}
+            sample |= {"p50_us": answer.p50_us, "p99_us": answer.p99_us, "p999_us": answer.p999_us}
+            if subject.process:
+                sample["cpu_us"] = 1e6 * cpu / answer.ops
+        return sample
+
+    return measure
+
+
+def _bulk(kind: str, concurrency: int) -> Measure:
+    def measure(load: Load, subject: Subject, effort: Effort) -> Sample:
+        load.ask(f"bulk {kind} {subject.port} {concurrency} {effort.warm_up}")
+        answer, cpu = _watched(load, subject, f"bulk {kind} {subject.port} {concurrency} {effort.seconds}")
+        sample = _common(answer, cpu, subject)
+        if answer.bytes:
+            sample |= {"gb_s": answer.bytes / 1e9 / answer.seconds, "bytes": answer.bytes}
+            if subject.process:
+                sample["cpu_gb"] = cpu / (answer.bytes / 1e9)
+        return sample
+
+    return measure
+
+
+def _idle(load: Load, subject: Subject, effort: Effort) -> Sample:
+    if subject.process is None:
+        return {}
+    load.ask(f"short S {subject.port} 64 {effort.warm_up} 100")
+    time.sleep(0.2)
+    before = subject.process.resident()
+    answer = load.ask(f"idle {subject.port} {effort.idle}")
+    time.sleep(0.3)
+    after = subject.process.resident()
+    load.ask("drop")
+    sample: Sample = {"open": answer.open, "idle_mib": after / 2**20}
+    if answer.open:
+        sample["idle_kib"] = (after - before) / 1024 / answer.open
+    if failed := effort.idle - answer.open:
+        sample["failed"] = failed
+    return sample
+
+
+def _short(kind: str, concurrency: int) -> Measure:
+    return _operations(f"short {kind} {{port}} {concurrency} {{seconds}} 100")
+
+
+def _kept(concurrency: int, size: int) -> Measure:
+    return _operations(f"kept {{port}} {concurrency} {{seconds}} {size}")
+
+
+START_ROW = Row("start", "start: memory, and time until the first reply", START, None)
+ROWS = (
+    START_ROW,
+    Row("short", "short connections: 100 B each way, then close; 64 at a time", OPERATIONS, _short("S", 64)),
+    Row("short-1", "short connections, one at a time", OPERATIONS, _short("S", 1), extra=True),
+    Row("short-1000", "short connections, 1,000 at a time", OPERATIONS, _short("S", 1000), extra=True),
+    Row("short-client", "short connections the client closes; 64", OPERATIONS, _short("C", 64), extra=True),
+    Row("short-http", "short connections that open with a GET; 64", OPERATIONS, _short("G", 64), extra=True),
+    Row("kept", "requests on 64 kept connections, 1 KiB each way", OPERATIONS, _kept(64, 1024)),
+    Row("kept-1", "requests on one kept connection, 1 KiB", OPERATIONS, _kept(1, 1024), extra=True),
+    Row("kept-1B", "requests on 64 kept connections, 1 B", OPERATIONS, _kept(64, 1), extra=True),
+    Row("kept-64K", "requests on 64 kept connections, 64 KiB", OPERATIONS, _kept(64, 65536), extra=True),
+    Row("bulk-down", "bulk from the server, 4 connections", BULK, _bulk("D", 4)),
+    Row("bulk-up", "bulk from the client, 4 connections", BULK, _bulk("U", 4)),
+    Row("bulk-down-1", "bulk from the server, 1 connection", BULK, _bulk("D", 1), extra=True),
+    Row("idle", "idle connections: memory", IDLE, _idle, fresh=True),
+)
+
+
+def choose(names: str) -> list[Row]:
+    """Rows by name or by the first word of it (`bulk` is both directions); `all` includes the extra ones.
+
+    Raises ValueError, which names what is not there.
+    """
+    if names == "all":
+        return list(ROWS)
+    if not names:
+        return [row for row in ROWS if not row.extra]
+    chosen: list[Row] = []
+    for name in names.split(","):
+        exact = [row for row in ROWS if row.name == name]
+        found = exact or [row for row in ROWS if row.name.startswith(f"{name}-") and not row.extra]
+        if not found:
+            raise ValueError(f"no row {name!r}; there are: {', '.join(row.name for row in ROWS)}")
+        chosen += [row for row in found if row not in chosen]
+    return chosen
