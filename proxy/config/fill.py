@@ -1,0 +1,270 @@
+"""Nodes → structs: what stands in the file, given the shape of `config.schema`; every mistake is noted.
+
+Something wrong takes its default, or is left out of the collection it stands in, so that the rest can still be checked.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+from msgspec import inspect as shapes
+
+from proxy.config.mistakes import Mistake, Place
+from proxy.config.scalars import BadScalar, Scalar
+from proxy.config.source import MappingNode, Node, ScalarNode, SequenceNode
+
+
+class Nothing(Enum):
+    """What is left of a value that was wrong."""
+
+    NOTHING = "nothing"
+
+
+NOTHING = Nothing.NOTHING
+
+_SAID_ON = frozenset({"on", "yes", "y", "On", "ON", "Yes", "YES"})
+_SAID_OFF = frozenset({"off", "no", "n", "Off", "OFF", "No", "NO"})
+
+
+@dataclass(slots=True)
+class Filler:
+    """Fills structs from nodes. ``homes``: where each key of the schema belongs, for hints."""
+
+    homes: dict[str, list[str]]
+    mistakes: list[Mistake] = field(default_factory=list[Mistake])
+
+    def struct(self, shape: shapes.StructType, node: Node, path: str) -> object:
+        """An instance of the struct; `NOTHING` if ``node`` is not a mapping."""
+        if is_empty(node):
+            node = MappingNode(node.place)
+        if not isinstance(node, MappingNode):
+            keys = ", ".join(key.name for key in shape.fields)
+            return self.wrong(node, path, f"{said(node)} is not a mapping; write keys below it ({keys})")
+        known = {key.name: key for key in shape.fields}
+        for name, entry in node.entries.items():
+            if name not in known:
+                self.unknown_key(entry.key, name, path, known)
+        values = {name: self.key(key, node, path) for name, key in known.items()}
+        return shape.cls(**{name: value for name, value in values.items() if value is not NOTHING})
+
+    def key(self, key: shapes.Field, node: MappingNode, path: str) -> object:
+        """The value of one key of a struct; `NOTHING` stands for its default."""
+        entry = node.entries.get(key.name)
+        if entry is not None:
+            value = self.value(key.type, entry.node, _below(path, key.name))
+        else:
+            value = NOTHING
+            if key.required:
+                self.note(node.place, f"{_named(path)} has no `{key.name}`; {meaning(key.type)}")
+        return blank(key.type) if value is NOTHING and key.required else value
+
+    def value(self, shape: shapes.Type, node: Node, path: str) -> object:
+        """What ``node`` says of the given shape; `NOTHING` after a mistake."""
+        if isinstance(node, ScalarNode) and node.broken:
+            return NOTHING
+        match shape:
+            case shapes.Metadata():
+                return self.value(shape.type, node, path)
+            case shapes.UnionType():
+                return self.union(shape, node, path)
+            case shapes.StructType():
+                return self.struct(shape, node, path)
+            case shapes.DictType():
+                return self.named(shape, node, path)
+            case shapes.VarTupleType():
+                return self.several(shape, node, path)
+            case _:
+                return self.scalar(shape, node, path)
+
+    def union(self, shape: shapes.UnionType, node: Node, path: str) -> object:
+        """One of several shapes: a struct or words, or something or null."""
+        if isinstance(node, ScalarNode) and node.value is None and any(isinstance(s, shapes.NoneType) for s in shape.types):
+            return None
+        fitting = [s for s in shape.types if isinstance(s, shapes.StructType) is isinstance(node, MappingNode)]
+        first = next((s for s in fitting if not isinstance(s, shapes.NoneType)), shape.types[0])
+        return self.value(first, node, path)
+
+    def named(self, shape: shapes.DictType, node: Node, path: str) -> object:
+        """A mapping from names to values."""
+        if is_empty(node):
+            return {}
+        if not isinstance(node, MappingNode):
+            return self.wrong(node, path, f"{said(node)} is not a mapping; write a name, a colon, and its keys below it")
+        filled = {
+            name: self.value(shape.value_type, entry.node, _below(path, name)) for name, entry in node.entries.items()
+        }
+        return {name: value for name, value in filled.items() if value is not NOTHING}
+
+    def several(self, shape: shapes.VarTupleType, node: Node, path: str) -> object:
+        """A sequence, or one value alone."""
+        items = node.items if isinstance(node, SequenceNode) else (node,)
+        values = [self.value(shape.item_type, item, path) for item in items]
+        return tuple(value for value in values if value is not NOTHING)
+
+    def scalar(self, shape: shapes.Type, node: Node, path: str) -> object:
+        """A single value."""
+        if not isinstance(node, ScalarNode):
+            return self.wrong(node, path, f"{said(node)} stands where one value belongs; {meaning(shape)}")
+        if node.value is None and node.text == "" and not node.foreign and node.written == "":
+            return self.wrong(node, path, f"it has no value; {meaning(shape)}")
+        match shape:
+            case shapes.CustomType():
+                return self.custom(shape.cls, node, path)
+            case shapes.LiteralType() if node.text in shape.values:
+                return node.text
+            case shapes.BoolType() if isinstance(node.value, bool):
+                return node.value
+            case shapes.IntType() if type(node.value) is int and _fits(shape, node.value):
+                return node.value
+            case _:
+                return self.wrong(node, path, f"{said(node)} {_misfit(shape, node)}")
+
+    def custom(self, cls: type, node: ScalarNode, path: str) -> object:
+        """A value with a text of its own."""
+        assert issubclass(cls, Scalar)
+        try:
+            return cls.read(node.text)
+        except BadScalar as error:
+            problem = f"{said(node)} does not fit; write {cls.kind}" if node.foreign else str(error)
+        return self.wrong(node, path, problem, hide=cls.secret)
+
+    def unknown_key(self, place: Place, name: str, path: str, known: Iterable[str]) -> None:
+        """Note a key that does not belong here, and the one that was probably meant."""
+        close = difflib.get_close_matches(name, known, 1, 0.6) or difflib.get_close_matches(name.lower(), known, 1, 0.6)
+        homes = self.homes.get(name, [])
+        if close:
+            meant = f"did you mean {close[0]!r}?"
+        elif homes:
+            meant = f"it belongs under {' or '.join(homes)}"
+        else:
+            meant = f"known keys: {', '.join(known)}"
+        self.note(place, f"unknown key {name!r} in {_named(path)}; {meant}")
+
+    def wrong(self, node: Node, path: str, problem: str, *, hide: bool = False) -> Nothing:
+        """Note a mistake at ``node``."""
+        self.note(node.place, f"{path}: {problem}" if path else problem, hide=hide)
+        return NOTHING
+
+    def note(self, place: Place, problem: str, *, hide: bool = False) -> None:
+        """Note a mistake."""
+        self.mistakes.append(Mistake(place, problem, hide))
+
+
+def said(node: Node) -> str:
+    """How a message names what stands in the file; never a value that came from outside it."""
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    if isinstance(node, SequenceNode):
+        return "a list"
+    if node.foreign:
+        return f"the value of {node.written!r}"
+    return repr(node.text if len(node.text) <= 80 else node.text[:77] + "...")
+
+
+def is_empty(node: Node | None) -> bool:
+    """Whether nothing is written: no key, or ``key:`` with nothing, or only comments, below it."""
+    return node is None or (isinstance(node, ScalarNode) and node.value is None and not node.broken)
+
+
+def meaning(shape: shapes.Type) -> str:
+    """What may be written for a value of this shape."""
+    match shape:
+        case shapes.Metadata():
+            return meaning(shape.type)
+        case shapes.CustomType():
+            return f"write {shape.cls.kind}" if issubclass(shape.cls, Scalar) else "write a value"
+        case shapes.LiteralType():
+            return f"write {_choices(shape.values)}"
+        case shapes.BoolType():
+            return "write true or false"
+        case shapes.IntType():
+            return f"write a whole number from {shape.ge} to {shape.le}"
+        case shapes.VarTupleType():
+            return f"{meaning(shape.item_type)}, or a list of these"
+        case shapes.UnionType():
+            return meaning(next(s for s in shape.types if not isinstance(s, (shapes.NoneType, shapes.StructType))))
+        case _:
+            return "write keys below it"
+
+
+def blank(shape: shapes.Type) -> object:
+    """The stand-in for a required value that is missing or wrong."""
+    match shape:
+        case shapes.Metadata():
+            return blank(shape.type)
+        case shapes.LiteralType():
+            return shape.values[0]
+        case shapes.VarTupleType():
+            return ()
+        case _:
+            return NOTHING
+
+
+def homes_of_keys(root: shapes.StructType) -> dict[str, list[str]]:
+    """For each key of the schema, the sections it belongs under, as ``listeners.*``."""
+    homes: dict[str, list[str]] = {}
+
+    def visit(shape: shapes.Type, path: str) -> None:
+        match shape:
+            case shapes.Metadata():
+                visit(shape.type, path)
+            case shapes.UnionType():
+                for one in shape.types:
+                    visit(one, path)
+            case shapes.DictType():
+                visit(shape.value_type, _below(path, "*"))
+            case shapes.StructType():
+                for key in shape.fields:
+                    homes.setdefault(key.name, []).append(path or "the top level")
+                    visit(key.type, _below(path, key.name))
+            case _:
+                pass
+
+    visit(root, "")
+    return {key: places for key, places in homes.items() if len(places) <= 3}
+
+
+def shape_of(cls: type[msgspec.Struct]) -> shapes.StructType:
+    """The shape of a struct of the schema."""
+    shape = shapes.type_info(cls)
+    assert isinstance(shape, shapes.StructType)
+    return shape
+
+
+def _misfit(shape: shapes.Type, node: ScalarNode) -> str:
+    """Why a value does not fit, and what would."""
+    if isinstance(shape, shapes.BoolType) and not node.foreign and node.text in _SAID_ON | _SAID_OFF:
+        return f"is text in YAML 1.2; write {'true' if node.text in _SAID_ON else 'false'}"
+    if isinstance(shape, shapes.LiteralType):
+        words = [str(word) for word in shape.values]
+        spoken = {"true": "yes", "false": "no" if "no" in words else "off"}.get(node.text.lower())
+        if spoken in words:
+            return f"is not a choice; write {spoken}"
+        close = [] if node.foreign else difflib.get_close_matches(node.text.lower(), words, 1, 0.6)
+        if close:
+            return f"is not a choice; did you mean {close[0]}? ({_choices(words)})"
+        return f"is not a choice; {meaning(shape)}"
+    if isinstance(shape, shapes.IntType) and type(node.value) is int:
+        return f"is out of range; {meaning(shape)}"
+    return f"does not fit; {meaning(shape)}"
+
+
+def _fits(shape: shapes.IntType, number: int) -> bool:
+    return (shape.ge is None or number >= shape.ge) and (shape.le is None or number <= shape.le)
+
+
+def _choices(values: Iterable[object]) -> str:
+    *most, last = (str(value) for value in values)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _named(path: str) -> str:
+    return path or "the file"

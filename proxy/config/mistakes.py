@@ -1,0 +1,106 @@
+"""What is wrong with a configuration, and where: the one report a user reads."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+_SHOWN = 100  # mistakes in one report
+_WIDTH = 120  # columns of a source line
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text that configuration was read from: a file, or (``is_flag``) the value of a command line flag."""
+
+    name: str
+    text: str
+    is_flag: bool = False
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text by line, counted as YAML counts lines."""
+        return self.text.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A character of a source; ``line`` and ``column`` count from 1, and line 0 is the source as a whole."""
+
+    source: Source
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        if self.line == 0 or self.source.is_flag:
+            return self.source.name
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """``problem`` reads "what is wrong; what was meant". ``hide``: the text at ``place`` is a secret."""
+
+    place: Place
+    problem: str
+    hide: bool = False
+
+    def __str__(self) -> str:
+        head = f"{self.place}: {printable(self.problem)}"
+        excerpt = _excerpt(self.place, self.hide)
+        return f"{head}\n{excerpt}" if excerpt else head
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; ``str()`` is the whole report, one paragraph a mistake."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = in_order(mistakes)
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        report = [str(mistake) for mistake in self.mistakes[:_SHOWN]]
+        if len(self.mistakes) > _SHOWN:
+            report.append(f"... and {len(self.mistakes) - _SHOWN} more mistakes")
+        return "\n".join(report)
+
+
+def in_order(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+    """Each mistake once, by place; those of a file before those of flags."""
+    return tuple(sorted(dict.fromkeys(mistakes), key=_rank))
+
+
+def printable(text: str) -> str:
+    """``text`` with nothing in it that could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _rank(mistake: Mistake) -> tuple[bool, str, int, int]:
+    place = mistake.place
+    return place.source.is_flag, place.source.name, place.line, place.column
+
+
+def _excerpt(place: Place, hide: bool) -> str:
+    """The source line and a caret line, cut to what a terminal can show; "" where there is no such line."""
+    if not 0 < place.line <= len(place.source.lines):
+        return ""
+    line = place.source.lines[place.line - 1]
+    at = min(place.column - 1, len(line))
+    if hide:
+        line = line[:at] + "***"
+    start = max(0, at - _WIDTH // 2) if len(line) > _WIDTH else 0
+    shown = line[start : start + _WIDTH]
+    before, after = printable(_no_tabs(shown[: at - start])), printable(_no_tabs(shown[at - start :]))
+    return f"    {before}{after}\n    {' ' * _columns(before)}^"
+
+
+def _no_tabs(text: str) -> str:
+    return text.replace("\t", " ")
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
