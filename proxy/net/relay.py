@@ -14,6 +14,7 @@ import socket
 import struct
 import termios
 from fcntl import ioctl
+from typing import Protocol
 
 import trio
 
@@ -30,19 +31,31 @@ _LAST_WORDS = 1.0  # how long bytes that are on their way may hold up a RST
 _VANISHED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
+class Heard(Protocol):
+    """Told once, who of the two spoke first."""
+
+    def __call__(self, *, downstream: bool) -> None: ...
+
+
 class Relay:
     """Two flows, and how they ended."""
 
-    __slots__ = ("_buffer", "_down_fd", "_up_fd", "_view", "_watch", "_writes", "down", "ended_by", "first_byte", "reason", "up")
+    __slots__ = ("_buffer", "_down_fd", "_heard", "_up_fd", "_view", "_watch", "_writes", "down", "ended_by", "first_byte", "reason", "up")
 
     def __init__(
-        self, downstream: socket.socket, upstream: socket.socket, watch: Watch, buffer: bytearray
+        self,
+        downstream: socket.socket,
+        upstream: socket.socket,
+        watch: Watch,
+        buffer: bytearray,
+        heard: Heard | None = None,
     ) -> None:
         self.up = Flow(downstream, upstream)  # what goes upstream
         self.down = Flow(upstream, downstream)  # what comes down
         self.first_byte: float | None = None  # when the upstream first said something (trio's clock)
         self.ended_by: EndedBy | None = None
         self.reason = Reason.CLOSED
+        self._heard = heard  # told who spoke first
         self._watch = watch
         self._writes = 0  # which descriptors are watched for writing: 1 down, 2 up
         self._buffer = buffer
@@ -82,6 +95,9 @@ class Relay:
             coming.readable = not coming.eof
             if event & HUNG_UP:
                 coming.hung_up = True
+            if self._heard is not None:
+                self._heard(downstream=coming is self.up)
+                self._heard = None
             if coming is self.down and self.first_byte is None:
                 self.first_byte = trio.current_time()
         if event & _WRITABLE:

@@ -1,0 +1,65 @@
+"""``tfo-proxy run``: serve a configuration, from a file or from flags alone, until told to stop."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from contextlib import suppress
+
+import click
+
+_GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(dir_okay=False))
+@click.option("--forward", "forwards", multiple=True, metavar="BIND=TO", help="Add a forward listener, like 127.0.0.1:8080=example.com:80.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the file's log.level.")
+def command(config: str | None, forwards: tuple[str, ...], log_level: str | None) -> None:
+    """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
+    from proxy.config import ConfigError, load  # noqa: PLC0415  # only when it is needed
+
+    if config is None and not forwards:
+        raise click.UsageError("nothing to serve: name a CONFIG file, or give --forward BIND=TO")
+    try:
+        loaded = load(config, forwards=forwards)
+    except ConfigError as mistakes:
+        click.echo(str(mistakes), err=True)
+        sys.exit(78)
+    for warning in loaded.warnings:
+        click.echo(str(warning), err=True)
+    sys.exit(_serve(loaded.snapshot, log_level))
+
+
+def _serve(snapshot: object, log_level: str | None) -> int:
+    import trio  # noqa: PLC0415
+
+    from proxy import supervisor  # noqa: PLC0415
+    from proxy.core.snapshot import Snapshot  # noqa: PLC0415
+    from proxy.net.accept import CannotListen  # noqa: PLC0415
+    from proxy.telemetry import logs  # noqa: PLC0415
+    from proxy.telemetry.events import Events  # noqa: PLC0415
+
+    assert isinstance(snapshot, Snapshot)
+    _prepare_process()
+    events = Events(logs.configure(log_level or snapshot.log.level, snapshot.log.format))
+    try:
+        trio.run(supervisor.run, snapshot, events)
+    except CannotListen as failure:
+        click.echo(f"tfo-proxy: {failure}", err=True)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return 0
+
+
+def _prepare_process() -> None:
+    """As many descriptors as we may have, and a garbage collector that leaves a busy relay alone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0o077)
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)

@@ -1,0 +1,97 @@
+"""What is logged: one line a session, and one for everything an operator should act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from proxy.core.record import SessionRecord
+from proxy.telemetry.logs import Logger
+
+_MICRO = 6
+_SWITCH_ON = {
+    errno.EOPNOTSUPP: "sysctl -w net.ipv4.tcp_fastopen=1 in this network namespace (bit 1 is the client's)",
+}
+
+
+class Events:
+    """The words, in one place, so that they can be searched for and stay the same."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+
+    def session(self, record: SessionRecord) -> None:
+        """The one line of a finished session."""
+        self._log.info("session", **session_fields(record))
+
+    def fault(self, session: str, fault: BaseException) -> None:
+        """A mistake of ours that ended one session."""
+        self._log.error("session_fault", id=session, exc_info=fault)
+
+    def listening(self, listener: str, bind: str, cluster: str, *, fast_open: bool) -> None:
+        """A listener is open."""
+        self._log.info("listening", listener=listener, bind=bind, to=cluster, fast_open=fast_open)
+
+    def accept_trouble(self, listener: str, error: OSError) -> None:
+        """accept(2) failed; said once a second and listener at most."""
+        self._log.warning(
+            "accept_trouble", listener=listener, error=os.strerror(error.errno or 0), errno=errno.errorcode.get(error.errno or 0)
+        )
+
+    def fast_open_unavailable(self, code: int) -> None:
+        """The kernel would not fast-open at all: every dial is plain until somebody switches it on."""
+        self._log.warning(
+            "fast_open_unavailable",
+            error=os.strerror(code),
+            errno=errno.errorcode.get(code),
+            do=_SWITCH_ON.get(code, "see `tfo-proxy doctor`: this kernel or sandbox has no TCP Fast Open for clients"),
+        )
+
+    def say(self, event: str, **fields: Any) -> None:
+        """Something about the program itself: started, draining, stopped."""
+        self._log.info(event, **fields)
+
+    def warn(self, event: str, **fields: Any) -> None:
+        """Something that works, and not as it was meant to."""
+        self._log.warning(event, **fields)
+
+
+def session_fields(record: SessionRecord) -> dict[str, object]:
+    """The record as log fields: nothing that is not known, times in seconds rounded to microseconds."""
+    fields: dict[str, object] = {
+        "id": record.id,
+        "listener": record.listener,
+        "client": record.client,
+        "cluster": record.cluster,
+    }
+    if record.endpoint is not None:
+        fields["endpoint"] = str(record.endpoint)
+    if record.protocol:
+        fields["protocol"] = record.protocol
+    fields["early_bytes"] = record.early_bytes
+    if record.client_syn_bytes:
+        fields["client_syn_bytes"] = record.client_syn_bytes
+    if record.evidence is not None:
+        fields["open"] = record.open
+        fields["syn_bytes"] = record.syn_bytes
+        fields["evidence"] = record.evidence.value
+        fields["standing_before"] = record.standing_before
+        fields["standing_after"] = record.standing_after
+    for name in ("waited", "dial_time", "first_byte", "rtt", "saved", "lost"):
+        value = getattr(record, name)
+        if value:
+            fields[name] = round(value, _MICRO)
+    for name in ("hedged", "redialled", "repeated_bytes", "retransmits", "detail"):
+        value = getattr(record, name)
+        if value:
+            fields[name] = value
+    if record.tried > 1:
+        fields["tried"] = record.tried
+    fields["up_bytes"] = record.up_bytes
+    fields["down_bytes"] = record.down_bytes
+    fields["duration"] = round(record.duration, _MICRO)
+    fields["ended_by"] = record.ended_by
+    fields["during"] = record.during
+    fields["reason"] = record.reason
+    return fields

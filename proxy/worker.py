@@ -1,0 +1,156 @@
+"""One process at work: serve the listeners of a snapshot, account for every session, drain.
+
+Everything a session may wait for too long is watched by one sweep a second, which costs a live session nothing: it
+compares byte counts, so no timer is set or moved when bytes flow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import trio
+
+from proxy.core.address import Authority
+from proxy.core.outcomes import EndedBy, Reason
+from proxy.core.patience import Patience
+from proxy.core.record import SessionRecord
+from proxy.core.snapshot import Listener, Snapshot
+from proxy.core.standings import Standings
+from proxy.net import accept
+from proxy.net.flow import BUFFER
+from proxy.net.resolve import Resolver
+from proxy.net.watch import Watches
+from proxy.session import Session, Shared
+from proxy.telemetry.events import Events
+
+SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
+_TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each time
+
+
+class Worker:
+    """Sessions of all listeners, and what they have in common."""
+
+    def __init__(self, snapshot: Snapshot, standings: Standings, events: Events) -> None:
+        self.snapshot = snapshot
+        self.sessions: set[Session] = set()
+        self.patience: dict[tuple[str, str], Patience] = {}
+        self.accounted: list[Callable[[SessionRecord], None]] = []
+        self._events = events
+        self._standings = standings
+        self._shared = Shared(standings, Resolver(), Watches(), bytearray(BUFFER), self._no_fast_open)
+        self._names = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(3)), itertools.count(1))
+        self._clocks: dict[Session, tuple[int, float]] = {}
+        self._no_sessions = trio.Event()
+        self._said_unavailable = False
+        self._trouble_after: dict[str, float] = {}
+        self._draining = False
+
+    async def run(
+        self, sockets: Mapping[str, Iterable[socket.socket]], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve ``sockets`` (listening, by listener name) until `drain` has let the last session go."""
+        async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
+            listeners.start_soon(self._sweep, listeners.cancel_scope)
+            for listener in self.snapshot.listeners:
+                serve = partial(self._serve, sessions, listener, self._patience_for(listener))
+                for sock in sockets[listener.name]:
+                    listeners.start_soon(accept.accept_forever, sock, serve, partial(self._trouble, listener))
+            self._end = sessions.cancel_scope
+            task_status.started()
+
+    async def drain(self, limit: float) -> int:
+        """Let sessions end by themselves for ``limit`` seconds, then end them; how many had to be ended.
+
+        The listening sockets must have been closed before.
+        """
+        self._draining = True
+        if not self.sessions:
+            self._no_sessions.set()
+        with trio.move_on_after(limit):
+            await self._no_sessions.wait()
+        cut_off = len(self.sessions)
+        self._end.cancel()
+        return cut_off
+
+    def _patience_for(self, listener: Listener) -> Patience:
+        cluster = listener.cluster
+        key = listener.name, cluster.name
+        if key not in self.patience:
+            ports = {target.port for target in cluster.endpoints if isinstance(target, Authority) or not target.is_unix}
+            self.patience[key] = Patience(ports)
+        return self.patience[key]
+
+    def _serve(
+        self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: object
+    ) -> None:
+        session = Session(sock, _client(peer), listener, patience, self._shared, next(self._names))
+        self.sessions.add(session)
+        nursery.start_soon(self._carry, session)
+
+    async def _carry(self, session: Session) -> None:
+        try:
+            await session.run()
+        except Exception as fault:  # one session's mistake must never be another's end
+            self._events.fault(session.record.id, fault)
+        finally:
+            self.sessions.discard(session)
+            self._clocks.pop(session, None)
+            self._account(session.record)
+            if self._draining and not self.sessions:
+                self._no_sessions.set()
+
+    def _account(self, record: SessionRecord) -> None:
+        if self.snapshot.log.sessions:
+            self._events.session(record)
+        for hear in self.accounted:
+            hear(record)
+
+    async def _sweep(self, _scope: trio.CancelScope) -> None:
+        while True:
+            await trio.sleep(SWEEP)
+            now = trio.current_time()
+            for session in list(self.sessions):
+                reason = self._overdue(session, now)
+                if reason is not None:
+                    session.interrupt(EndedBy.TIMEOUT, reason)
+
+    def _overdue(self, session: Session, now: float) -> Reason | None:
+        relay = session.relay
+        timeouts = session.listener.timeouts
+        if timeouts.lifetime is not None and now - session.record.began >= timeouts.lifetime:
+            return Reason.LIFETIME
+        if relay is None:
+            return None  # sniff and dial have their own, finer clocks
+        moved = relay.up.moved + relay.down.moved
+        last, since = self._clocks.get(session, (-1, now))
+        if moved != last:
+            self._clocks[session] = (moved, now)
+            return None
+        quiet = now - since
+        if (relay.up.eof or relay.down.eof) and timeouts.half_closed is not None and quiet >= timeouts.half_closed:
+            return Reason.HALF_CLOSED
+        if timeouts.idle is not None and quiet >= timeouts.idle:
+            return Reason.IDLE
+        return None
+
+    def _trouble(self, listener: Listener, error: OSError) -> None:
+        now = trio.current_time()
+        if now >= self._trouble_after.get(listener.name, 0.0):
+            self._trouble_after[listener.name] = now + _TROUBLE_PAUSE
+            self._events.accept_trouble(listener.name, error)
+
+    def _no_fast_open(self, code: int) -> None:
+        if not self._said_unavailable:
+            self._said_unavailable = True
+            self._events.fast_open_unavailable(code)
+
+
+def _client(peer: object) -> str:
+    if isinstance(peer, tuple):
+        host, port = peer[0], peer[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "unix"
