@@ -23,27 +23,35 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from proxy.core.protocol import Protocol
-from proxy.core.replay import http1, tls
+from proxy.core.replay import dns, greetings, http1, http2, memcached, postgres, redis, tls
 
 __all__ = ["classify", "safe_prefix"]
 
 Measure: TypeAlias = Callable[[bytes], int | None]
 """How many leading bytes are safe; `None` where these are not this protocol's bytes, or too few to tell."""
 
-_TLS: tuple[Protocol, Measure] = (Protocol.TLS, tls.safe_length)
-_HTTP1: tuple[Protocol, Measure] = (Protocol.HTTP1, http1.safe_length)
+_MEASURES: tuple[tuple[bytes, Protocol, Measure], ...] = (
+    (tls.FIRST_BYTES, Protocol.TLS, tls.safe_length),
+    (http1.FIRST_BYTES, Protocol.HTTP1, http1.safe_length),
+    (http2.FIRST_BYTES, Protocol.HTTP2, http2.safe_length),
+    (greetings.SSH_FIRST_BYTES, Protocol.SSH, greetings.ssh_safe_length),
+    (greetings.SOCKS_FIRST_BYTES, Protocol.SOCKS, greetings.socks_safe_length),
+    (postgres.FIRST_BYTES, Protocol.POSTGRES, postgres.safe_length),
+    (dns.FIRST_BYTES, Protocol.DNS, dns.safe_length),
+    (redis.RESP_FIRST_BYTES, Protocol.REDIS, redis.resp_safe_length),
+    (memcached.BINARY_FIRST_BYTES, Protocol.MEMCACHED, memcached.binary_safe_length),
+    (memcached.TEXT_FIRST_BYTES, Protocol.MEMCACHED, memcached.text_safe_length),
+    (redis.INLINE_FIRST_BYTES, Protocol.REDIS, redis.inline_safe_length),
+)
+"""First bytes, protocol, measure. Where several may begin with a byte, the first to know it answers."""
 
 
 def _by_first_byte() -> tuple[tuple[tuple[Protocol, Measure], ...], ...]:
     """Who to ask, by the first byte; most bytes have nobody."""
-    table: list[list[tuple[Protocol, Measure]]] = [[] for _ in range(256)]
-    for first_bytes, candidate in (
-        (b"\x16", _TLS),
-        (http1.FIRST_BYTES, _HTTP1),
-    ):
-        for first in first_bytes:
-            table[first].append(candidate)
-    return tuple(map(tuple, table))
+    return tuple(
+        tuple((protocol, measure) for first_bytes, protocol, measure in _MEASURES if first in first_bytes)
+        for first in range(256)
+    )
 
 
 _CANDIDATES = _by_first_byte()

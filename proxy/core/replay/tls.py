@@ -9,7 +9,9 @@ from __future__ import annotations
 from proxy.core.reader import Malformed, NotMine
 from proxy.core.tls import hello_span
 
-__all__ = ["safe_length"]
+__all__ = ["FIRST_BYTES", "safe_length"]
+
+FIRST_BYTES = b"\x16"
 
 
 def safe_length(early: bytes) -> int | None:
