@@ -118,17 +118,17 @@ class Engine:
         return run(*self.inside, "podman", *self.store, *self.settings, *arguments, check=check)
 
     def buildah(self, *arguments: str | Path) -> str:
-        return run("buildah", *self.store, *arguments)
+        return run(*self.inside, "buildah", *self.store, *arguments)
 
     def start(self, name: str, *arguments: str | Path) -> str:
         """Start a container, and return its address."""
-        self.podman("run", "--detach", "--name", name, "--network", "private", *LIMITS, *arguments)
-        network = json.loads(self.podman("inspect", name))[0]["NetworkSettings"]["Networks"]["private"]
+        self.podman("run", "--detach", "--name", name, "--network", "lan", *LIMITS, *arguments)
+        network = json.loads(self.podman("inspect", name))[0]["NetworkSettings"]["Networks"]["lan"]
         address: str = network["IPAddress"]
         return address
 
     def client(self, url: str) -> str:
-        return self.podman("run", "--rm", "--network", "private", *LIMITS, "--entrypoint", "python3",
+        return self.podman("run", "--rm", "--network", "lan", *LIMITS, "--entrypoint", "python3",
                            BASE, "-c", CLIENT, url)  # fmt: skip
 
 
@@ -140,6 +140,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         run("ip", "netns", "add", namespace)
         undo.callback(run, "ip", "netns", "del", namespace)
         run("ip", "-n", namespace, "link", "set", "lo", "up")
+        undo.callback(shutil.rmtree, directory)
         engine = Engine(directory, namespace)
         undo.callback(engine.podman, "rm", "--all", "--force", "--time", "0")
         yield engine
@@ -147,14 +148,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, built without a network from what Git has, on a base with Debian's Python."""
+    """The image on a base with Debian's Python. The build's network is the namespace's: it leads nowhere."""
     scratch = tmp_path_factory.mktemp("build")
     engine.podman("import", debian(scratch), BASE)
     version = engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
                             "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
     (scratch / "pip.conf").write_text(PIP_CONF)
     engine.buildah(
-        "bud", "--isolation", "chroot", "--format", "docker", "--network", "none", "--build-arg", f"BASE={BASE}",
+        "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
         "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(version)}:/wheels:ro",
         "--tag", IMAGE, HOUSE,
     )  # fmt: skip
@@ -163,7 +164,7 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def upstream(engine: Engine, image: str) -> str:
-    engine.podman("network", "create", "private")
+    engine.podman("network", "create", "lan")
     return engine.start("upstream", "--sysctl", "net.ipv4.tcp_fastopen=3", "--user", "0", "--entrypoint", "python3",
                         image, "-c", UPSTREAM)  # fmt: skip
 
@@ -203,7 +204,10 @@ def test_the_image_says_how_it_is_run(engine: Engine, image: str) -> None:
 def test_the_image_holds_what_it_needs_and_no_more(engine: Engine, image: str) -> None:
     files = engine.podman("run", "--rm", "--network", "none", *LIMITS, "--entrypoint", "find", image,
                           "/app", "/src", "/wheels", "/build", "-type", "f", check=False).splitlines()  # fmt: skip
-    assert any(file.endswith("proxy/__pycache__/session.cpython-311.pyc") or "/proxy/session" in file for file in files)
+    assert any(
+        file.endswith("proxy/__pycache__/session.cpython-311.pyc") or "/proxy/session" in file
+        for file in files
+    )
     assert all(file.startswith("/app/") for file in files)
     assert not [file for file in files if "/pip/" in file or "/hatchling/" in file or "/tests/" in file]
     sources = {file for file in files if file.endswith(".py") and "/proxy/" in file}
@@ -218,7 +222,9 @@ def test_a_request_through_the_proxy_is_answered(engine: Engine, proxy: str) -> 
 
 
 def test_it_runs_as_nobody_with_nothing_to_write_to(engine: Engine, proxy: str) -> None:
-    program = "import os; s = os.stat('/proc/1'); print(s.st_uid, s.st_gid); print(open('/proc/1/status').read())"
+    program = (
+        "import os; s = os.stat('/proc/1'); print(s.st_uid, s.st_gid); print(open('/proc/1/status').read())"
+    )
     said = engine.podman("exec", "proxy", "python3", "-c", program)
     assert said.startswith("65532 65532\n")
     assert "CapEff:\t0000000000000000" in said
@@ -236,7 +242,7 @@ def test_health_is_what_the_proxy_does(engine: Engine, proxy: str) -> None:
 
 def test_sigterm_lets_a_session_end_and_exits_0(engine: Engine, proxy: str) -> None:
     name = "client"
-    engine.podman("run", "--detach", "--name", name, "--network", "private", *LIMITS, "--entrypoint", "python3",
+    engine.podman("run", "--detach", "--name", name, "--network", "lan", *LIMITS, "--entrypoint", "python3",
                   BASE, "-c", CLIENT, f"http://{proxy}:8080/slow")  # fmt: skip
     time.sleep(1)
     started = time.monotonic()
