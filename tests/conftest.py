@@ -1,12 +1,12 @@
-"""What every test may use: ``async def`` tests under trio, a WAN in a box, and tiers that cannot be skipped in CI.
+"""What every test may use: async tests under trio, a WAN in a box, tiers that cannot be skipped in CI.
 
-- ``async def test_…`` runs under ``trio.run``. With ``@pytest.mark.autojump`` on a clock that jumps over every sleep
-  (no sockets then); otherwise within `PATIENCE` seconds.
-- the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets, and
-  the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come from
-  ``wan.serve(...)``; anything else is put into the server's namespace with ``with wan.server.entered():``.
-- ``netns``, ``root``, ``podman`` name what a test needs. Where that is missing the test is skipped with the reason, but
-  fails when ``CI=true``: nothing is silently left out of the run that counts.
+- ``async def test_…`` runs under ``trio.run``. With ``@pytest.mark.autojump`` on a clock that jumps over every
+  sleep (no sockets then); otherwise within `PATIENCE` seconds.
+- the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets,
+  and the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come
+  from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
+- ``netns``, ``root``, ``podman`` name what a test needs. Where that is missing the test is skipped with the
+  reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _missing(need: str) -> str | None:
         case "podman":
             found = shutil.which("podman") and os.geteuid() == 0
             return None if found else "needs podman and root"
-    return None
+        case _:
+            raise ValueError(need)
 
 
 def _require(need: str) -> None:
@@ -75,7 +76,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Without root the process must move into a user namespace before it has its first thread."""
-    wants = any("wan" in getattr(item, "fixturenames", ()) or item.get_closest_marker("netns") for item in session.items)
+    wants = any(
+        "wan" in getattr(item, "fixturenames", ()) or item.get_closest_marker("netns")
+        for item in session.items
+    )
     if wants and not session.config.option.collectonly and _missing("netns") is None:
         namespaces.ensure_allowed()
 

@@ -1,6 +1,6 @@
-"""A WAN in a box: two network namespaces, a delay line between them, and middleboxes that misbehave on request.
+"""A WAN in a box: two network namespaces, a delay line between them, middleboxes that misbehave on request.
 
-The tests, the benchmarks and ``tfo-proxy demo`` stand on this package. Nothing in it is imported by the proxy itself.
+The tests, the benchmarks and ``tfo-proxy demo`` stand on this package; the proxy itself imports nothing of it.
 
     namespaces   network namespaces held by a file descriptor; run code, sockets and programs in one
     rtnetlink    the few messages that give a namespace its links, addresses and routes
@@ -10,6 +10,7 @@ The tests, the benchmarks and ``tfo-proxy demo`` stand on this package. Nothing 
     middleboxes  what can go wrong on a path, by name
     rules        the vocabulary the middleboxes are written in
     forwarder    the process between the two ends: delays, asks the middleboxes, records
+    ports        the ends of the line as that process reads and writes them
     line         the handle on that process
     capture      every packet that crossed, in order, as objects, text or pcap
     servers      small upstreams that remember every byte, and when it came
@@ -39,6 +40,6 @@ How a test uses it (the fixture ``wan`` of ``tests/conftest.py`` is an open `wan
         print(wan.capture().text())
         wan.capture().write_pcap("session.pcap", seen_from="client")
 
-Times are ``time.monotonic()`` everywhere, so server, client and capture can be compared. A namespace goes away with its
-last user; there is nothing to clean up after a crash.
+Times are ``time.monotonic()`` everywhere, so server, client and capture can be compared. A namespace goes away
+with its last user; there is nothing to clean up after a crash.
 """

@@ -10,9 +10,13 @@ import time
 from proxy.lab.servers import Behaviour, Conversation
 
 
-def answers(reply: bytes = b"pong", *, request: int = 1, delay: float = 0.0, closes: bool = False) -> Behaviour:
-    """Waits for `request` bytes, then `delay` seconds, answers once, and reads on until the client ends (or, with
-    `closes`, ends first)."""
+def answers(
+    reply: bytes = b"pong", *, request: int = 1, delay: float = 0.0, closes: bool = False
+) -> Behaviour:
+    """Waits for `request` bytes, then `delay` seconds, answers once, and reads on until the client ends.
+
+    With `closes` the server ends first.
+    """
 
     def behave(conversation: Conversation) -> None:
         while len(conversation.received) < request:

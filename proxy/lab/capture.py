@@ -6,7 +6,8 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Literal, TypeAlias, overload
 
 from proxy.lab.packets import Packet, decode
 from proxy.lab.rules import Direction
@@ -14,6 +15,8 @@ from proxy.lab.rules import Direction
 What: TypeAlias = Literal["forwarded", "dropped", "rewritten", "injected"]
 Side: TypeAlias = Literal["client", "server"]
 Host: TypeAlias = str | tuple[str, int] | tuple[str, int, int, int]
+
+Slice: TypeAlias = "slice[int | None, int | None, int | None]"
 
 LINKTYPE_RAW = 101
 
@@ -47,7 +50,10 @@ class Captured:
         return self.packet.cookie
 
     def seen_from(self, side: Side) -> tuple[float, Packet] | None:
-        """When and how this end of the line saw the packet: what it sent itself, or what arrived; None if nothing did."""
+        """When and how this end of the line saw the packet: what it sent itself, or what arrived.
+
+        None if nothing did.
+        """
         if (side == "client") == (self.direction is Direction.UP):
             return None if self.what == "injected" else (self.entered, self.packet)
         return None if self.left is None or self.delivered is None else (self.left, self.delivered)
@@ -76,7 +82,13 @@ class Capture(Sequence[Captured]):
     def __len__(self) -> int:
         return len(self.packets)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
+    @overload
+    def __getitem__(self, index: int) -> Captured: ...
+    @overload
+    def __getitem__(self, index: Slice) -> Capture: ...
+    def __getitem__(self, index: int | Slice) -> Captured | Capture:
+        if isinstance(index, slice):
+            return Capture(self.packets[index], self.epoch)
         return self.packets[index]
 
     def __iter__(self) -> Iterator[Captured]:
@@ -91,8 +103,7 @@ class Capture(Sequence[Captured]):
 
         def touches(packet: Packet) -> bool:
             ends = ((packet.src, packet.sport), (packet.dst, packet.dport))
-            hits = [any(_matches(end, wanted) for end in ends) for wanted in (one, other) if wanted is not None]
-            return all(hits)
+            return all(any(_matches(end, host) for end in ends) for host in (one, other) if host is not None)
 
         return self.where(touches)
 
@@ -120,9 +131,12 @@ class Capture(Sequence[Captured]):
         return "\n".join(item.text(origin) for item in self.packets)
 
     def write_pcap(self, path: str | os.PathLike[str], seen_from: Side = "client") -> None:
-        """Write what one end of the line saw as a pcap file (link type RAW) for tcpdump, tshark or Wireshark."""
+        """Write what one end of the line saw, for tcpdump, tshark or Wireshark.
+
+        The format is pcap with nanoseconds and link type RAW (draft-ietf-opsawg-pcap).
+        """
         seen = [view for item in self.packets if (view := item.seen_from(seen_from))]
-        with open(path, "wb") as file:
+        with Path(path).open("wb") as file:
             file.write(struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, LINKTYPE_RAW))
             for moment, packet in sorted(seen, key=lambda view: view[0]):
                 seconds, nanoseconds = divmod(round((moment + self.epoch) * 1e9), 10**9)
@@ -135,13 +149,23 @@ def read_records(records: Iterable[object], epoch: float) -> Capture:
     packets: list[Captured] = []
     for record in records:
         match record:
-            case [int(way), float(entered), left, str(what), str(middlebox), int(length), bytes(data), bytes(changed)]:
+            case [
+                int(way),
+                float(entered),
+                left,
+                str(what),
+                str(middlebox),
+                int(length),
+                bytes(data),
+                bytes(new),
+            ]:
                 packet = decode(data, length)
                 if packet is None:
                     continue
-                delivered = None if what == "dropped" else packet if not changed else decode(changed)
+                delivered = None if what == "dropped" else packet if not new else decode(new)
                 moment = left if isinstance(left, float) else None
-                packets.append(Captured(Direction(way), entered, moment, _what(what), middlebox, packet, delivered))
+                fate = _what(what)
+                packets.append(Captured(Direction(way), entered, moment, fate, middlebox, packet, delivered))
             case _:
                 raise ValueError(f"not a record: {record!r}")
     return Capture(tuple(sorted(packets, key=lambda item: item.entered)), epoch)
@@ -151,7 +175,8 @@ def _what(text: str) -> What:
     match text:
         case "forwarded" | "dropped" | "rewritten" | "injected":
             return text
-    raise ValueError(text)
+        case _:
+            raise ValueError(text)
 
 
 def _matches(end: tuple[str, int], wanted: Host) -> bool:

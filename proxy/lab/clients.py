@@ -22,8 +22,9 @@ MSG_FASTOPEN = 0x20000000
 class Exchange:
     """How a request went. Times are seconds since the dial began, None where it did not come to that.
 
-    `in_syn` is what sendto() took (None: EINPROGRESS, no cookie), `options` `client_fail` `total_retrans` `total_rto`
-    and `rtt` (seconds) are those of TCP_INFO when the handshake ended, `error` an errno or 0, `reply` all that came.
+    `in_syn` is what sendto() took (None: EINPROGRESS, no cookie), `options` `client_fail` `total_retrans`
+    `total_rto` and `rtt` (seconds) are those of TCP_INFO when the handshake ended, `error` is an errno or 0,
+    `reply` all that came.
     """
 
     in_syn: int | None

@@ -1,8 +1,8 @@
-"""The process between the two ends: takes packets from one, asks the middleboxes, keeps them for the delay, gives
-them to the other, and remembers everything. Started by `line.Line`; ``python -m proxy.lab.forwarder FD``.
+"""The process between the two ends: takes packets from one, asks the middleboxes, keeps them for the delay,
+gives them to the other, and remembers everything. Started by `line.Line`: ``python -m proxy.lab.forwarder FD``.
 
-It is a process of its own so that its clock does not wait for anybody's interpreter lock. select() rather than epoll:
-its timeout has microseconds. It ends when its control socket does.
+It is a process of its own so that its clock does not wait for anybody's interpreter lock. select() rather than
+epoll: its timeout has microseconds. It ends when its control socket does.
 """
 
 from __future__ import annotations
@@ -16,75 +16,22 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from proxy.lab.middleboxes import build
 from proxy.lab.packets import Packet, decode
-from proxy.lab.rules import Direction, Rule
+from proxy.lab.ports import Port, is_unicast, open_port
+from proxy.lab.rules import Direction, Injection, Rule
 
 BATCH = 64
 CAPTURE_BUDGET = 64 << 20  # bytes kept whole; after that only the headers of each packet
 SNAP = 128
-PACKET_OUTGOING = 4
 
 # One packet in the capture: direction, entered, left (None: dropped or still on its way), what happened, which
-# middlebox, length, bytes as it entered, and as it left when that differs. A list, because `left` comes later.
-Record = list[object]
-LEFT = 2
-
-
-class Port(Protocol):
-    """One end of the line."""
-
-    def fileno(self) -> int: ...
-    def read(self) -> bytes | None:
-        """The next packet, b"" for one that is none of our business, None when there is none."""
-
-    def write(self, data: bytes) -> None: ...
-
-
-class TunPort:
-    """A TUN device."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def read(self) -> bytes | None:
-        try:
-            return os.read(self._fd, 65535)
-        except OSError:
-            return None
-
-    def write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._fd, data)
-
-
-class PacketPort:
-    """A packet socket on the far end of a veth pair."""
-
-    def __init__(self, fd: int, interface: str, hardware_address: str) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._interface, self._destination = interface, bytes.fromhex(hardware_address)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def read(self) -> bytes | None:
-        try:
-            data, address = self._socket.recvfrom(65535)
-        except OSError:
-            return None
-        return b"" if address[2] == PACKET_OUTGOING else data
-
-    def write(self, data: bytes) -> None:
-        protocol = 0x0800 if data[0] >> 4 == 4 else 0x86DD
-        with contextlib.suppress(OSError):
-            self._socket.sendto(data, (self._interface, protocol, 0, 0, self._destination))
+# middlebox, length, bytes as it entered, and as it left if that differs. A list, because `left` comes later.
+Record = list[int | float | str | bytes | None]
+Message = list[object]
+LEFT, WHAT, CHANGED = 2, 3, 7
 
 
 class Forwarder:
@@ -101,7 +48,7 @@ class Forwarder:
 
     def serve(self, control: socket.socket) -> None:
         """Forward until the control socket ends."""
-        sources = [control, *self._ports]
+        sources: list[socket.socket | Port] = [control, *self._ports]
         while True:
             timeout = max(0.0, self._flying[0][0] - time.monotonic()) if self._flying else None
             ready, _, _ = select.select(sources, (), (), timeout)
@@ -133,32 +80,36 @@ class Forwarder:
                 self._judge(direction, packet, now)
 
     def _judge(self, direction: Direction, packet: Packet, now: float) -> None:
-        original, what, author = packet, "forwarded", ""
+        record = self._record(direction, now, packet.raw)
+        original = packet
         for name, rule in self._rules:
             verdict = rule(packet, direction)
             if verdict is None:
                 continue
             for injection in verdict.injected:
-                entered = now + injection.after
-                record = self._record(injection.direction, entered, injection.packet.raw, "injected", name)
-                due = entered + injection.hops * self._delays[injection.direction]
-                self._send(injection.direction, injection.packet.raw, due, record)
+                self._inject(injection, now, name)
             if verdict.packet is None:
-                self._record(direction, now, original.raw, "dropped", name)
+                record[WHAT : WHAT + 2] = "dropped", name
                 return
             if verdict.packet is not packet:
-                packet, what, author = verdict.packet, "rewritten", name
-        record = self._record(direction, now, original.raw, what, author, packet.raw if packet is not original else b"")
+                packet = verdict.packet
+                record[WHAT : WHAT + 2] = "rewritten", name
+        if packet is not original:
+            record[CHANGED] = packet.raw
         self._send(direction, packet.raw, now + self._delays[direction], record)
 
-    def _record(
-        self, direction: Direction, now: float, data: bytes, what: str = "forwarded", author: str = "", changed: bytes = b""
-    ) -> Record:
+    def _inject(self, injection: Injection, now: float, author: str) -> None:
+        way, data, entered = injection.direction, injection.packet.raw, now + injection.after
+        record = self._record(way, entered, data)
+        record[WHAT : WHAT + 2] = "injected", author
+        self._send(way, data, entered + injection.hops * self._delays[way], record)
+
+    def _record(self, direction: Direction, now: float, data: bytes) -> Record:
         size = len(data)
         if self._kept + size > CAPTURE_BUDGET:
-            data, changed = data[:SNAP], changed[:SNAP]
+            data = data[:SNAP]
         self._kept += len(data)
-        record: Record = [int(direction), now, None, what, author, size, data, changed]
+        record: Record = [int(direction), now, None, "forwarded", "", size, data, b""]
         self._records.append(record)
         return record
 
@@ -175,7 +126,7 @@ class Forwarder:
             self._ports[direction.back].write(data)
             record[LEFT] = now
 
-    def _obey(self, request: Sequence[object]) -> object:
+    def _obey(self, request: Message) -> list[Record] | None:
         match request:
             case ["capture"]:
                 return self._records
@@ -190,18 +141,19 @@ class Forwarder:
         return None
 
 
-def send(control: socket.socket, message: object) -> None:
+def send(control: socket.socket, message: Sequence[object] | None) -> None:
     """One message of plain values, preceded by its length."""
-    data = marshal.dumps(message)
+    data = marshal.dumps(message)  # type: ignore[arg-type]  # plain values, not known to be
     control.sendall(struct.pack("!I", len(data)) + data)
 
 
-def receive(control: socket.socket) -> list[object] | None:
+def receive(control: socket.socket) -> Message | None:
     """The next message; None at the end."""
     header = _receive_exactly(control, 4)
     if len(header) < 4:
         return None
-    value = marshal.loads(_receive_exactly(control, struct.unpack("!I", header)[0]))  # noqa: S302  (our own child)
+    data = _receive_exactly(control, struct.unpack("!I", header)[0])
+    value = marshal.loads(data)  # noqa: S302  (from our own parent or child)
     return value if isinstance(value, list) else []
 
 
@@ -210,19 +162,6 @@ def _receive_exactly(control: socket.socket, size: int) -> bytearray:
     while len(data) < size and (chunk := control.recv(min(size - len(data), 1 << 20))):
         data += chunk
     return data
-
-
-def is_unicast(data: bytes) -> bool:
-    """Whether this is an IP packet to a single host."""
-    version = data[0] >> 4 if data else 0
-    return (version == 4 and data[16] < 224) or (version == 6 and data[24] != 0xFF)
-
-
-def open_port(kind: str, end: Mapping[str, object]) -> Port:
-    """A port from its description on the wire."""
-    fd, interface, address = end["fd"], end["interface"], end["hardware_address"]
-    assert isinstance(fd, int)
-    return TunPort(fd) if kind == "tun" else PacketPort(fd, str(interface), str(address))
 
 
 def main(control: socket.socket) -> None:
@@ -242,5 +181,8 @@ def main(control: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as channel, contextlib.suppress(KeyboardInterrupt, ConnectionError):
+    with (
+        socket.socket(fileno=int(sys.argv[1])) as channel,
+        contextlib.suppress(KeyboardInterrupt, ConnectionError),
+    ):
         main(channel)

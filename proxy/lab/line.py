@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
-from proxy.lab.forwarder import receive, send
+from proxy.lab.forwarder import Message, receive, send
 from proxy.lab.namespaces import python_environment
 from proxy.lab.wire import Wire
 
@@ -39,7 +39,7 @@ class Line:
         """The middleboxes on the line, in order from the side a packet comes from; all start afresh."""
         self._ask(["rules", [(name, dict(params)) for name, params in rules]])
 
-    def records(self) -> list[object]:
+    def records(self) -> Message:
         """What crossed so far, as `forwarder.Record`s."""
         return self._ask(["capture"])
 
@@ -57,7 +57,7 @@ class Line:
             self._process.kill()
             self._process.wait()
 
-    def _ask(self, request: list[object]) -> list[object]:
+    def _ask(self, request: Message) -> Message:
         with self._lock, contextlib.suppress(ConnectionError):
             send(self._control, request)
             answer = receive(self._control)

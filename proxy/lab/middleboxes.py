@@ -4,19 +4,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
 
 from proxy.lab.packets import ACK, EXPERIMENTAL, FAST_OPEN, FIN, RST, SYN, Packet
 from proxy.lab.rewrite import reset_to, too_big, unreachable, with_addresses, with_payload, without_options
 from proxy.lab.rules import DROP, Direction, Flow, Injection, Rule, Verdict, answer, connection
 
-Factory = Callable[..., Rule]
+# Every factory has defaults for all it takes; `build` checks what else is given.
+Factory: TypeAlias = Callable[[], Rule]
+F = TypeVar("F", bound=Factory)
 
 _REGISTRY: dict[str, Factory] = {}
 
 
-def _middlebox(factory: Factory) -> Factory:
+def _middlebox(factory: F) -> F:
     _REGISTRY[factory.__name__.replace("_", "-")] = factory
     return factory
 
@@ -25,7 +29,7 @@ def _middlebox(factory: Factory) -> Factory:
 def strips_option_from_syn(*, kinds: tuple[int, ...] = (FAST_OPEN, EXPERIMENTAL)) -> Rule:
     """Overwrites the Fast Open option of SYNs with NOPs [G; with kinds=(34,) Linux heals itself]."""
 
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+    def rule(packet: Packet, _: Direction) -> Verdict | None:
         if packet.is_syn and any(kind in kinds for kind, _ in packet.options):
             return Verdict(without_options(packet, kinds))
         return None
@@ -37,7 +41,7 @@ def strips_option_from_syn(*, kinds: tuple[int, ...] = (FAST_OPEN, EXPERIMENTAL)
 def strips_option_from_syn_ack(*, kinds: tuple[int, ...] = (FAST_OPEN, EXPERIMENTAL)) -> Rule:
     """Overwrites the Fast Open option of SYN-ACKs with NOPs, so that no cookie ever arrives [H]."""
 
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+    def rule(packet: Packet, _: Direction) -> Verdict | None:
         if packet.is_syn_ack and any(kind in kinds for kind, _ in packet.options):
             return Verdict(without_options(packet, kinds))
         return None
@@ -48,28 +52,26 @@ def strips_option_from_syn_ack(*, kinds: tuple[int, ...] = (FAST_OPEN, EXPERIMEN
 @_middlebox
 def drops_syn_data() -> Rule:
     """Drops every SYN that carries data [I]."""
-    return lambda packet, direction: DROP if packet.has_syn_data else None
+    return lambda packet, _: DROP if packet.has_syn_data else None
 
 
 @_middlebox
 def drops_option() -> Rule:
     """Drops every SYN that carries the Fast Open option, data or not [J]."""
-    return lambda packet, direction: DROP if packet.is_syn and packet.fast_open else None
+    return lambda packet, _: DROP if packet.is_syn and packet.fast_open else None
 
 
 @_middlebox
 def resets_syn_data(*, hop: float = 0.5) -> Rule:
     """Answers a SYN with data with a RST, as if the port were closed [R]."""
-    return lambda packet, direction: (
-        answer(packet, direction, reset_to(packet), hop) if packet.has_syn_data else None
-    )
+    return lambda packet, direction: answer(direction, reset_to(packet), hop) if packet.has_syn_data else None
 
 
 @_middlebox
 def rejects_syn_data(*, hop: float = 0.5) -> Rule:
     """Answers a SYN with data with ICMP "administratively prohibited" [R2]."""
     return lambda packet, direction: (
-        answer(packet, direction, unreachable(packet), hop) if packet.has_syn_data else None
+        answer(direction, unreachable(packet), hop) if packet.has_syn_data else None
     )
 
 
@@ -77,7 +79,7 @@ def rejects_syn_data(*, hop: float = 0.5) -> Rule:
 def cuts_syn_data_off(*, keep: int = 0) -> Rule:
     """Takes the data out of SYNs and leaves the cookie, as a splitting proxy does [P; Q with keep=40]."""
 
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+    def rule(packet: Packet, _: Direction) -> Verdict | None:
         if packet.is_syn and packet.payload_length > keep:
             return Verdict(with_payload(packet, packet.payload[:keep]))
         return None
@@ -96,7 +98,7 @@ def loses_first_syn() -> Rule:
     """Loses the first SYN of every connection, whatever it carries (chance loss) [I']."""
     seen: set[Flow] = set()
 
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+    def rule(packet: Packet, _: Direction) -> Verdict | None:
         if packet.is_syn and packet.flow not in seen:
             seen.add(packet.flow)
             return DROP
@@ -110,7 +112,7 @@ def loses_first_syn_ack() -> Rule:
     """Loses the first SYN-ACK of every connection: the server has the data, the client does not know [K]."""
     seen: set[Flow] = set()
 
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+    def rule(packet: Packet, _: Direction) -> Verdict | None:
         if packet.is_syn_ack and packet.flow not in seen:
             seen.add(packet.flow)
             return DROP
@@ -122,7 +124,7 @@ def loses_first_syn_ack() -> Rule:
 @_middlebox
 def loses_every_syn_ack() -> Rule:
     """Loses all SYN-ACKs: nothing ever opens, but the server has taken the data [K3]."""
-    return lambda packet, direction: DROP if packet.is_syn_ack else None
+    return lambda packet, _: DROP if packet.is_syn_ack else None
 
 
 @_middlebox
@@ -150,7 +152,7 @@ def silent_after_handshake(*, both_ways: bool = False, option: bool = False) -> 
 
 @_middlebox
 def drops_server_data() -> Rule:
-    """Drops the server's data segments where the SYN carried data; bare ACKs pass, so keepalive sees nothing."""
+    """Drops the server's data segments where the SYN carried data; ACKs pass, so keepalive sees nothing."""
     silent = silent_after_handshake()
 
     def rule(packet: Packet, direction: Direction) -> Verdict | None:
@@ -184,7 +186,7 @@ def small_path_mtu(*, mtu: int = 1400, icmp: bool = True, hop: float = 0.5) -> R
     def rule(packet: Packet, direction: Direction) -> Verdict | None:
         if packet.length <= mtu:
             return None
-        return answer(packet, direction, too_big(packet, mtu), hop) if icmp else DROP
+        return answer(direction, too_big(packet, mtu), hop) if icmp else DROP
 
     return rule
 
@@ -209,9 +211,8 @@ def nat_changes_source() -> Rule:
             return Verdict(with_addresses(packet, dst=original)) if original else None
         address = outside.get(packet.flow)
         if address is None:
-            number = len(outside) + 1
-            prefix = "10.79.{}.{}" if packet.version == 4 else "fd77:9::{:x}:{:x}"
-            address = outside[packet.flow] = prefix.format(number >> 8 & 255, number & 255)
+            pool = ipaddress.ip_address("10.79.0.0" if packet.version == 4 else "fd77:9::")
+            address = outside[packet.flow] = str(pool + len(outside) + 1)
             inside[(address, *packet.flow[1:])] = packet.src
         return Verdict(with_addresses(packet, src=address))
 
@@ -229,8 +230,8 @@ def duplicates_syn_data(*, after: float = 0.4) -> Rule:
 @_middlebox
 def random_loss(*, rate: float = 0.1, seed: int = 7413, direction: str = "") -> Rule:
     """Loses 10 % of all packets, by a fixed seed."""
-    dice = random.Random(seed)  # noqa: S311  (repeatable is the point)
-    return lambda packet, way: DROP if direction in ("", str(way)) and dice.random() < rate else None
+    dice = random.Random(seed)
+    return lambda _, way: DROP if direction in ("", str(way)) and dice.random() < rate else None
 
 
 @_middlebox

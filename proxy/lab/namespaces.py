@@ -1,7 +1,7 @@
-"""Network namespaces held by a file descriptor, never by a name: nothing is left behind by a process that dies.
+"""Network namespaces held by a file descriptor, never by a name: a process that dies leaves nothing behind.
 
-A namespace belongs to a thread, a socket keeps the one it was made in, and ``/proc/sys/net`` shows the one of the
-thread that looks. So one process can hold both ends of a connection. See namespaces(7), network_namespaces(7).
+A namespace belongs to a thread, a socket keeps the one it was made in, and ``/proc/sys/net`` shows the one of
+the thread that looks. So one process can hold both ends of a connection. See network_namespaces(7).
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, ParamSpec, TypeAlias, TypeVar
+
+from proxy.lab.rtnetlink import rtnetlink
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Stream: TypeAlias = int | IO[bytes] | None
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -57,7 +62,8 @@ class Namespace:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Put the calling thread into this namespace for a while: sockets, threads and processes it starts
-        are born there. In async code keep awaits out of the block, unless the whole run belongs inside."""
+        are born there. In async code keep awaits out of the block, unless the whole run belongs inside.
+        """
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _system_call("setns", self.fd, CLONE_NEWNET)
@@ -68,56 +74,77 @@ class Namespace:
         finally:
             os.close(before)
 
-    def call(self, function: Callable[..., T], *args: object) -> T:
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in a thread of its own inside the namespace; returns what it returns."""
 
         def inside() -> T:
             _system_call("setns", self.fd, CLONE_NEWNET)
-            return function(*args)
+            return function(*args, **kwargs)
 
         return _in_new_thread(inside)
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket that lives in this namespace, whoever uses it."""
         with self.entered():
-            return socket.socket(family, kind, protocol)
+            return socket.socket(family, kind)
 
-    def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program inside the namespace; options are those of `subprocess.Popen`."""
+    def popen(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program inside the namespace. For more options use `subprocess` within `entered`."""
         with self.entered():
-            return subprocess.Popen(command, **options)
+            return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
 
-    def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """Run a program inside the namespace to its end; options are those of `subprocess.run`."""
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        input: str = "",  # noqa: A002  (as subprocess names it)
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside the namespace to its end; what it wrote and its exit code are in the result."""
         with self.entered():
-            return subprocess.run(command, **options)  # noqa: PLW1510  (the caller says check=)
+            return subprocess.run(
+                command, env=env, input=input, capture_output=True, text=True, timeout=timeout, check=False
+            )
 
     def sysctl(self, name: str, value: object = None) -> str:
-        """Read a setting such as ``net.ipv4.tcp_fastopen``, or write it when a value is given; returns its text."""
-        path = "/proc/sys/" + name.replace(".", "/")
+        """Read a setting such as ``net.ipv4.tcp_fastopen``, or write it when a value is given.
+
+        Returns its text.
+        """
         with self.entered():
             if value is not None:
-                with open(path, "w", encoding="ascii") as file:
-                    file.write(str(value))
-            with open(path, encoding="ascii") as file:
-                return file.read().strip()
+                write_setting(name, value)
+            return _setting(name).read_text(encoding="ascii").strip()
 
     def __repr__(self) -> str:
         return f"Namespace({self.name!r})"
 
 
 def enter_user_namespace() -> None:
-    """Give this process the right to make network namespaces without being root: it moves, for good, into a user
-    namespace of its own, where it keeps its uid and has every capability. Call it before the first thread starts.
+    """Give this process the right to make network namespaces without being root.
+
+    It moves, for good, into a user namespace of its own, where it keeps its uid and has every capability, and
+    into a network namespace with nothing but loopback (it could not come back to the old one after a visit).
+    Call it before the first thread starts.
 
     Raises LabUnavailableError.
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
-        _system_call("unshare", CLONE_NEWUSER)
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{uid} {uid} 1")
-        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        _system_call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+        with rtnetlink() as netlink:
+            netlink.bring_up("lo")
     except OSError as error:
         why = f"cannot make a user namespace: {error.strerror}"
         if threading.active_count() > 1:
@@ -139,7 +166,10 @@ def allowed() -> bool:
 
 
 def ensure_allowed() -> None:
-    """Make sure that namespaces can be made, by moving into a user namespace if need be. Raises LabUnavailableError."""
+    """Make sure that namespaces can be made, by moving into a user namespace if need be.
+
+    Raises LabUnavailableError.
+    """
     if not allowed():
         enter_user_namespace()
 
@@ -148,14 +178,24 @@ def obstacle() -> str | None:
     """Why the lab cannot run for this user, or None if it can. Tried out in a process of its own."""
     script = "from proxy.lab import namespaces as n\ntry: n.ensure_allowed(); n.Namespace.create()\n"
     script += "except n.LabUnavailableError as e: raise SystemExit(str(e))"
-    trial = subprocess.run([sys.executable, "-S", "-c", script], env=python_environment(), capture_output=True, text=True)
+    command = [sys.executable, "-S", "-c", script]
+    trial = subprocess.run(command, env=python_environment(), capture_output=True, text=True, check=False)
     return trial.stderr.strip() or "the trial failed" if trial.returncode else None
 
 
 def python_environment() -> dict[str, str]:
     """The environment in which a Python we start finds this package."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    root = Path(__file__).resolve().parents[2]
+    return {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def write_setting(name: str, value: object) -> None:
+    """Write a sysctl of the calling thread's namespace."""
+    _setting(name).write_text(str(value), encoding="ascii")
+
+
+def _setting(name: str) -> Path:
+    return Path("/proc/sys", name.replace(".", "/"))
 
 
 def _system_call(name: str, *args: int) -> None:
@@ -180,8 +220,3 @@ def _in_new_thread(function: Callable[[], T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)

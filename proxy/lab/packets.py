@@ -10,7 +10,8 @@ TCP, ICMP, ICMPV6 = 6, 1, 58
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 FLAG_LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
 
-MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS, FAST_OPEN, EXPERIMENTAL = 2, 3, 4, 5, 8, 34, 254
+MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS = 2, 3, 4, 5, 8
+FAST_OPEN, EXPERIMENTAL = 34, 254
 FAST_OPEN_MAGIC = b"\xf9\x89"
 
 Option = tuple[int, bytes]
@@ -18,7 +19,7 @@ Option = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One IP packet. Ports, sequence numbers, options and payload are those of TCP, and empty for anything else.
+    """One IP packet. Ports, sequence numbers, options and payload are TCP's, and empty for anything else.
 
     `length` is the packet's true length; `raw` may be shorter when a capture kept only the beginning.
     """
@@ -95,7 +96,7 @@ class Packet:
 
     @property
     def fast_open(self) -> Option | None:
-        """(option kind, cookie): kind 34 or the experimental 254 (magic 0xF989); the cookie is empty in a request."""
+        """(option kind, cookie): kind 34, or the experimental 254 (magic 0xF989). A request's cookie is empty."""
         for kind, value in self.options:
             if kind == FAST_OPEN:
                 return kind, value
@@ -105,7 +106,7 @@ class Packet:
 
     @property
     def cookie(self) -> bytes | None:
-        """The Fast Open cookie: bytes when one is carried, empty for a cookie request, None without the option."""
+        """The Fast Open cookie: bytes when one is carried, empty for a request, None without the option."""
         found = self.fast_open
         return None if found is None else found[1]
 
@@ -119,15 +120,21 @@ class Packet:
 
     def __str__(self) -> str:
         if self.icmp is not None:
-            return f"{self.src} > {self.dst}: ICMP{6 if self.version == 6 else ''} type {self.icmp[0]} code {self.icmp[1]}"
+            name = "ICMP6" if self.version == 6 else "ICMP"
+            return f"{self.src} > {self.dst}: {name} type {self.icmp[0]} code {self.icmp[1]}"
         if not self.is_tcp:
             return f"{self.src} > {self.dst}: protocol {self.protocol}, length {self.length}"
         letters = "".join(letter for bit, letter in FLAG_LETTERS if self.flags & bit)
-        text = f"{_endpoint(self.src, self.sport)} > {_endpoint(self.dst, self.dport)}: [{letters}] seq {self.seq}"
+        ends = f"{_endpoint(self.src, self.sport)} > {_endpoint(self.dst, self.dport)}"
+        text = f"{ends}: [{letters}] seq {self.seq}"
         if self.flags & ACK:
             text += f" ack {self.ack}"
         shown = ",".join(_option_text(kind, value) for kind, value in self.options if kind > 1)
-        return f"{text} <{shown}> length {self.payload_length}" if shown else f"{text} length {self.payload_length}"
+        return (
+            f"{text} <{shown}> length {self.payload_length}"
+            if shown
+            else f"{text} length {self.payload_length}"
+        )
 
 
 def decode(raw: bytes, length: int | None = None) -> Packet | None:

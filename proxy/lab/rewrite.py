@@ -1,4 +1,4 @@
-"""Packets changed on their way, and packets a middlebox invents; lengths and checksums are always made right."""
+"""Packets changed on their way, and packets a middlebox invents; lengths and checksums are made right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from proxy.lab.packets import ACK, EXPERIMENTAL, FAST_OPEN_MAGIC, ICMP, ICMPV6, RST, SYN, TCP, Packet, decode
 
 ROUTER = {4: "10.77.0.1", 6: "fd77::1"}
-UNREACHABLE = {4: (3, 13), 6: (1, 1)}  # communication administratively prohibited: RFC 1812 5.2.7.1, RFC 4443 3.1
+UNREACHABLE = {4: (3, 13), 6: (1, 1)}  # administratively prohibited: RFC 1812 5.2.7.1, RFC 4443 3.1
 TOO_BIG = {4: (3, 4), 6: (2, 0)}  # RFC 1191, RFC 8201
 
 
@@ -17,14 +17,16 @@ def checksum(data: bytes) -> int:
     """The Internet checksum, RFC 1071."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 
 
 def without_options(packet: Packet, kinds: Collection[int]) -> Packet:
-    """The TCP segment with these options overwritten by NOPs, as iptables' TCPOPTSTRIP does. Of the experimental kind
-    254 only Fast Open's (magic 0xF989) goes."""
+    """The TCP segment with these options overwritten by NOPs, as iptables' TCPOPTSTRIP does.
+
+    Of the experimental kind 254 only Fast Open's (magic 0xF989) goes.
+    """
     start = packet.ip_header + 20
     raw = bytearray(packet.raw)
     for kind, value in packet.options:
@@ -54,7 +56,11 @@ def with_addresses(packet: Packet, *, src: str | None = None, dst: str | None = 
 
 def reset_to(packet: Packet) -> Packet:
     """The RST that refuses this segment, as RFC 9293 section 3.10.7.1 says."""
-    seq, ack, flags = 0, (packet.seq + packet.payload_length + bool(packet.flags & SYN)) & 0xFFFFFFFF, RST | ACK
+    seq, ack, flags = (
+        0,
+        (packet.seq + packet.payload_length + bool(packet.flags & SYN)) & 0xFFFFFFFF,
+        RST | ACK,
+    )
     if packet.flags & ACK:
         seq, ack, flags = packet.ack, 0, RST
     header = struct.pack("!HHIIBBHHH", packet.dport, packet.sport, seq, ack, 5 << 4, flags, 0, 0, 0)

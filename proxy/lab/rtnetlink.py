@@ -1,4 +1,4 @@
-"""Links, addresses and routes of the calling thread's namespace, by rtnetlink(7): no iproute2 needed, no process started.
+"""Links, addresses and routes of the calling thread's namespace, by rtnetlink(7): no program is started for it.
 
 Numbers are those of ``linux/rtnetlink.h``, ``linux/if_link.h`` and ``linux/if_addr.h``.
 """
@@ -40,8 +40,12 @@ class Rtnetlink:
         """A pair of Ethernet devices: one here, its peer in the namespace of that file descriptor."""
         far = _link(0, 0, 0) + _attribute(IFLA_IFNAME, peer.encode() + b"\0")
         far += _attribute(IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
-        kind = _attribute(IFLA_INFO_KIND, b"veth") + _attribute(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far))
-        body = _link(0, 0, 0) + _attribute(IFLA_IFNAME, name.encode() + b"\0") + _attribute(IFLA_LINKINFO, kind)
+        kind = _attribute(IFLA_INFO_KIND, b"veth") + _attribute(
+            IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, far)
+        )
+        body = (
+            _link(0, 0, 0) + _attribute(IFLA_IFNAME, name.encode() + b"\0") + _attribute(IFLA_LINKINFO, kind)
+        )
         self._request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def bring_up(self, name: str, *, mtu: int = 0, queue: int = 0, noarp: bool = False) -> None:
@@ -58,7 +62,9 @@ class Rtnetlink:
         """Give the link an address, usable at once (no duplicate address detection)."""
         packed = ipaddress.ip_address(address).packed
         flags = IFA_F_NODAD if len(packed) == 16 else 0
-        body = struct.pack("=BBBBI", _family(packed), prefix, flags, SCOPE_UNIVERSE, socket.if_nametoindex(name))
+        body = struct.pack(
+            "=BBBBI", _family(packed), prefix, flags, SCOPE_UNIVERSE, socket.if_nametoindex(name)
+        )
         body += _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
         self._request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
@@ -70,11 +76,15 @@ class Rtnetlink:
         """Every address of the network is ours (AnyIP): anyone may dial it and a listener may bind it."""
         self._route(ipaddress.ip_network(network), "lo", TABLE_LOCAL, ROUTE_LOCAL, SCOPE_HOST, None)
 
-    def _route(self, network: Network, link: str, table: int, kind: int, scope: int, source: str | None) -> None:
+    def _route(
+        self, network: Network, link: str, table: int, kind: int, scope: int, source: str | None
+    ) -> None:
         packed = network.network_address.packed
         family = _family(packed)
         scope = scope if family == socket.AF_INET else SCOPE_UNIVERSE
-        body = struct.pack("=BBBBBBBBI", family, network.prefixlen, 0, 0, table, PROTOCOL_STATIC, scope, kind, 0)
+        body = struct.pack(
+            "=BBBBBBBBI", family, network.prefixlen, 0, 0, table, PROTOCOL_STATIC, scope, kind, 0
+        )
         body += _attribute(RTA_OIF, struct.pack("=I", socket.if_nametoindex(link)))
         if network.prefixlen:
             body += _attribute(RTA_DST, packed)
@@ -84,7 +94,9 @@ class Rtnetlink:
 
     def _request(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
-        header = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0)
+        header = struct.pack(
+            "=IHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0
+        )
         self._socket.send(header + body)
         reply = self._socket.recv(65536)
         (code,) = struct.unpack_from("=i", reply, 16)

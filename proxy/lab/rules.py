@@ -1,4 +1,4 @@
-"""The vocabulary of middleboxes: what a rule is asked, what it may answer, and how it tells connections apart."""
+"""The vocabulary of middleboxes: what a rule is asked, what it may answer, how it tells connections apart."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ class Direction(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A packet the middlebox sends by itself, `after` seconds from now. `hops` is how far it has to go, as a part of the
-    whole line: 1.0 for a copy that enters where the original did, 0.5 for an answer from the middle and so on."""
+    """A packet the middlebox sends by itself, `after` seconds from now.
+
+    `hops` is how far it has to go, as a part of the whole line: 1.0 for a copy that enters where the original
+    did, and for an answer from the middle (there and back).
+    """
 
     direction: Direction
     packet: Packet
@@ -38,7 +41,7 @@ class Injection:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a packet: `packet` goes on (perhaps rewritten), or None for a drop; `injected` besides."""
+    """What becomes of a packet: `packet` goes on (perhaps rewritten), None drops it; `injected` besides."""
 
     packet: Packet | None
     injected: tuple[Injection, ...] = ()
@@ -46,12 +49,14 @@ class Verdict:
 
 DROP = Verdict(None)
 
-# A rule sees every TCP or other IP packet once, with the direction; None means: let it pass as it is.
+# A rule sees every IP packet once, with its direction; None means: let it pass as it is.
 Rule = Callable[[Packet, Direction], Verdict | None]
 
 
-def answer(packet: Packet, direction: Direction, reply: Packet, hop: float) -> Verdict:
-    """Drop the packet, and send a reply back from a middlebox that stands `hop` of the way (0 at the client's end)."""
+def answer(direction: Direction, reply: Packet, hop: float) -> Verdict:
+    """Drop the packet that goes in this direction, and send a reply back from a middlebox that stands `hop` of
+    the way (0 at the client's end, 1 at the server's).
+    """
     far = hop if direction is Direction.UP else 1 - hop
     return Verdict(None, (Injection(direction.back, reply, hops=2 * far),))
 

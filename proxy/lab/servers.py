@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from proxy.lab.namespaces import Namespace
 
@@ -22,8 +22,8 @@ CHUNK = 262_144
 class Conversation:
     """One accepted connection. Times are `time.monotonic()`.
 
-    `chunks` are the received pieces with their times, `received` all of them joined. `ended` says how it went: "" while
-    it goes on, then "eof", "reset" (by the client), "reset-by-us", "closed" (by `Server.close`).
+    `chunks` are the received pieces with their times, `received` all of them joined. `ended` says how it went:
+    "" while it goes on, then "eof", "reset" (by the client), "reset-by-us", "closed" (by `Server.close`).
     """
 
     def __init__(self, sock: socket.socket, peer: Address) -> None:
@@ -87,11 +87,11 @@ Behaviour: TypeAlias = Callable[[Conversation], None]
 class Server:
     """A listening socket in a namespace and a thread for each conversation. Made by `wan.Wan.serve`.
 
-    `fast_open` is the TCP_FASTOPEN queue length (None: the listener does not do Fast Open), `key` its TCP_FASTOPEN_KEY,
-    `defer_accept` TCP_DEFER_ACCEPT in seconds.
+    `fast_open` is the TCP_FASTOPEN queue length (None: the listener does not do Fast Open), `key` its
+    TCP_FASTOPEN_KEY, `defer_accept` TCP_DEFER_ACCEPT in seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (socket options, one each)
         self,
         namespace: Namespace,
         address: Address,
@@ -122,11 +122,13 @@ class Server:
             self.listener.close()
             raise
         self.address: Address = self.listener.getsockname()[:2]
-        self._acceptor = threading.Thread(target=self._accept, name=f"lab-server-{self.address[0]}", daemon=True)
+        self._acceptor = threading.Thread(
+            target=self._accept, name=f"lab-server-{self.address[0]}", daemon=True
+        )
         self._acceptor.start()
 
     def set_keys(self, *keys: bytes) -> None:
-        """Fast Open keys of 16 bytes, newest first, at most two: old cookies stay good while their key is named."""
+        """Fast Open keys of 16 bytes, newest first, at most two: a cookie is good while its key is named."""
         self.listener.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_KEY, b"".join(keys))
 
     @property
@@ -135,7 +137,10 @@ class Server:
         return [bytes(conversation.received) for conversation in self.conversations]
 
     def wait(self, count: int, *, ended: bool = True, timeout: float = 10.0) -> list[Conversation]:
-        """Wait until `count` conversations have ended (or only begun); returns all. Raises TimeoutError."""
+        """Wait until `count` conversations have ended (or, with ended=False, begun). Raises TimeoutError.
+
+        Returns all of them.
+        """
 
         def reached() -> bool:
             return sum(1 for one in self.conversations if one.ended or not ended) >= count
@@ -156,7 +161,7 @@ class Server:
         for thread in self._threads:
             thread.join()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

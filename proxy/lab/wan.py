@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
 
 from proxy.lab import middleboxes
 from proxy.lab.capture import Capture, read_records
 from proxy.lab.line import Line
-from proxy.lab.namespaces import Namespace, ensure_allowed
+from proxy.lab.namespaces import Namespace, ensure_allowed, write_setting
 from proxy.lab.rtnetlink import rtnetlink
 from proxy.lab.servers import Address, Behaviour, Server
 from proxy.lab.wire import LINK, Kind, string
 
 CLIENT, CLIENT6 = "10.77.1.1", "fd77:1::1"
-# Everything in these networks is the server's (or the client's): an address can be had without giving it to a device.
+# Everything in these networks is the server's (or the client's), without giving each address to a device.
 SERVER_NETWORKS = ("10.77.2.0/24", "10.78.0.0/16", "fd77:2::/64")
 CLIENT_NETWORKS = ("10.77.1.0/24", "fd77:1::/64")
 UNROUTED, UNROUTED6 = "10.77.3.{}", "fd77:3::{:x}"
@@ -34,8 +35,8 @@ SETTINGS = {
 class Wan:
     """Two namespaces joined by a line of `rtt` seconds. Close it, or use it as a context manager.
 
-    The client's namespace starts as the kernel makes it (Fast Open for clients only); the server's allows Fast Open
-    listeners as well. `wire` forces TUN or veth. Raises LabUnavailableError where the system allows no namespaces.
+    The client's namespace starts as the kernel makes it (Fast Open for clients only); the server's allows Fast
+    Open listeners as well. `wire` forces TUN or veth. Raises LabUnavailableError where the system allows none.
     """
 
     def __init__(self, *, rtt: float = 0.1, mtu: int = 1500, wire: Kind | None = None) -> None:
@@ -52,7 +53,7 @@ class Wan:
             line_ends = string(self.client, self.server, wire)
             undo.callback(line_ends.close)
             self.wire = line_ends.kind
-            self.ipv6 = os.path.exists("/proc/sys/net/ipv6")
+            self.ipv6 = Path("/proc/sys/net/ipv6").exists()
             self.client.call(self._configure, CLIENT, CLIENT6, CLIENT_NETWORKS, mtu)
             self.server.call(self._configure, "10.77.2.254", "fd77:2::ffff", SERVER_NETWORKS, mtu)
             self.server.sysctl("net.ipv4.tcp_fastopen", 3)
@@ -79,8 +80,10 @@ class Wan:
         self._line.set_delays(up, down)
 
     def install(self, name: str, **params: object) -> None:
-        """Put another middlebox on the path (`middleboxes.MIDDLEBOXES`), behind those already there. All of them
-        forget what they have seen. Raises ValueError for an unknown name or parameter."""
+        """Put another middlebox on the path (`middleboxes.MIDDLEBOXES`), behind those already there.
+
+        All of them forget what they have seen. Raises ValueError for an unknown name or parameter.
+        """
         middleboxes.build(name, params)
         self._installed.append((name, params))
         self._line.set_rules(self._installed)
@@ -140,7 +143,7 @@ class Wan:
         self._unrouted += 1
         return (UNROUTED6 if version == 6 else UNROUTED).format(self._unrouted)
 
-    def serve(
+    def serve(  # noqa: PLR0913  (all but the first have good defaults)
         self,
         behaviour: Behaviour,
         *,
@@ -151,9 +154,14 @@ class Wan:
         key: bytes | None = None,
         defer_accept: int = 0,
     ) -> Server:
-        """Start a server in the server's namespace, on a fresh address unless told; closed with the Wan if not before."""
+        """Start a server in the server's namespace, on a fresh address unless told.
+
+        It is closed with the Wan if not before.
+        """
         address: Address = (host or self.fresh_address(version), port)
-        server = Server(self.server, address, behaviour, fast_open=fast_open, key=key, defer_accept=defer_accept)
+        server = Server(
+            self.server, address, behaviour, fast_open=fast_open, key=key, defer_accept=defer_accept
+        )
         self._servers.append(server)
         return server
 
@@ -165,7 +173,7 @@ class Wan:
         self.client.close()
         self.server.close()
 
-    def __enter__(self) -> Wan:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,8 +182,7 @@ class Wan:
     def _configure(self, address: str, address6: str, networks: tuple[str, ...], mtu: int) -> None:
         for name, value in SETTINGS.items():
             if self.ipv6 or ".ipv6." not in name:
-                with open("/proc/sys/" + name.replace(".", "/"), "w", encoding="ascii") as file:
-                    file.write(str(value))
+                write_setting(name, value)
         with rtnetlink() as netlink:
             netlink.bring_up("lo")
             netlink.bring_up(LINK, mtu=mtu, queue=QUEUE, noarp=True)

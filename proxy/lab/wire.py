@@ -1,7 +1,7 @@
-"""The two ends of the line. With root (and /dev/net/tun) two TUN devices; otherwise two veth pairs whose far ends
-meet in a third namespace and are read with packet sockets. Both hand over bare IP packets.
+"""The two ends of the line. With root (and /dev/net/tun) two TUN devices; otherwise two veth pairs whose far
+ends meet in a third namespace and are read with packet sockets. Both hand over bare IP packets.
 
-The forwarder process gets the file descriptors; see facts in tun.rst of the kernel's documentation and packet(7).
+The forwarder process gets the file descriptors. See tuntap.rst of the kernel's documentation, packet(7).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Kind = Literal["tun", "veth"]
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 SIOCGIFHWADDR, SIOCETHTOOL = 0x8927, 0x8946
-# ethtool "set" commands: transmit checksums, scatter-gather, TSO, GSO, GRO. A forwarder sees packets as they would be
-# on a real wire only with all of them off.
+# ethtool "set" commands: transmit checksums, scatter-gather, TSO, GSO, GRO. Only with all of them off does a
+# forwarder see packets as they would be on a real wire.
 OFFLOADS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
 ETH_P_ALL = 3
 LINK = "wan0"
@@ -52,7 +52,10 @@ class Wire:
 
 
 def string(client: Namespace, server: Namespace, kind: Kind | None = None) -> Wire:
-    """Put a device named `LINK` into both namespaces and return their other ends. Without a kind: TUN if we may."""
+    """Put a device named `LINK` into both namespaces and return their other ends.
+
+    Without a kind it is TUN where we may. Raises OSError.
+    """
     if kind != "veth":
         try:
             return Wire("tun", (End(client.call(_open_tun)), End(server.call(_open_tun))))
@@ -88,7 +91,9 @@ def _veth(side: Namespace, middle: Namespace, far: str) -> End:
         with rtnetlink() as netlink:
             netlink.bring_up(far, noarp=True)
         _turn_offloads_off(far)
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL))
+        sock = socket.socket(
+            socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL)
+        )
         sock.bind((far, ETH_P_ALL))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         return sock.detach()
