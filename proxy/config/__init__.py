@@ -10,17 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from proxy.config.compile import compile_config
-from proxy.config.mistakes import ConfigError, Mistake, Place, Source, in_order
+from proxy.config.compose import compose
+from proxy.config.mistakes import ConfigError, Findings, Mistake, Place, Source, in_order
+from proxy.config.nodes import Entry, MappingNode, Node, SequenceNode, is_empty, scalar_from_flag
 from proxy.config.schema import Config
-from proxy.config.source import (
-    Entry,
-    MappingNode,
-    ScalarNode,
-    SequenceNode,
-    compose,
-    read_source,
-    scalar_from_flag,
-)
+from proxy.config.source import read_source
 from proxy.core.snapshot import Snapshot
 
 __all__ = ["ConfigError", "Loaded", "Mistake", "load"]
@@ -41,52 +35,58 @@ def load(path: str | None = None, *, forwards: Iterable[str] = ()) -> Loaded:
 
     Raises `ConfigError`, whose text is the whole report; nothing else, whatever the file holds.
     """
-    mistakes: list[Mistake] = []
-    root = _read(path, mistakes) if path is not None else MappingNode(Place(Source("the command line", "")))
-    compiled = compile_config(_with_forwards(root, forwards, mistakes))
-    mistakes += compiled.mistakes
-    if mistakes:
-        raise ConfigError(mistakes)
-    return Loaded(path, compiled.snapshot, compiled.config, in_order(compiled.warnings))
+    findings = Findings()
+    root = MappingNode(Place(Source("the command line", "")))
+    if path is not None:
+        root = _read(path, findings)
+    compiled = compile_config(_with_forwards(root, forwards, findings), findings)
+    if findings.mistakes:
+        raise ConfigError(findings.mistakes)
+    return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))
 
 
-def _read(path: str, mistakes: list[Mistake]) -> MappingNode:
+def _read(path: str, findings: Findings) -> MappingNode:
     """The root of the file at ``path``."""
     source = read_source(path)
-    root = compose(source, mistakes)
-    if root is None or (isinstance(root, ScalarNode) and root.value is None and not root.broken):
-        mistakes.append(Mistake(Place(source, 1, 1), "the file is empty; write at least one listener below `listeners:`"))
-    elif not isinstance(root, MappingNode):
+    root = compose(source, findings.mistakes)
+    if is_empty(root):
+        meant = "write at least one listener below `listeners:`"
+        findings.wrong(Place(source, 1, 1), f"the file is empty; {meant}")
+    elif isinstance(root, MappingNode):
+        return root
+    elif root is not None:
         what = "a list" if isinstance(root, SequenceNode) else "a single value"
-        mistakes.append(Mistake(root.place, f"the file is {what}; it must be a mapping that has `listeners:`"))
-    else:
-        return root
-    raise ConfigError(mistakes)
+        findings.wrong(root.place, f"the file is {what}; it must be a mapping that has `listeners:`")
+    raise ConfigError(findings.mistakes)
 
 
-def _with_forwards(root: MappingNode, forwards: Iterable[str], mistakes: list[Mistake]) -> MappingNode:
+def _with_forwards(root: MappingNode, forwards: Iterable[str], findings: Findings) -> MappingNode:
     """``root`` with a forward listener added for each ``BIND=TO``."""
-    added: dict[str, Entry] = {}
     listeners = root.get("listeners")
-    present = listeners if isinstance(listeners, MappingNode) else MappingNode(root.place)
+    added = listeners if isinstance(listeners, MappingNode) else MappingNode(root.place)
     for text in forwards:
-        bind, equals, _ = text.partition("=")
-        node = scalar_from_flag("--forward", text, slice(0, None))
-        if not equals:
-            mistakes.append(Mistake(node.place, f"{text!r} has no '='; write BIND=TO, like 127.0.0.1:8080=example.com:80"))
-            continue
-        name = _free_name("forward", present.entries.keys() | added.keys())
-        keys = {
-            "bind": scalar_from_flag("--forward", text, slice(0, len(bind))),
-            "mode": replace(node, value="forward", text="forward"),
-            "to": scalar_from_flag("--forward", text, slice(len(bind) + 1, None)),
-        }
-        entries = {key: Entry(value.place, value) for key, value in keys.items()}
-        added[name] = Entry(node.place, MappingNode(node.place, entries))
-    if not added:
+        node = _forward_listener(text, findings)
+        if node is not None:
+            added = added.with_entry(_free_name("forward", added.entries), Entry(node.place, node))
+    if added is listeners or not added.entries:
         return root
-    merged = replace(present, entries=present.entries | added)
-    return replace(root, entries=root.entries | {"listeners": Entry(root.place, merged)})
+    return root.with_entry("listeners", Entry(root.place, added))
+
+
+def _forward_listener(text: str, findings: Findings) -> MappingNode | None:
+    """The listener that ``--forward BIND=TO`` stands for."""
+    whole = scalar_from_flag("--forward", text, 0)
+    bind, equals, _ = text.partition("=")
+    if not equals:
+        meant = "write BIND=TO, like 127.0.0.1:8080=example.com:80"
+        findings.wrong(whole.place, f"{text!r} has no '='; {meant}")
+        return None
+    nodes: dict[str, Node] = {
+        "bind": scalar_from_flag("--forward", text, 0, len(bind)),
+        "mode": replace(whole, value="forward", text="forward"),
+        "to": scalar_from_flag("--forward", text, len(bind) + 1),
+    }
+    return MappingNode(whole.place, {key: Entry(node.place, node) for key, node in nodes.items()})
 
 
 def _free_name(stem: str, taken: Iterable[str]) -> str:

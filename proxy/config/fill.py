@@ -13,9 +13,9 @@ from enum import Enum
 import msgspec
 from msgspec import inspect as shapes
 
-from proxy.config.mistakes import Mistake, Place
-from proxy.config.scalars import BadScalar, Scalar
-from proxy.config.source import MappingNode, Node, ScalarNode, SequenceNode
+from proxy.config.mistakes import Findings, Place
+from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, items_of
+from proxy.config.scalars import BadScalar, Scalar, scalar_class
 
 
 class Nothing(Enum):
@@ -35,7 +35,8 @@ class Filler:
     """Fills structs from nodes. ``homes``: where each key of the schema belongs, for hints."""
 
     homes: dict[str, list[str]]
-    mistakes: list[Mistake] = field(default_factory=list[Mistake])
+    findings: Findings
+    reported: set[Place] = field(default_factory=set[Place])  # an alias brings the same place again
 
     def struct(self, shape: shapes.StructType, node: Node, path: str) -> object:
         """An instance of the struct; `NOTHING` if ``node`` is not a mapping."""
@@ -43,7 +44,7 @@ class Filler:
             node = MappingNode(node.place)
         if not isinstance(node, MappingNode):
             keys = ", ".join(key.name for key in shape.fields)
-            return self.wrong(node, path, f"{said(node)} is not a mapping; write keys below it ({keys})")
+            return self.wrong(node, path, f"{node} is not a mapping; write keys below it ({keys})")
         known = {key.name: key for key in shape.fields}
         for name, entry in node.entries.items():
             if name not in known:
@@ -56,10 +57,12 @@ class Filler:
         entry = node.entries.get(key.name)
         if entry is not None:
             value = self.value(key.type, entry.node, _below(path, key.name))
+            if key.required and isinstance(entry.node, SequenceNode) and not entry.node.items:
+                self.wrong(entry.node, _below(path, key.name), f"the list is empty; {meaning(key.type)}")
         else:
             value = NOTHING
             if key.required:
-                self.note(node.place, f"{_named(path)} has no `{key.name}`; {meaning(key.type)}")
+                self.findings.wrong(node.place, f"{_named(path)} has no `{key.name}`; {meaning(key.type)}")
         return blank(key.type) if value is NOTHING and key.required else value
 
     def value(self, shape: shapes.Type, node: Node, path: str) -> object:
@@ -82,9 +85,15 @@ class Filler:
 
     def union(self, shape: shapes.UnionType, node: Node, path: str) -> object:
         """One of several shapes: a struct or words, or something or null."""
-        if isinstance(node, ScalarNode) and node.value is None and any(isinstance(s, shapes.NoneType) for s in shape.types):
+        if (
+            isinstance(node, ScalarNode)
+            and node.value is None
+            and any(isinstance(s, shapes.NoneType) for s in shape.types)
+        ):
             return None
-        fitting = [s for s in shape.types if isinstance(s, shapes.StructType) is isinstance(node, MappingNode)]
+        fitting = [
+            s for s in shape.types if isinstance(s, shapes.StructType) is isinstance(node, MappingNode)
+        ]
         first = next((s for s in fitting if not isinstance(s, shapes.NoneType)), shape.types[0])
         return self.value(first, node, path)
 
@@ -93,27 +102,29 @@ class Filler:
         if is_empty(node):
             return {}
         if not isinstance(node, MappingNode):
-            return self.wrong(node, path, f"{said(node)} is not a mapping; write a name, a colon, and its keys below it")
+            return self.wrong(
+                node, path, f"{node} is not a mapping; write a name, a colon, and its keys below it"
+            )
         filled = {
-            name: self.value(shape.value_type, entry.node, _below(path, name)) for name, entry in node.entries.items()
+            name: self.value(shape.value_type, entry.node, _below(path, name))
+            for name, entry in node.entries.items()
         }
         return {name: value for name, value in filled.items() if value is not NOTHING}
 
     def several(self, shape: shapes.VarTupleType, node: Node, path: str) -> object:
         """A sequence, or one value alone."""
-        items = node.items if isinstance(node, SequenceNode) else (node,)
-        values = [self.value(shape.item_type, item, path) for item in items]
+        values = [self.value(shape.item_type, item, path) for item in items_of(node)]
         return tuple(value for value in values if value is not NOTHING)
 
     def scalar(self, shape: shapes.Type, node: Node, path: str) -> object:
         """A single value."""
         if not isinstance(node, ScalarNode):
-            return self.wrong(node, path, f"{said(node)} stands where one value belongs; {meaning(shape)}")
+            return self.wrong(node, path, f"{node} stands where one value belongs; {meaning(shape)}")
         if node.value is None and node.text == "" and not node.foreign and node.written == "":
             return self.wrong(node, path, f"it has no value; {meaning(shape)}")
         match shape:
             case shapes.CustomType():
-                return self.custom(shape.cls, node, path)
+                return self.custom(scalar_class(shape.cls), node, path)
             case shapes.LiteralType() if node.text in shape.values:
                 return node.text
             case shapes.BoolType() if isinstance(node.value, bool):
@@ -121,20 +132,21 @@ class Filler:
             case shapes.IntType() if type(node.value) is int and _fits(shape, node.value):
                 return node.value
             case _:
-                return self.wrong(node, path, f"{said(node)} {_misfit(shape, node)}")
+                return self.wrong(node, path, f"{node} {_misfit(shape, node)}")
 
-    def custom(self, cls: type, node: ScalarNode, path: str) -> object:
+    def custom(self, cls: type[Scalar[object]], node: ScalarNode, path: str) -> object:
         """A value with a text of its own."""
-        assert issubclass(cls, Scalar)
         try:
             return cls.read(node.text)
         except BadScalar as error:
-            problem = f"{said(node)} does not fit; write {cls.kind}" if node.foreign else str(error)
+            problem = f"{node} does not fit; write {cls.kind}" if node.foreign else str(error)
         return self.wrong(node, path, problem, hide=cls.secret)
 
     def unknown_key(self, place: Place, name: str, path: str, known: Iterable[str]) -> None:
         """Note a key that does not belong here, and the one that was probably meant."""
-        close = difflib.get_close_matches(name, known, 1, 0.6) or difflib.get_close_matches(name.lower(), known, 1, 0.6)
+        close = difflib.get_close_matches(name, known, 1, 0.6) or difflib.get_close_matches(
+            name.lower(), known, 1, 0.6
+        )
         homes = self.homes.get(name, [])
         if close:
             meant = f"did you mean {close[0]!r}?"
@@ -142,32 +154,16 @@ class Filler:
             meant = f"it belongs under {' or '.join(homes)}"
         else:
             meant = f"known keys: {', '.join(known)}"
-        self.note(place, f"unknown key {name!r} in {_named(path)}; {meant}")
+        if place not in self.reported:
+            self.findings.wrong(place, f"unknown key {name!r} in {_named(path)}; {meant}")
+        self.reported.add(place)
 
     def wrong(self, node: Node, path: str, problem: str, *, hide: bool = False) -> Nothing:
         """Note a mistake at ``node``."""
-        self.note(node.place, f"{path}: {problem}" if path else problem, hide=hide)
+        if node.place not in self.reported:
+            self.findings.wrong(node.place, f"{path}: {problem}" if path else problem, hide=hide)
+        self.reported.add(node.place)
         return NOTHING
-
-    def note(self, place: Place, problem: str, *, hide: bool = False) -> None:
-        """Note a mistake."""
-        self.mistakes.append(Mistake(place, problem, hide))
-
-
-def said(node: Node) -> str:
-    """How a message names what stands in the file; never a value that came from outside it."""
-    if isinstance(node, MappingNode):
-        return "a mapping"
-    if isinstance(node, SequenceNode):
-        return "a list"
-    if node.foreign:
-        return f"the value of {node.written!r}"
-    return repr(node.text if len(node.text) <= 80 else node.text[:77] + "...")
-
-
-def is_empty(node: Node | None) -> bool:
-    """Whether nothing is written: no key, or ``key:`` with nothing, or only comments, below it."""
-    return node is None or (isinstance(node, ScalarNode) and node.value is None and not node.broken)
 
 
 def meaning(shape: shapes.Type) -> str:
@@ -176,7 +172,7 @@ def meaning(shape: shapes.Type) -> str:
         case shapes.Metadata():
             return meaning(shape.type)
         case shapes.CustomType():
-            return f"write {shape.cls.kind}" if issubclass(shape.cls, Scalar) else "write a value"
+            return f"write {scalar_class(shape.cls).kind}"
         case shapes.LiteralType():
             return f"write {_choices(shape.values)}"
         case shapes.BoolType():
@@ -186,7 +182,9 @@ def meaning(shape: shapes.Type) -> str:
         case shapes.VarTupleType():
             return f"{meaning(shape.item_type)}, or a list of these"
         case shapes.UnionType():
-            return meaning(next(s for s in shape.types if not isinstance(s, (shapes.NoneType, shapes.StructType))))
+            return meaning(
+                next(s for s in shape.types if not isinstance(s, (shapes.NoneType, shapes.StructType)))
+            )
         case _:
             return "write keys below it"
 
@@ -231,7 +229,8 @@ def homes_of_keys(root: shapes.StructType) -> dict[str, list[str]]:
 def shape_of(cls: type[msgspec.Struct]) -> shapes.StructType:
     """The shape of a struct of the schema."""
     shape = shapes.type_info(cls)
-    assert isinstance(shape, shapes.StructType)
+    if not isinstance(shape, shapes.StructType):
+        raise TypeError(f"{cls} is not a struct")
     return shape
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
+from pathlib import Path
 from typing import NamedTuple
+
+from proxy.config.source import read_regular
 
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
 _NAME = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
@@ -51,13 +53,16 @@ def escape(text: str) -> str:
 def _look_up(reference: str, body: str, *, closed: bool) -> tuple[str, bool]:
     """The value a reference stands for, and whether it came from outside the file."""
     if not closed:
-        raise BadReference(reference, f"{reference!r} has no closing brace; write ${{NAME}}, or $$ for a dollar")
+        raise BadReference(
+            reference, f"{reference!r} has no closing brace; write ${{NAME}}, or $$ for a dollar"
+        )
     if body.startswith("file:"):
         return _read(reference, body.removeprefix("file:")), True
     match = _NAME.match(body)
     if match is None:
         raise BadReference(
-            reference, f"{reference!r} is not a reference; write ${{NAME}}, ${{NAME:-default}} or ${{file:/path}}"
+            reference,
+            f"{reference!r} is not a reference; write ${{NAME}}, ${{NAME:-default}} or ${{file:/path}}",
         )
     name, default = match.group(1), match.group(2)
     value = os.environ.get(name)
@@ -77,7 +82,7 @@ def _read(reference: str, name: str) -> str:
     problem: OSError | None = None
     for path in _candidates(name):
         try:
-            return _read_small(path).decode("utf-8-sig").rstrip("\r\n")
+            return read_regular(path, _FILE_LIMIT).decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
             raise BadReference(reference, f"{path} is not UTF-8 text") from None
         except ValueError as error:
@@ -91,19 +96,7 @@ def _read(reference: str, name: str) -> str:
 
 def _candidates(name: str) -> list[str]:
     """Where ``name`` may be: a relative one in systemd's credentials, then among the container's secrets."""
-    if not name or os.path.isabs(name):
+    if not name or Path(name).is_absolute():
         return [name] if name else []
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return [os.path.join(folder, name) for folder in (credentials, _SECRETS) if folder]
-
-
-def _read_small(path: str) -> bytes:
-    """The bytes of a regular file of at most 64 KiB; never waits on a FIFO or a device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is not a regular file")
-        content = file.read(_FILE_LIMIT + 1)
-    if len(content) > _FILE_LIMIT:
-        raise ValueError("it is larger than 64 KiB")
-    return content
+    return [str(Path(folder, name)) for folder in (credentials, _SECRETS) if folder]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 _SHOWN = 100  # mistakes in one report
@@ -48,9 +48,29 @@ class Mistake:
     hide: bool = False
 
     def __str__(self) -> str:
-        head = f"{self.place}: {printable(self.problem)}"
+        head = printable(f"{self.place}: {self.problem}")
         excerpt = _excerpt(self.place, self.hide)
         return f"{head}\n{excerpt}" if excerpt else head
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check collects: mistakes, with which nothing runs, and warnings, with which it does."""
+
+    mistakes: list[Mistake] = field(default_factory=list[Mistake])
+    warnings: list[Mistake] = field(default_factory=list[Mistake])
+
+    def wrong(self, place: Place, problem: str, *, hide: bool = False) -> None:
+        """Note a mistake."""
+        self.mistakes.append(Mistake(place, problem, hide))
+
+    def pointless(self, place: Place, problem: str, *, hide: bool = False) -> None:
+        """Note a warning."""
+        self.warnings.append(Mistake(place, problem, hide))
+
+    def knows(self, place: Place) -> bool:
+        """Whether something is wrong at exactly this place."""
+        return any(mistake.place == place for mistake in self.mistakes)
 
 
 class ConfigError(Exception):

@@ -1,4 +1,4 @@
-"""How single values are written: durations, sizes, words and addresses.
+"""How single values are written: durations, sizes and the words that stand in for them.
 
 Each is read from the text of a YAML scalar and written back by `plain`, so that ``read(str(x)) == x``.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar, cast
 
-from proxy.core.address import BadAddress, Target, is_numeric, normal_ip, parse_target, parse_unix, split_host_port
-from proxy.core.snapshot import AUTO, Auto, Bind
+from proxy.core.snapshot import AUTO, Auto
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -42,7 +41,7 @@ class Scalar(Generic[T_co]):
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Scalar) and other.value == self.value
+        return isinstance(other, type(self)) and self.value == other.value
 
     def __hash__(self) -> int:
         return hash((type(self), self.value))
@@ -61,6 +60,13 @@ class Scalar(Generic[T_co]):
     def plain(self) -> str | int:
         """What YAML should hold for this value."""
         return str(self)
+
+
+def scalar_class(cls: type) -> type[Scalar[object]]:
+    """``cls`` as what it must be, the class of a scalar."""
+    if Scalar not in cls.__mro__:
+        raise TypeError(f"{cls.__name__} is not a scalar of the schema")
+    return cast("type[Scalar[object]]", cls)
 
 
 def read_seconds(text: str) -> float:
@@ -173,7 +179,10 @@ class HedgeTime(Scalar[float | Auto | None]):
 
     __slots__ = ()
     kind = f"auto, off, or {_DURATION_KIND}"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": f"^(auto|off)$|{_DURATION_PATTERN}"}
+    json_schema: ClassVar[dict[str, object]] = {
+        "type": "string",
+        "pattern": f"^(auto|off)$|{_DURATION_PATTERN}",
+    }
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -244,106 +253,6 @@ class Spares(Scalar[int | Auto]):
     def plain(self) -> str | int:
         """As `Scalar.plain`."""
         return str(self.value) if isinstance(self.value, Auto) else self.value or "off"
-
-
-class BindAddress(Scalar[Bind]):
-    """Where to listen: ``127.0.0.1:8080``, ``"[::1]:8080"``, ``"*:8080"`` or ``unix:/run/x.sock``."""
-
-    __slots__ = ()
-    kind = 'an address to listen on like 127.0.0.1:8080, "[::1]:8080", "*:8080" or unix:/run/x.sock'
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": "^unix:[/@].+$|^.+:[0-9]{1,5}$"}
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """As `Scalar.read`."""
-        try:
-            if text.startswith("unix:"):
-                return cls(Bind(parse_unix(text).host, 0))
-            host, port = split_host_port(text)
-        except BadAddress as error:
-            raise BadScalar(str(error)) from None
-        if host == "*":
-            return cls(Bind("*", port))
-        if not host:
-            raise BadScalar(f'{text!r} has no address; write "*{text}" for every address, or 127.0.0.1{text}')
-        if not is_numeric(host):
-            raise BadScalar(f"{text!r}: a listener binds to numbers, not names; write 127.0.0.1:{port} or [::1]:{port}")
-        return cls(Bind(normal_ip(host), port))
-
-
-class EndpointAddress(Scalar[Target]):
-    """A server to dial: ``203.0.113.10:443``, ``api.example.com:443``, ``"[2001:db8::1]:443"``, ``unix:/run/x``."""
-
-    __slots__ = ()
-    kind = "an address to dial like 203.0.113.10:443, api.example.com:443 or unix:/run/x.sock"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": "^unix:[/@].+$|^.+:[0-9]{1,5}$"}
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """As `Scalar.read`."""
-        scheme = text.partition(":")[0]
-        if scheme in {"srv", "file"} or "://" in text:
-            raise BadScalar(f"{text!r} is not an address this version can dial; write host:port or unix:/path")
-        try:
-            return cls(parse_target(text))
-        except BadAddress as error:
-            raise BadScalar(str(error)) from None
-
-
-class Destination(Scalar[str]):
-    """Where sessions go: the name of a cluster, or a bare ``host:port`` or ``unix:/path``."""
-
-    __slots__ = ()
-    kind = "the name of a cluster, or an address like api.example.com:443"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "minLength": 1}
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """As `Scalar.read`; what it names is looked up when the file is compiled."""
-        if not text:
-            raise BadScalar(f"it is empty; write {cls.kind}")
-        return cls(text)
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether this is an address rather than a cluster's name, which cannot hold a colon."""
-        return ":" in self.value
-
-
-class FilePath(Scalar[str]):
-    """The path of a file."""
-
-    __slots__ = ()
-    kind = "the path of a file"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "minLength": 1}
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """As `Scalar.read`."""
-        if not text or "\0" in text or text.endswith("/"):
-            raise BadScalar(f"{text!r} does not name a file; write a path like /var/lib/tfo-proxy/state.json")
-        return cls(text)
-
-
-class TfoKeys(Scalar[tuple[bytes, ...]]):
-    """One or more 16-byte keys for SYN cookies, in hexadecimal (dashes as in net.ipv4.tcp_fastopen_key allowed)."""
-
-    __slots__ = ()
-    kind = "32 hexadecimal digits a key, several keys parted by commas"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": r"^[0-9a-fA-F,\s-]+$"}
-    secret = True
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """As `Scalar.read`."""
-        words = [word for word in re.split(r"[,\s]+", text) if word]
-        keys = [word.replace("-", "") for word in words]
-        if not keys or any(re.fullmatch(r"[0-9a-fA-F]{32}", key) is None for key in keys):
-            raise BadScalar("a key is not 32 hexadecimal digits; `openssl rand -hex 16` makes one")
-        return cls(tuple(bytes.fromhex(key) for key in keys))
-
-    def __str__(self) -> str:
-        return ",".join(key.hex() for key in self.value)
 
 
 def read_size(text: str, kind: str) -> int:

@@ -6,26 +6,17 @@ place for each. A required field is a collection or a choice, which `config.fill
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct, field
 
-from proxy.config.scalars import (
-    BindAddress,
-    Delay,
-    Destination,
-    Duration,
-    EndpointAddress,
-    FilePath,
-    HedgeTime,
-    Limit,
-    Spares,
-    SynData,
-    TfoKeys,
-    Wait,
-    WholeSeconds,
-)
+from proxy.config.addresses import BindAddress, Destination, EndpointAddress, FilePath, TfoKeys
+from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
 from proxy.core import snapshot
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
+
+Name: TypeAlias = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 _TIMEOUTS = snapshot.Timeouts()
 _KEEPALIVE = snapshot.Keepalive()
@@ -39,18 +30,26 @@ class Section(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A mapping of the file with a fixed set of keys."""
 
 
-class Timeouts(Section):
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+class Timeouts(Section, frozen=True):
     """How long a listener's sessions may take over each part of their life."""
 
     first_bytes: Annotated[
         Wait,
-        Meta(description="The longest wait for a client's first bytes, so that they can ride in the SYN; auto learns it."),
+        Meta(
+            description="The longest wait for a client's first bytes, so that they can ride in the SYN; auto learns it."
+        ),
     ] = Wait(_TIMEOUTS.first_bytes)
     handshake: Annotated[
         Duration, Meta(description="The longest a client may take to say where it wants to go.")
     ] = Duration(_TIMEOUTS.handshake)
     idle: Annotated[
-        Limit, Meta(description="A session with no byte in either direction for this long is ended; none for never.")
+        Limit,
+        Meta(
+            description="A session with no byte in either direction for this long is ended; none for never."
+        ),
     ] = Limit(_TIMEOUTS.idle)
     half_closed: Annotated[
         Limit, Meta(description="The same once one direction has ended; none for never.")
@@ -60,54 +59,65 @@ class Timeouts(Section):
     ] = Limit(_TIMEOUTS.lifetime)
 
 
-class Listener(Section):
+class Listener(Section, frozen=True):
     """A place where clients connect. Its name shows up in logs, metrics and errors."""
 
     bind: Annotated[
         tuple[BindAddress, ...],
-        Meta(description='Where it listens: host:port, "[::1]:8080", "*:8080", unix:/run/x.sock, or a list of these.'),
+        Meta(
+            description='Where it listens: host:port, "[::1]:8080", "*:8080", unix:/run/x.sock, or a list of these.'
+        ),
     ]
     mode: Annotated[
-        Literal["forward"], Meta(description="How it learns where its clients want to go: forward (always to `to`).")
+        Literal["forward"],
+        Meta(description="How it learns where its clients want to go: forward (always to `to`)."),
     ]
     to: Annotated[
-        Destination | None, Meta(description='Where sessions go: the name of a cluster, or a bare "host:port".')
+        Destination | None,
+        Meta(description='Where sessions go: the name of a cluster, or a bare "host:port".'),
     ] = None
     fast_open: Annotated[
         bool, Meta(description="Take data in clients' SYNs (needs bit 2 of net.ipv4.tcp_fastopen).")
     ] = True
     backlog: Annotated[
-        int, Meta(ge=1, le=65535, description="Connections that may wait to be accepted (net.core.somaxconn caps it).")
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="Connections that may wait to be accepted (net.core.somaxconn caps it).",
+        ),
     ] = 1024
-    timeouts: Annotated[Timeouts, Meta(description="How long sessions may take.")] = field(default_factory=Timeouts)
+    timeouts: Annotated[Timeouts, Meta(description="How long sessions may take.")] = field(
+        default_factory=Timeouts
+    )
 
 
-class Connect(Section):
+class Connect(Section, frozen=True):
     """How endpoints are tried."""
 
-    timeout: Annotated[
-        Duration, Meta(description="The longest one endpoint may take to answer.")
-    ] = Duration(_CONNECT.timeout)
+    timeout: Annotated[Duration, Meta(description="The longest one endpoint may take to answer.")] = Duration(
+        _CONNECT.timeout
+    )
     retries: Annotated[
         int, Meta(ge=0, le=100, description="How many other endpoints are tried after one that fails.")
     ] = _CONNECT.retries
 
 
-class Keepalive(Section):
+class Keepalive(Section, frozen=True):
     """TCP keepalive towards both sides."""
 
-    idle: Annotated[
-        WholeSeconds, Meta(description="Silence after which probes begin.")
-    ] = WholeSeconds(_KEEPALIVE.idle)
-    interval: Annotated[
-        WholeSeconds, Meta(description="Time between two probes.")
-    ] = WholeSeconds(_KEEPALIVE.interval)
+    idle: Annotated[WholeSeconds, Meta(description="Silence after which probes begin.")] = WholeSeconds(
+        _KEEPALIVE.idle
+    )
+    interval: Annotated[WholeSeconds, Meta(description="Time between two probes.")] = WholeSeconds(
+        _KEEPALIVE.interval
+    )
     count: Annotated[
         int, Meta(ge=1, le=127, description="Unanswered probes after which the session is ended.")
     ] = _KEEPALIVE.count
 
 
-class ClusterDefaults(Section):
+class ClusterDefaults(Section, frozen=True):
     """How endpoints are dialled."""
 
     fast_open: Annotated[
@@ -116,10 +126,13 @@ class ClusterDefaults(Section):
     ] = _CLUSTER.fast_open.value
     replay: Annotated[
         Literal["safe", "any", "none"],
-        Meta(description="Which first bytes may ride in a SYN, where the network may repeat them: safe, any or none."),
+        Meta(
+            description="Which first bytes may ride in a SYN, where the network may repeat them: safe, any or none."
+        ),
     ] = _CLUSTER.replay.value
     server_first: Annotated[
-        Literal["auto", "yes", "no"], Meta(description="Whether the servers speak before their clients: auto (learn).")
+        Literal["auto", "yes", "no"],
+        Meta(description="Whether the servers speak before their clients: auto (learn)."),
     ] = _CLUSTER.server_first.value
     syn_data: Annotated[
         SynData, Meta(description="Most bytes in a SYN: auto (what the path has shown to take) or a size.")
@@ -128,10 +141,16 @@ class ClusterDefaults(Section):
         bool, Meta(description="Fetch cookies at start, on reload, and when an endpoint appears.")
     ] = _CLUSTER.warm_up
     hedge: Annotated[
-        HedgeTime, Meta(description="When a plain dial starts beside a Fast Open dial that stays silent; off for never.")
+        HedgeTime,
+        Meta(
+            description="When a plain dial starts beside a Fast Open dial that stays silent; off for never."
+        ),
     ] = HedgeTime(_CLUSTER.hedge)
     preconnect: Annotated[
-        Spares, Meta(description="Spare connections kept ready where Fast Open does not work: off, auto or a number.")
+        Spares,
+        Meta(
+            description="Spare connections kept ready where Fast Open does not work: off, auto or a number."
+        ),
     ] = Spares(_CLUSTER.preconnect)
     connect: Annotated[Connect, Meta(description="How endpoints are tried.")] = field(default_factory=Connect)
     keepalive: Annotated[
@@ -139,7 +158,7 @@ class ClusterDefaults(Section):
     ] = field(default_factory=Keepalive)
 
 
-class Cluster(ClusterDefaults, kw_only=True):
+class Cluster(ClusterDefaults, kw_only=True, frozen=True):
     """A group of equivalent servers, and how they are dialled."""
 
     endpoints: Annotated[
@@ -147,37 +166,43 @@ class Cluster(ClusterDefaults, kw_only=True):
     ]
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     """What is logged and how."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least important lines to be shown.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important lines to be shown."),
     ] = "info"
     format: Annotated[
-        Literal["auto", "console", "json"], Meta(description="auto: console on a terminal, else one JSON object a line.")
+        Literal["auto", "console", "json"],
+        Meta(description="auto: console on a terminal, else one JSON object a line."),
     ] = "auto"
     sessions: Annotated[bool, Meta(description="One line for each session when it ends.")] = _LOG.sessions
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The configuration of tfo-proxy."""
 
-    listeners: Annotated[
-        dict[str, Listener], Meta(description="Where clients connect, by name.")
-    ] = field(default_factory=dict[str, Listener])
-    clusters: Annotated[
-        dict[str, Cluster], Meta(description="Groups of servers, by name.")
-    ] = field(default_factory=dict[str, Cluster])
+    listeners: Annotated[dict[Name, Listener], Meta(description="Where clients connect, by name.")] = field(
+        default_factory=dict[Name, Listener]
+    )
+    clusters: Annotated[dict[Name, Cluster], Meta(description="Groups of servers, by name.")] = field(
+        default_factory=dict[Name, Cluster]
+    )
     defaults: Annotated[
-        ClusterDefaults, Meta(description="Any key of a cluster, for clusters and bare addresses that do not say.")
+        ClusterDefaults,
+        Meta(description="Any key of a cluster, for clusters and bare addresses that do not say."),
     ] = field(default_factory=ClusterDefaults)
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
     state: Annotated[
-        FilePath | None, Meta(description="The file that keeps what was learned of endpoints; absent: kept in memory.")
+        FilePath | None,
+        Meta(description="The file that keeps what was learned of endpoints; absent: kept in memory."),
     ] = None
     tfo_keys: Annotated[
         tuple[TfoKeys, ...],
-        Meta(description="Keys for the SYN cookies of our own listeners, 32 hexadecimal digits each, newest first."),
+        Meta(
+            description="Keys for the SYN cookies of our own listeners, 32 hexadecimal digits each, newest first."
+        ),
     ] = ()
     drain: Annotated[
         Delay, Meta(description="How long running sessions may last after a request to stop.")
