@@ -66,7 +66,7 @@ class Findings:
 
     def pointless(self, place: Place, problem: str, *, hide: bool = False) -> None:
         """Note a warning."""
-        self.warnings.append(Mistake(place, problem, hide))
+        self.warnings.append(Mistake(place, f"warning: {problem}", hide))
 
     def knows(self, place: Place) -> bool:
         """Whether something is wrong at exactly this place."""
