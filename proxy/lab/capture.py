@@ -152,7 +152,7 @@ def read_records(records: Iterable[object], epoch: float) -> Capture:
             case [
                 int(way),
                 float(entered),
-                left,
+                float() | None as left,
                 str(what),
                 str(middlebox),
                 int(length),
@@ -163,9 +163,8 @@ def read_records(records: Iterable[object], epoch: float) -> Capture:
                 if packet is None:
                     continue
                 delivered = None if what == "dropped" else packet if not new else decode(new)
-                moment = left if isinstance(left, float) else None
                 fate = _what(what)
-                packets.append(Captured(Direction(way), entered, moment, fate, middlebox, packet, delivered))
+                packets.append(Captured(Direction(way), entered, left, fate, middlebox, packet, delivered))
             case _:
                 raise ValueError(f"not a record: {record!r}")
     return Capture(tuple(sorted(packets, key=lambda item: item.entered)), epoch)

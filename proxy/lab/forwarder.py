@@ -16,7 +16,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from proxy.lab.middleboxes import build
 from proxy.lab.packets import Packet, decode
@@ -31,6 +32,8 @@ SNAP = 128
 # middlebox, length, bytes as it entered, and as it left if that differs. A list, because `left` comes later.
 Record = list[int | float | str | bytes | None]
 Message = list[object]
+End = Mapping[str, object]
+Rules = list[tuple[str, dict[str, object]]]
 LEFT, WHAT, CHANGED = 2, 3, 7
 
 
@@ -126,7 +129,7 @@ class Forwarder:
             self._ports[direction.back].write(data)
             record[LEFT] = now
 
-    def _obey(self, request: Message) -> list[Record] | None:
+    def _obey(self, request: Message) -> list[Record]:
         match request:
             case ["capture"]:
                 return self._records
@@ -134,14 +137,14 @@ class Forwarder:
                 self._records, self._kept = [], 0
             case ["delays", float(up), float(down)]:
                 self._delays = [up, down]
-            case ["rules", list(rules)]:
-                self._rules = [(name, build(name, params)) for name, params in rules]
+            case ["rules", rules]:
+                self._rules = [(name, build(name, params)) for name, params in cast("Rules", rules)]
             case _:
                 raise ValueError(f"no such request: {request!r}")
-        return None
+        return []
 
 
-def send(control: socket.socket, message: Sequence[object] | None) -> None:
+def send(control: socket.socket, message: Sequence[object]) -> None:
     """One message of plain values, preceded by its length."""
     data = marshal.dumps(message)  # type: ignore[arg-type]  # plain values, not known to be
     control.sendall(struct.pack("!I", len(data)) + data)
@@ -154,7 +157,7 @@ def receive(control: socket.socket) -> Message | None:
         return None
     data = _receive_exactly(control, struct.unpack("!I", header)[0])
     value = marshal.loads(data)  # noqa: S302  (from our own parent or child)
-    return value if isinstance(value, list) else []
+    return cast("Message", value)
 
 
 def _receive_exactly(control: socket.socket, size: int) -> bytearray:
@@ -170,13 +173,13 @@ def main(control: socket.socket) -> None:
     if greeting is None:
         return
     match greeting:
-        case [str(kind), dict(client), dict(server)]:
-            ports = [open_port(kind, client), open_port(kind, server)]
+        case [str(kind), client, server]:
+            ports = [open_port(kind, cast("End", end)) for end in (client, server)]
         case _:
             raise ValueError(f"no such wire: {greeting!r}")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -15)
-    send(control, None)
+    send(control, [])
     Forwarder(ports).serve(control)
 
 
