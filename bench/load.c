@@ -496,6 +496,7 @@ int main(void)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     signal(SIGPIPE, SIG_IGN);
+    setvbuf(stdin, NULL, _IONBF, 0); /* select() does not see what stdio has already read */
     conns = calloc(MAX_FDS, sizeof *conns);
     poller = epoll_create1(EPOLL_CLOEXEC);
     if (!conns || poller < 0)
