@@ -155,10 +155,8 @@ def _parse(message: bytes, size: int) -> ClientHello:
 def _vector(message: bytes, position: int, size: int, width: int) -> tuple[int, int]:
     """Where the vector with a length of `width` bytes at `position` begins and ends, come or to come."""
     start = position + width
-    if start > size:
-        raise Malformed("a ClientHello that ends in the middle of a length")
     if start > len(message):
-        raise _Short
+        raise _past_the_end(start, size)
     end = start + int.from_bytes(message[position:start], "big")
     if end > size:
         raise Malformed("a vector longer than the ClientHello it is in")
@@ -171,18 +169,14 @@ def _parse_extensions(message: bytes, position: int, size: int) -> ClientHello:
     kind = -1
     while position < size:
         start = position + 4
-        if start > size:
-            raise Malformed("an extension cut off by the end of the ClientHello")
         if start > have:
-            raise _Short
+            raise _past_the_end(start, size)
         kind, length = _two_uint16(message, position)
         position = start + length
-        if position > size:
-            raise Malformed(f"extension {kind} is longer than the ClientHello")
         if kind in seen:
             raise Malformed(f"extension {kind} twice")
         if position > have:
-            raise _Short
+            raise _past_the_end(position, size)
         seen[kind] = message[start:position]
     if _PRE_SHARED_KEY in seen and kind != _PRE_SHARED_KEY:
         raise Malformed("pre_shared_key is not the last extension")
@@ -192,6 +186,13 @@ def _parse_extensions(message: bytes, position: int, size: int) -> ClientHello:
         () if names is None else _protocol_names(names),
         _EARLY_DATA in seen,
         _ECH in seen,
+    )
+
+
+def _past_the_end(position: int, size: int) -> Exception:
+    """What it means that the bytes end before `position`."""
+    return (
+        _Short() if position <= size else Malformed("a field that goes on behind the end of the ClientHello")
     )
 
 

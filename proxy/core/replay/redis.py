@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["INLINE_FIRST_BYTES", "RESP_FIRST_BYTES", "inline_safe_length", "resp_safe_length"]
+__all__ = [
+    "INLINE_FIRST_BYTES",
+    "READING_SUBCOMMANDS",
+    "READS",
+    "RESP_FIRST_BYTES",
+    "inline_safe_length",
+    "resp_safe_length",
+]
 
 RESP_FIRST_BYTES = b"*"
 INLINE_FIRST_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-_READS = frozenset(
+READS = frozenset(
     b"""
     AUTH COMMAND DBSIZE ECHO HELLO INFO LASTSAVE PING QUIT RANDOMKEY READONLY READWRITE ROLE TIME
     DUMP EXISTS EXPIRETIME PEXPIRETIME PTTL SCAN SORT_RO TTL TYPE
@@ -29,7 +36,7 @@ _READS = frozenset(
     """.split()
 )
 
-_READING_SUBCOMMANDS = {
+READING_SUBCOMMANDS = {
     b"ACL": frozenset(b"CAT WHOAMI".split()),
     b"CLIENT": frozenset(b"GETNAME ID INFO SETINFO SETNAME".split()),
     b"CLUSTER": frozenset(
@@ -96,11 +103,11 @@ def _resp_command(early: bytes, position: int) -> tuple[list[bytes], int]:
 
 def _only_reads(words: list[bytes]) -> bool:
     command = words[0].upper()
-    if command in _READS:
+    if command in READS:
         return True
     if command == b"SELECT":  # SQL has one too
         return len(words) == 2 and words[1].isdigit()
     if command == b"XREAD":
         return not any(word.upper() == b"BLOCK" for word in words)
-    subcommands = _READING_SUBCOMMANDS.get(command)
+    subcommands = READING_SUBCOMMANDS.get(command)
     return subcommands is not None and len(words) > 1 and words[1].upper() in subcommands
