@@ -27,19 +27,9 @@ from proxy.lab.wan import Wan
 
 PATIENCE = 120.0
 
-MARKERS = (
-    "autojump: trio's clock jumps over every sleep",
-    "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made",
-    "netns: needs network namespaces (root, or unprivileged user namespaces)",
-    "root: needs uid 0",
-    "podman: needs podman and uid 0",
-    "slow: takes more than a few seconds",
-)
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
+    config.addinivalue_line("markers", "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made")
 
 
 # --- what a test needs, and whether it is here
