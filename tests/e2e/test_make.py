@@ -1,0 +1,95 @@
+"""`make run` in a fresh copy of the house: its own environment, the example as it stands, a request through it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+HOUSE = Path(__file__).parent.parent.parent
+MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "out")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone holds: no environment, no caches."""
+    house = tmp_path_factory.mktemp("fresh") / "tfo-proxy"
+    shutil.copytree(HOUSE, house, ignore=MADE_HERE)
+    return house
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"you asked for {self.path}".encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def answer(port: int, path: str, patience: float, make: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+                return str(response.read(), "ascii")
+        except OSError:
+            assert make.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it does not serve"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("patience", "which"), [(180, "first"), (5, "second")])
+def test_make_run_serves_the_example(fresh: Path, upstream: str, patience: float, which: str) -> None:
+    port = free_port()
+    example = (HOUSE / "config.example.yaml").read_text()
+    assert example.count("127.0.0.1:8080") == 2
+    (fresh / "config.example.yaml").write_text(example.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
+    environment = {**os.environ, "TFO_PROXY_UPSTREAM": upstream, "PYTHON": sys.executable}
+    log = fresh / f"{which}.log"
+    with log.open("wb") as output:
+        make = subprocess.Popen(
+            ["make", "run"], cwd=fresh, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        assert answer(port, f"/{which}", patience, make) == f"you asked for /{which}"
+        os.killpg(make.pid, signal.SIGINT)
+        make.wait(15)
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        if make.poll() is None:
+            os.killpg(make.pid, signal.SIGKILL)
+            make.wait()
+    said = log.read_text()
+    assert f"127.0.0.1:{port}" in said, "it says where it listens"
+    assert "curl" in said, "and what to try"
+    assert "Traceback" not in said
+    assert ("Installing" in said) == (which == "first")
