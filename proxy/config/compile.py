@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from proxy.config import schema, sense
 from proxy.config.addresses import Destination, EndpointAddress
-from proxy.config.fill import Filler, homes_of_keys, shape_of
-from proxy.config.mistakes import Findings
-from proxy.config.nodes import Entry, MappingNode, ScalarNode, Tree, is_empty, overlay
+from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
+from proxy.config.mistakes import Findings, closest, listed
+from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
 from proxy.core.snapshot import (
     Cluster,
@@ -92,23 +91,24 @@ class _Compiler:
                 self.findings.wrong(node.place, f"listeners.{name} has no `to`; write {Destination.kind}")
             return None
         if to.is_bare:
-            return self.bare(name, to)
+            return self.bare(name)
         self.used.add(to.value)
         names = self.tree.entries("clusters")
         if to.value not in names:
+            meant = _meant(node, names) if self.findings.has_room else "name a cluster"
             problem = f"listeners.{name}.to: {node} is neither a cluster nor an address"
-            self.findings.wrong(node.place, f"{problem}; {_meant(to.value, names)}")
+            self.findings.wrong(node.place, f"{problem}; {meant}")
         return self.clusters.get(to.value)
 
-    def bare(self, name: str, to: Destination) -> Cluster | None:
+    def bare(self, name: str) -> Cluster | None:
         """A cluster of one endpoint, dialled as ``defaults`` says, for an address written in a ``to``."""
-        node = self.tree.nearest("listeners", name, "to")
+        node = self.tree.find("listeners", name, "to")
+        if not isinstance(node, ScalarNode):
+            return None
         try:
-            endpoint = EndpointAddress.read(to.value).value
+            endpoint = read_scalar(EndpointAddress, node).value
         except BadScalar as error:
-            is_foreign = isinstance(node, ScalarNode) and node.foreign
-            problem = f"{node} does not fit; write {Destination.kind}" if is_foreign else str(error)
-            self.findings.wrong(node.place, f"listeners.{name}.to: {problem}")
+            self.findings.wrong(node.place, f"listeners.{name}.to: {error}")
             return None
         text = str(endpoint)
         if text not in self.clusters:
@@ -123,13 +123,14 @@ class _Compiler:
                 self.findings.pointless(entry.key, problem)
 
 
-def _meant(name: str, clusters: Iterable[str]) -> str:
+def _meant(node: Node, clusters: Iterable[str]) -> str:
     """What a ``to`` that names nothing was probably to name."""
-    known = list(clusters)
-    if close := difflib.get_close_matches(name, known, 1, 0.6):
-        return f"did you mean {close[0]!r}?"
-    listed = f"the clusters are {', '.join(known)}" if known else "there are no clusters"
-    return f"{listed}, and an address has a port, like api.example.com:443"
+    close = closest(node.text, clusters) if isinstance(node, ScalarNode) and not node.foreign else None
+    if close:
+        return f"did you mean {close!r}?"
+    known = listed(clusters)
+    rest = "an address has a port, like api.example.com:443"
+    return f"the clusters are {known}, and {rest}" if known else f"there are no clusters, and {rest}"
 
 
 def _fill(cls: type[schema.SectionT], node: MappingNode, findings: Findings) -> schema.SectionT:

@@ -29,12 +29,13 @@ from yaml.reader import Reader
 from yaml.scanner import Scanner
 
 from proxy.config.interpolate import BadReference, expand
-from proxy.config.mistakes import ConfigError, Mistake, Place, Source
+from proxy.config.mistakes import ConfigError, Mistake, Place, Source, quoted
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, items_of, resolve
 from proxy.config.source import place_at
 
 DEPTH_LIMIT = 32
-ALIAS_LIMIT = 10_000  # nodes that aliases may stand for, in all
+NODE_LIMIT = 50_000  # in all, an alias counted as what it stands for
+TEXT_LIMIT = 64 * 1024  # characters of one scalar
 
 _CORE = "tag:yaml.org,2002:"
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -51,7 +52,7 @@ _HINTS = (
     ("mapping values are not allowed", "quote a text that holds ': ', and check the indentation"),
     ("block collection", 'check the indentation, and quote an address like "[::1]:8080"'),
     ("block mapping", 'check the indentation, and quote an address like "[::1]:8080"'),
-    ("flow", "close every { and [, and quote texts that hold one"),
+    ("flow", 'close every { and [, and quote an address like "[::1]:8080"'),
     ("quoted scalar", "close the quote"),
 )
 
@@ -89,7 +90,6 @@ class _Composer:
         self.next_event = _event_reader(source.text)
         self.anchors: dict[str, tuple[Node, int] | None] = {}  # None: not complete yet
         self.nodes = 0  # composed so far, aliases counted as what they stand for
-        self.from_aliases = 0
 
     def document(self) -> Node | None:
         """The first document's root; a second one is refused."""
@@ -112,6 +112,11 @@ class _Composer:
         anchor = event.anchor if isinstance(event, NodeEvent) else None
         before = self.nodes
         self.nodes += 1
+        if self.nodes > NODE_LIMIT:
+            self.fail(
+                self.place(event),
+                f"there are more than {NODE_LIMIT} values; write fewer, or start two proxies",
+            )
         if anchor:
             self.anchors[anchor] = None
         node: Node
@@ -131,22 +136,27 @@ class _Composer:
         """What an anchor before this place holds."""
         place, name = self.place(event), str(event.anchor)
         if name not in self.anchors:
-            self.fail(place, f"alias *{name} names nothing above; write &{name} there, or quote the text")
+            self.fail(
+                place,
+                f"alias {quoted('*' + name)} names nothing above; write the anchor there, or quote the text",
+            )
         anchored = self.anchors[name]
         if anchored is None:
             self.fail(
-                place, f"alias *{name} holds itself; an alias may only stand for something complete above it"
+                place,
+                f"alias {quoted('*' + name)} holds itself; an alias may only stand for something complete above it",
             )
         node, weight = anchored
         self.nodes += weight
-        self.from_aliases += weight
-        if self.from_aliases > ALIAS_LIMIT:
-            self.fail(place, f"aliases stand for more than {ALIAS_LIMIT} nodes; write fewer of them")
+        if self.nodes > NODE_LIMIT:
+            self.fail(place, f"this alias makes more than {NODE_LIMIT} values; write fewer of them")
         return node
 
     def scalar(self, event: ScalarEvent) -> ScalarNode:
         """A scalar, references replaced."""
         place, written = self.place(event), str(event.value)
+        if len(written) > TEXT_LIMIT:
+            self.fail(place, f"this text has {len(written)} characters; no setting is that long")
         try:
             text, foreign = expand(written) if "$" in written else (written, False)
         except BadReference as error:
@@ -183,7 +193,7 @@ class _Composer:
             elif key in entries:
                 first = entries[key].key.line
                 self.mistakes.append(
-                    Mistake(place, f"duplicate key {key!r}; it was first written on line {first}")
+                    Mistake(place, f"duplicate key {quoted(key)}; it was first written on line {first}")
                 )
             else:
                 entries[key] = Entry(place, node)

@@ -5,15 +5,15 @@ Something wrong takes its default, or is left out of the collection it stands in
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
 from msgspec import inspect as shapes
 
-from proxy.config.mistakes import Findings, Place
+from proxy.config.mistakes import Findings, Place, closest, quoted
 from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, items_of
 from proxy.config.scalars import BadScalar, Scalar, scalar_class
 
@@ -25,6 +25,9 @@ class Nothing(Enum):
 
 
 NOTHING = Nothing.NOTHING
+ValueT = TypeVar("ValueT")
+
+_LONGEST = 4096  # characters; a path has no more, and no address, time or key has as many
 
 _SAID_ON = frozenset({"on", "yes", "y", "On", "ON", "Yes", "YES"})
 _SAID_OFF = frozenset({"off", "no", "n", "Off", "OFF", "No", "NO"})
@@ -36,7 +39,6 @@ class Filler:
 
     homes: dict[str, list[str]]
     findings: Findings
-    reported: set[Place] = field(default_factory=set[Place])  # an alias brings the same place again
 
     def struct(self, shape: shapes.StructType, node: Node, path: str) -> object:
         """An instance of the struct; `NOTHING` if ``node`` is not a mapping."""
@@ -137,33 +139,37 @@ class Filler:
     def custom(self, cls: type[Scalar[object]], node: ScalarNode, path: str) -> object:
         """A value with a text of its own."""
         try:
-            return cls.read(node.text)
+            return read_scalar(cls, node)
         except BadScalar as error:
-            problem = f"{node} does not fit; write {cls.kind}" if node.foreign else str(error)
-        return self.wrong(node, path, problem, hide=cls.secret)
+            return self.wrong(node, path, str(error), hide=cls.secret)
 
     def unknown_key(self, place: Place, name: str, path: str, known: Iterable[str]) -> None:
         """Note a key that does not belong here, and the one that was probably meant."""
-        close = difflib.get_close_matches(name, known, 1, 0.6) or difflib.get_close_matches(
-            name.lower(), known, 1, 0.6
-        )
-        homes = self.homes.get(name, [])
+        close = closest(name, known) if self.findings.has_room else None
         if close:
-            meant = f"did you mean {close[0]!r}?"
-        elif homes:
-            meant = f"it belongs under {' or '.join(homes)}"
+            meant = f"did you mean {close!r}?"
+        elif name in self.homes:
+            meant = f"it belongs under {' or '.join(self.homes[name])}"
         else:
             meant = f"known keys: {', '.join(known)}"
-        if place not in self.reported:
-            self.findings.wrong(place, f"unknown key {name!r} in {_named(path)}; {meant}")
-        self.reported.add(place)
+        self.findings.wrong_once(place, f"unknown key {quoted(name)} in {_named(path)}; {meant}")
 
     def wrong(self, node: Node, path: str, problem: str, *, hide: bool = False) -> Nothing:
         """Note a mistake at ``node``."""
-        if node.place not in self.reported:
-            self.findings.wrong(node.place, f"{path}: {problem}" if path else problem, hide=hide)
-        self.reported.add(node.place)
+        self.findings.wrong_once(node.place, f"{path}: {problem}" if path else problem, hide=hide)
         return NOTHING
+
+
+def read_scalar(cls: type[Scalar[ValueT]], node: ScalarNode) -> Scalar[ValueT]:
+    """What ``node`` writes; raises `BadScalar`, whose message tells no value that came from outside the file."""
+    if len(node.text) > _LONGEST:
+        raise BadScalar(f"{node} is {len(node.text)} characters long; write {cls.kind}")
+    try:
+        return cls.read(node.text)
+    except BadScalar:
+        if node.foreign:
+            raise BadScalar(f"{node} does not fit; write {cls.kind}") from None
+        raise
 
 
 def meaning(shape: shapes.Type) -> str:
@@ -243,9 +249,9 @@ def _misfit(shape: shapes.Type, node: ScalarNode) -> str:
         spoken = {"true": "yes", "false": "no" if "no" in words else "off"}.get(node.text.lower())
         if spoken in words:
             return f"is not a choice; write {spoken}"
-        close = [] if node.foreign else difflib.get_close_matches(node.text.lower(), words, 1, 0.6)
+        close = None if node.foreign else closest(node.text, words)
         if close:
-            return f"is not a choice; did you mean {close[0]}? ({_choices(words)})"
+            return f"is not a choice; did you mean {close}? ({_choices(words)})"
         return f"is not a choice; {meaning(shape)}"
     if isinstance(shape, shapes.IntType) and type(node.value) is int:
         return f"is out of range; {meaning(shape)}"

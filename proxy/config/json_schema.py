@@ -82,6 +82,7 @@ def _value(shape: shapes.Type, definitions: dict[str, Schema]) -> Schema:
 
 def _single(shape: shapes.Type) -> Schema:
     """One value, or a reference to it."""
+    exact: Schema
     match shape:
         case shapes.CustomType():
             cls = scalar_class(shape.cls)

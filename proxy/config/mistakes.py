@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 _SHOWN = 100  # mistakes in one report
 _WIDTH = 120  # columns of a source line
+_QUOTED = 80  # characters of a quoted text
+_LONGEST = 600  # characters of a problem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Text that configuration was read from: a file, or (``is_flag``) the value of a command line flag."""
 
@@ -48,7 +52,8 @@ class Mistake:
     hide: bool = False
 
     def __str__(self) -> str:
-        head = printable(f"{self.place}: {self.problem}")
+        problem = self.problem if len(self.problem) <= _LONGEST else f"{self.problem[:_LONGEST]}..."
+        head = printable(f"{self.place}: {problem}")
         excerpt = _excerpt(self.place, self.hide)
         return f"{head}\n{excerpt}" if excerpt else head
 
@@ -59,6 +64,7 @@ class Findings:
 
     mistakes: list[Mistake] = field(default_factory=list[Mistake])
     warnings: list[Mistake] = field(default_factory=list[Mistake])
+    places: set[Place] = field(default_factory=set[Place])  # of values that are wrong
 
     def wrong(self, place: Place, problem: str, *, hide: bool = False) -> None:
         """Note a mistake."""
@@ -68,9 +74,16 @@ class Findings:
         """Note a warning."""
         self.warnings.append(Mistake(place, f"warning: {problem}", hide))
 
-    def knows(self, place: Place) -> bool:
-        """Whether something is wrong at exactly this place."""
-        return any(mistake.place == place for mistake in self.mistakes)
+    def wrong_once(self, place: Place, problem: str, *, hide: bool = False) -> None:
+        """Note a mistake about the value at ``place``, unless there is one: an alias can bring it again."""
+        if place not in self.places:
+            self.wrong(place, problem, hide=hide)
+        self.places.add(place)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more mistake would be shown, so that it is worth guessing what was meant."""
+        return len(self.mistakes) < _SHOWN
 
 
 class ConfigError(Exception):
@@ -90,6 +103,28 @@ class ConfigError(Exception):
 def in_order(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
     """Each mistake once, by place; those of a file before those of flags."""
     return tuple(sorted(dict.fromkeys(mistakes), key=_rank))
+
+
+def quoted(text: str) -> str:
+    """``text`` in quotes, its beginning if it is long."""
+    return repr(text if len(text) <= _QUOTED else text[: _QUOTED - 3] + "...")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of ``names``."""
+    first = [name if len(name) <= _QUOTED else name[: _QUOTED - 3] + "..." for name in islice(names, 11)]
+    return ", ".join([*first[:10], "..."] if len(first) > 10 else first)
+
+
+def closest(text: str, words: Iterable[str]) -> str | None:
+    """The word that ``text`` was probably meant to be."""
+    if len(text) > _QUOTED:
+        return None
+    candidates = list(islice(words, 200))
+    found = difflib.get_close_matches(text, candidates, 1) or difflib.get_close_matches(
+        text.lower(), candidates, 1
+    )
+    return found[0] if found else None
 
 
 def printable(text: str) -> str:

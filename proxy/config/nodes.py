@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from proxy.config.mistakes import Place, Source
+from proxy.config.mistakes import Place, Source, quoted
 
 ScalarValue: TypeAlias = str | int | float | bool | None
 
@@ -16,7 +16,6 @@ _BOOL = {
 }
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z|0o[0-7]{1,20}\Z|0x[0-9a-fA-F]{1,15}\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class ScalarNode:
     def __str__(self) -> str:
         if self.foreign:
             return f"the value of {self.written!r}"
-        return repr(self.text if len(self.text) <= _SHOWN else self.text[: _SHOWN - 3] + "...")
+        return quoted(self.text)
 
 
 @dataclass(frozen=True, slots=True)

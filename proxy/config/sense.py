@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from proxy.config import schema
 from proxy.config.addresses import BindAddress
-from proxy.config.mistakes import Findings, Place
+from proxy.config.fill import read_scalar
+from proxy.config.mistakes import Findings, Place, closest, quoted
 from proxy.config.nodes import Node, ScalarNode, Tree, is_empty, items_of
 from proxy.config.scalars import BadScalar
 from proxy.core.snapshot import Auto, Bind
@@ -17,7 +19,7 @@ from proxy.core.snapshot import Auto, Bind
 _NAME = re.compile(schema.NAME_PATTERN)
 _RESERVED = frozenset({"direct"})  # what routes call the destination the client asked for
 _KEYS_AT_MOST = 2  # TCP_FASTOPEN_KEY takes the current key and a backup (net/ipv4/tcp_fastopen.c)
-_V4_ANY, _V6_ANY = "0.0.0.0", "::"  # compared with, never bound
+_ANY, _V4_ANY, _V6_ANY = "*", "0.0.0.0", "::"  # compared with, never bound
 
 
 class Taken(NamedTuple):
@@ -30,7 +32,7 @@ class Taken(NamedTuple):
 
 def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     """Note everything of the kind, except about references, which `config.compile` follows."""
-    if is_empty(tree.find("listeners")):
+    if is_empty(tree.find("listeners")) and closest("listeners", tree.root.entries) in {None, "listeners"}:
         findings.wrong(tree.root.place, "there are no listeners; write at least one below `listeners:`")
     for section in ("listeners", "clusters"):
         _check_names(section, tree, findings)
@@ -46,9 +48,8 @@ def _check_names(section: str, tree: Tree, findings: Findings) -> None:
     """Names go into logs, metrics and URLs, so they are plain."""
     for name, entry in tree.entries(section).items():
         if not _NAME.match(name):
-            shown = name if len(name) <= 80 else f"{name[:77]}..."
             meant = "write up to 63 letters, digits, dots, dashes and underscores"
-            findings.wrong(entry.key, f"{section}: {shown!r} is not a name; {meant}")
+            findings.wrong(entry.key, f"{section}: {quoted(name)} is not a name; {meant}")
         elif name in _RESERVED and section == "clusters":
             problem = f"clusters: {name!r} already means what the client asked for; choose another name"
             findings.wrong(entry.key, problem)
@@ -71,9 +72,9 @@ def _check_dialling(
     label = ".".join(path)
     hedge, timeout = written.hedge.value, written.connect.timeout
     place = tree.nearest(*path, "hedge").place
-    if isinstance(hedge, float) and hedge >= timeout.value and not findings.knows(place):
+    if isinstance(hedge, float) and hedge >= timeout.value:
         why = f"{written.hedge} is not below connect.timeout, which is {timeout}"
-        findings.wrong(place, f"{label}.hedge: {why}; the second dial would never start")
+        findings.wrong_once(place, f"{label}.hedge: {why}; the second dial would never start")
     if isinstance(written.syn_data.value, Auto):
         return
     off = {"fast_open: off": written.fast_open == "off", "replay: none": written.replay == "none"}
@@ -84,16 +85,35 @@ def _check_dialling(
 
 def _check_binds(config: schema.Config, tree: Tree, findings: Findings) -> None:
     """No two listeners may want the same address and port."""
-    taken: list[Taken] = []
+    taken: dict[int | str, dict[str, Taken]] = {}  # by port, or the path of a unix socket, then by host
     for wanted in _binds(config, tree):
-        other = next((one for one in taken if _collide(one.bind, wanted.bind)), None)
+        bind = wanted.bind
+        if bind.port == 0 and not bind.is_unix:
+            continue  # the kernel picks a free one
+        neighbours = taken.setdefault(_normal_path(bind.host) if bind.is_unix else bind.port, {})
+        other = _overlapping(bind, neighbours)
         if other is None:
-            taken.append(wanted)
+            neighbours[bind.host] = wanted
             continue
-        whom = "this listener" if other.listener == wanted.listener else f"listener {other.listener!r}"
-        why = "binds it" if other.bind == wanted.bind else f"binds {other.node}, which overlaps,"
+        whom = "this listener" if other.listener == wanted.listener else f"listener {quoted(other.listener)}"
+        why = "binds it" if other.bind == bind else f"binds {other.node}, which overlaps,"
         problem = f"listeners.{wanted.listener}.bind: {wanted.node} is taken; {whom} {why} already"
         findings.wrong(wanted.node.place, problem)
+
+
+def _overlapping(bind: Bind, neighbours: dict[str, Taken]) -> Taken | None:
+    """The one with which the kernel would refuse to listen on ``bind`` too (EADDRINUSE)."""
+    if bind.is_unix:
+        return next(iter(neighbours.values()), None)
+    is_v6 = ":" in bind.host
+    for host in (bind.host, _ANY, _V6_ANY if is_v6 else _V4_ANY):
+        if host in neighbours:
+            return neighbours[host]
+    if bind.host not in {_ANY, _V4_ANY, _V6_ANY}:
+        return None
+    return next(
+        (one for host, one in neighbours.items() if bind.host == _ANY or is_v6 is (":" in host)), None
+    )
 
 
 def _binds(config: schema.Config, tree: Tree) -> Iterator[Taken]:
@@ -102,10 +122,8 @@ def _binds(config: schema.Config, tree: Tree) -> Iterator[Taken]:
         node = tree.find("listeners", name, "bind")
         for item in items_of(node) if node else ():
             if isinstance(item, ScalarNode) and not item.broken:
-                try:
-                    yield Taken(BindAddress.read(item.text).value, name, item)
-                except BadScalar:
-                    continue
+                with suppress(BadScalar):
+                    yield Taken(read_scalar(BindAddress, item).value, name, item)
 
 
 def _check_keys(config: schema.Config, tree: Tree, findings: Findings) -> None:
@@ -128,20 +146,5 @@ def _key_place(tree: Tree, key: str) -> Place:
     return entry.key if entry else tree.root.place
 
 
-def _collide(one: Bind, other: Bind) -> bool:
-    """Whether the kernel would refuse to listen on both (EADDRINUSE); ``*`` is every v4 and v6 address."""
-    if one.is_unix or other.is_unix:
-        return one.is_unix and other.is_unix and _normal_path(one.host) == _normal_path(other.host)
-    if one.port != other.port or one.port == 0:
-        return False
-    return one.host == other.host or _covers(one.host, other.host) or _covers(other.host, one.host)
-
-
 def _normal_path(path: str) -> str:
     return path if path.startswith("@") else posixpath.normpath(path)
-
-
-def _covers(wide: str, host: str) -> bool:
-    """Whether listening on ``wide`` takes ``host`` too."""
-    is_v6 = ":" in host
-    return wide == "*" or (wide == _V4_ANY and not is_v6) or (wide == _V6_ANY and is_v6)
