@@ -27,9 +27,19 @@ from proxy.lab.wan import Wan
 
 PATIENCE = 120.0
 
+MARKERS = (
+    "autojump: runs on trio's fake clock, which jumps ahead whenever every task sleeps",
+    "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made",
+    "netns: needs network namespaces of its own (root, or user namespaces)",
+    "root: needs uid 0",
+    "podman: builds and runs containers with podman and buildah, as root",
+    "slow: takes longer than a few seconds",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made")
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
 
 
 # --- what a test needs, and whether it is here

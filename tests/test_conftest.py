@@ -33,8 +33,8 @@ async def test_also_with_hypothesis(number: int) -> None:
 async def test_the_clock_jumps_over_sleeps() -> None:
     started = time.monotonic()
     before = trio.current_time()
-    await trio.sleep(1_000_000)
-    assert trio.current_time() - before == pytest.approx(1_000_000)
+    await trio.sleep(80_000)
+    assert trio.current_time() - before == pytest.approx(80_000)
     assert time.monotonic() - started < 5
 
 
