@@ -1,0 +1,152 @@
+"""The standings of all endpoints, bounded, and what of them outlives the process.
+
+Shared by everything in one process. The least recently dialled endpoint is forgotten first, but a quarantine is
+not: forgetting one would let the next dial pay for it again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from proxy.core.address import Endpoint
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import LONGEST_SENTENCE, Standing, State
+
+MOST_ENDPOINTS = 10_000
+_SENTENCED = frozenset({State.QUARANTINED, State.PROBING})
+_TIMED = frozenset({State.QUARANTINED, State.UNSUPPORTED})
+_LONGEST_RTT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One endpoint's standing as plain data. ``until`` is wall-clock time (seconds since 1970)."""
+
+    host: str
+    port: int
+    state: State
+    until: float = 0.0
+    sentence: float = 0.0
+    cause: Evidence | None = None
+    requested: int = 0
+    ignored: int = 0
+    syn_data: int | None = None
+    answered: bool = False
+    rtt: float | None = None
+    rtt_variation: float = 0.0
+
+
+class Standings:
+    """Endpoint → `Standing`, for at most ``most`` endpoints."""
+
+    __slots__ = ("_most", "_standings")
+
+    def __init__(self, most: int = MOST_ENDPOINTS) -> None:
+        self._most = most
+        self._standings: OrderedDict[Endpoint, Standing] = OrderedDict()
+
+    def get(self, endpoint: Endpoint) -> Standing:
+        """What is believed of ``endpoint``; a new `Standing` where nothing is."""
+        standing = self._standings.get(endpoint)
+        if standing is None:
+            standing = Standing()
+            self._add(endpoint, standing)
+        else:
+            self._standings.move_to_end(endpoint)
+        return standing
+
+    def peek(self, endpoint: Endpoint) -> Standing | None:
+        """The same for who only looks: nothing is made, and it does not count as use."""
+        return self._standings.get(endpoint)
+
+    def __len__(self) -> int:
+        return len(self._standings)
+
+    def __iter__(self) -> Iterator[tuple[Endpoint, Standing]]:
+        """All of them, the least recently used first."""
+        return iter(tuple(self._standings.items()))
+
+    def remember(self, now: float, wall: float) -> list[Remembered]:
+        """What is worth keeping. ``now`` is monotonic, ``wall`` is seconds since 1970, both of this moment."""
+        return [
+            _remembered(endpoint, standing, now, wall)
+            for endpoint, standing in self._standings.items()
+            if standing.state is not State.UNKNOWN or standing.rtt is not None
+        ]
+
+    def recall(self, remembered: Iterable[Remembered], now: float, wall: float) -> int:
+        """Take in what an earlier process knew of endpoints not known yet; how many these were.
+
+        What makes no sense (a damaged or meddled-with file) is left out.
+        """
+        taken = 0
+        for entry in remembered:
+            endpoint = Endpoint(entry.host, entry.port)
+            if endpoint in self._standings or len(self._standings) >= self._most or not _plausible(entry):
+                continue
+            self._standings[endpoint] = _recalled(entry, now, wall)
+            taken += 1
+        return taken
+
+    def _add(self, endpoint: Endpoint, standing: Standing) -> None:
+        standings = self._standings
+        if len(standings) >= self._most:
+            for _ in range(len(standings)):
+                oldest = next(iter(standings))
+                if standings[oldest].state not in _SENTENCED:
+                    break
+                standings.move_to_end(oldest)
+            standings.popitem(last=False)
+        standings[endpoint] = standing
+
+
+def _remembered(endpoint: Endpoint, standing: Standing, now: float, wall: float) -> Remembered:
+    state, until = standing.state, wall + standing.until - now
+    if state is State.PROBING:  # nobody will be there to hear what the probe found
+        state, until = State.QUARANTINED, wall
+    return Remembered(
+        host=endpoint.host,
+        port=endpoint.port,
+        state=state,
+        until=until if state in _TIMED else 0.0,
+        sentence=standing.sentence,
+        cause=standing.cause,
+        requested=standing.requested,
+        ignored=standing.ignored,
+        syn_data=standing.syn_data,
+        answered=standing.answered,
+        rtt=standing.rtt,
+        rtt_variation=standing.rtt_variation,
+    )
+
+
+def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
+    standing = Standing()
+    standing.state = State.QUARANTINED if entry.state is State.PROBING else entry.state
+    standing.sentence = entry.sentence
+    if (
+        standing.state in _TIMED
+    ):  # a wall clock that was set meanwhile must not make a sentence longer than it was
+        standing.until = now + min(max(entry.until - wall, 0.0), entry.sentence)
+    standing.cause = entry.cause
+    standing.requested, standing.ignored = entry.requested, entry.ignored
+    standing.syn_data = entry.syn_data
+    standing.answered = entry.answered
+    standing.rtt, standing.rtt_variation = entry.rtt, entry.rtt_variation
+    return standing
+
+
+def _plausible(entry: Remembered) -> bool:
+    return (
+        bool(entry.host)
+        and 0 <= entry.port <= 65535
+        and 0.0 <= entry.sentence <= LONGEST_SENTENCE
+        and entry.until == entry.until  # nan is not
+        and entry.requested >= 0
+        and entry.ignored >= 0
+        and (entry.syn_data is None or 0 < entry.syn_data <= 65535)
+        and (entry.rtt is None or 0.0 < entry.rtt <= _LONGEST_RTT)
+        and 0.0 <= entry.rtt_variation <= _LONGEST_RTT
+    )
