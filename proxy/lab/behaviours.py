@@ -5,8 +5,6 @@ Each factory gives a `servers.Behaviour`. They end when the client does, or when
 
 from __future__ import annotations
 
-import time
-
 from proxy.lab.servers import Behaviour, Conversation
 
 
@@ -22,7 +20,7 @@ def answers(
         while len(conversation.received) < request:
             if not conversation.receive():
                 return
-        time.sleep(delay)
+        conversation.pause(delay)
         conversation.send(reply)
         if closes:
             conversation.finish()

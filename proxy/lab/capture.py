@@ -120,7 +120,7 @@ class Capture(Sequence[Captured]):
 
     def way(self, direction: Direction) -> Capture:
         """One direction only."""
-        return Capture(tuple(item for item in self.packets if item.direction is direction), self.epoch)
+        return Capture(tuple(item for item in self.packets if item.direction == direction), self.epoch)
 
     def dropped(self) -> Capture:
         return Capture(tuple(item for item in self.packets if item.dropped), self.epoch)

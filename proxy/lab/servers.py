@@ -34,6 +34,7 @@ class Conversation:
         self.received = bytearray()
         self.sent = 0
         self.ended = ""
+        self._abandoned = threading.Event()
         options = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 8)[5]
         self.fast_opened = bool(options & TCPI_OPT_TFO_CHILD)
         self.had_syn_data = bool(options & TCPI_OPT_SYN_DATA)
@@ -63,6 +64,10 @@ class Conversation:
             self.socket.sendall(data)
             self.sent += len(data)
 
+    def pause(self, seconds: float) -> None:
+        """Think for a while, unless the server closes."""
+        self._abandoned.wait(seconds)
+
     def finish(self) -> None:
         """End our direction (FIN)."""
         with contextlib.suppress(OSError):
@@ -77,6 +82,7 @@ class Conversation:
     def abandon(self) -> None:
         """Wake whoever reads, because the server closes."""
         self.ended = self.ended or "closed"
+        self._abandoned.set()
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 

@@ -29,8 +29,8 @@ def test_a_plain_connect_takes_one_round_trip_and_the_first_byte_two(wan: Wan) -
     tries = [ask(server.address, b"ping", fast_open=False) for _ in range(5)]
     connected = statistics.median(one.connected or 9 for one in tries)
     first_byte = statistics.median(one.first_byte or 9 for one in tries)
-    assert connected == pytest.approx(wan.rtt, abs=0.1 * wan.rtt)
-    assert first_byte == pytest.approx(2 * wan.rtt, abs=0.2 * wan.rtt)
+    assert wan.rtt <= connected <= 1.2 * wan.rtt
+    assert 2 * wan.rtt <= first_byte <= 2.4 * wan.rtt
     server.wait(5)
     assert server.received == [b"ping"] * 5
 
@@ -42,8 +42,7 @@ def test_the_second_fast_open_takes_one_round_trip(kind: str, version: int) -> N
         server = wan.serve(answers(), version=version)
         cold, warm = ask(server.address, b"ping"), ask(server.address, b"ping")
         assert (cold.in_syn, warm.in_syn) == (None, 4)
-        assert cold.first_byte == pytest.approx(2 * wan.rtt, abs=0.2 * wan.rtt)
-        assert warm.first_byte == pytest.approx(wan.rtt, abs=0.2 * wan.rtt)
+        assert [round((one.first_byte or 0) / wan.rtt) for one in (cold, warm)] == [2, 1]
 
 
 def test_delays_change_while_it_runs_and_may_differ_by_direction(wan: Wan) -> None:
