@@ -70,6 +70,7 @@ class Load:
                 bufsize=1,
                 start_new_session=True,
             )
+        self.pid = self._popen.pid
         self.port = int(self._line())
 
     def __enter__(self) -> Self:

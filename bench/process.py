@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,19 @@ def pinned(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def waited(pids: Iterable[int]) -> float:
+    """Seconds these programs were ready to run and something else had their core.
+
+    The second figure of /proc/PID/task/TID/schedstat, in nanoseconds; 0 where the kernel does not count it.
+    """
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                total += int((task / "schedstat").read_text().split()[1])
+    return total / 1e9
 
 
 class Process:

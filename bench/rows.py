@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.load import Answer, Load
-from bench.process import Process
+from bench.process import Process, waited
 
 Sample = dict[str, float]
 SETTLE = 0.03
@@ -32,6 +32,9 @@ class Subject:
 
     def cpu(self) -> float:
         return self.process.cpu() if self.process else 0.0
+
+    def pids(self) -> list[int]:
+        return self.process.pids() if self.process else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +76,25 @@ START = (Metric("start_mib", "MiB at start", 1), Metric("start_ms", "ms to first
 IDLE = (Metric("idle_kib", "KiB each", 2), Metric("idle_mib", "MiB in all", 1), Metric("open", "open"))
 
 
-def _watched(load: Load, subject: Subject, command: str) -> tuple[Answer, float]:
-    """Runs `command`; what it did, and the relay's seconds of CPU for it."""
-    before = subject.cpu()
+def _watched(load: Load, subject: Subject, command: str) -> tuple[Answer, Sample]:
+    """Runs `command`: what it did, and what is the same for every kind of work.
+
+    `disturbed` is the share of the time in which relay or load waited for a core that other programs had.
+    """
+    cpu, delay = subject.cpu(), waited([load.pid, *subject.pids()])
     answer = load.ask(command)
+    delay = waited([load.pid, *subject.pids()]) - delay
     time.sleep(SETTLE)
-    return answer, subject.cpu() - before
-
-
-def _common(answer: Answer, cpu: float, subject: Subject) -> Sample:
-    sample: Sample = {"load_busy": 100 * answer.cpu / answer.seconds}
+    sample: Sample = {
+        "load_busy": 100 * answer.cpu / answer.seconds,
+        "disturbed": 100 * delay / answer.seconds,
+    }
     if subject.process:
-        sample |= {"busy": 100 * cpu / answer.seconds, "cpu_s": cpu}
+        sample["cpu_s"] = subject.cpu() - cpu
+        sample["busy"] = 100 * sample["cpu_s"] / answer.seconds
     if failed := answer.errors + answer.stalled:
         sample["failed"] = failed
-    return sample
+    return answer, sample
 
 
 def _operations(command: str) -> Measure:
@@ -96,13 +103,12 @@ def _operations(command: str) -> Measure:
             return command.format(port=subject.port, seconds=seconds)
 
         load.ask(at(effort.warm_up))
-        answer, cpu = _watched(load, subject, at(effort.seconds))
-        sample = _common(answer, cpu, subject)
+        answer, sample = _watched(load, subject, at(effort.seconds))
         if answer.ops:
             sample |= {"rate": answer.ops / answer.seconds, "ops": answer.ops}
             sample |= {"p50_us": answer.p50_us, "p99_us": answer.p99_us, "p999_us": answer.p999_us}
             if subject.process:
-                sample["cpu_us"] = 1e6 * cpu / answer.ops
+                sample["cpu_us"] = 1e6 * sample["cpu_s"] / answer.ops
         return sample
 
     return measure
@@ -111,12 +117,11 @@ def _operations(command: str) -> Measure:
 def _bulk(kind: str, concurrency: int) -> Measure:
     def measure(load: Load, subject: Subject, effort: Effort) -> Sample:
         load.ask(f"bulk {kind} {subject.port} {concurrency} {effort.warm_up}")
-        answer, cpu = _watched(load, subject, f"bulk {kind} {subject.port} {concurrency} {effort.seconds}")
-        sample = _common(answer, cpu, subject)
+        answer, sample = _watched(load, subject, f"bulk {kind} {subject.port} {concurrency} {effort.seconds}")
         if answer.bytes:
             sample |= {"gb_s": answer.bytes / 1e9 / answer.seconds, "bytes": answer.bytes}
             if subject.process:
-                sample["cpu_gb"] = cpu / (answer.bytes / 1e9)
+                sample["cpu_gb"] = sample["cpu_s"] / (answer.bytes / 1e9)
         return sample
 
     return measure

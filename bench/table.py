@@ -99,30 +99,45 @@ UNRATED = {"busy", "load_busy", "open"}
 """Columns that are no achievement: no ratio beside them."""
 
 
+CALM = 5.0
+"""Percent of the time that others may take a core until rates are called disturbed."""
+
+
+def _notes(peers: dict[str, dict[str, Figure]]) -> list[str]:
+    notes = []
+    for peer, found in peers.items():
+        if failed := found.get("failed"):
+            notes.append(f"  ! {peer}: up to {failed.value.max:,.0f} connections failed in a run")
+    shares = [found["disturbed"].value.median for found in peers.values() if "disturbed" in found]
+    if shares and max(shares) > CALM:
+        notes.append(
+            f"  ! other programs were running: relay or load waited {min(shares):.0f} to {max(shares):.0f} % of the"
+            " time for a core; rates are too low, CPU a little too high"
+        )
+    return notes
+
+
+def _block(row: Row, peers: dict[str, dict[str, Figure]], *, rated: bool) -> str:
+    head = [row.name]
+    for metric in row.metrics:
+        head += [metric.title] + (["×"] if rated and metric.key not in UNRATED else [])
+    lines = [head]
+    for peer, found in peers.items():
+        cells = [peer]
+        for metric in row.metrics:
+            figure = found.get(metric.key)
+            cells.append(_cell(figure, metric))
+            if rated and metric.key not in UNRATED:
+                cells.append(_ratio(figure))
+        lines.append(cells)
+    return "\n".join([row.title, *_aligned(lines), *_notes(peers)])
+
+
 def draw(rows: Sequence[Row], figures: Figures, baseline: str) -> str:
     """The table: one block a row, one line a peer; medians (spread) and the ratio to the baseline."""
-    blocks: list[str] = []
-    for row in rows:
-        peers = figures.get(row.name)
-        if not peers:
-            continue
-        rated = baseline in peers
-        head = [row.name]
-        for metric in row.metrics:
-            head += [metric.title] + (["×"] if rated and metric.key not in UNRATED else [])
-        lines, notes = [head], []
-        for peer, found in peers.items():
-            cells = [peer]
-            for metric in row.metrics:
-                figure = found.get(metric.key)
-                cells.append(_cell(figure, metric))
-                if rated and metric.key not in UNRATED:
-                    cells.append(_ratio(figure))
-            lines.append(cells)
-            if failed := found.get("failed"):
-                notes.append(f"  ! {peer}: up to {failed.value.max:,.0f} connections failed in a run")
-        blocks.append("\n".join([row.title, *_aligned(lines), *notes]))
-    return "\n\n".join(blocks)
+    return "\n\n".join(
+        _block(row, peers, rated=baseline in peers) for row in rows if (peers := figures.get(row.name))
+    )
 
 
 def write(file: Path, samples: Sequence[Taken], figures: Figures, about: dict[str, object]) -> None:

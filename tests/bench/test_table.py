@@ -52,6 +52,13 @@ def test_failed_connections_are_never_silent() -> None:
     assert "! a: up to 3 connections failed" in draw([WORK], figures, "a")
 
 
+def test_a_machine_that_was_not_calm_is_said_not_to_have_been() -> None:
+    calm = summarize([Taken(0, "work", "a", {"cost": 1, "disturbed": 1.0})], "a")
+    assert "!" not in draw([WORK], calm, "a")
+    busy = summarize([Taken(0, "work", "a", {"cost": 1, "disturbed": 40.0})], "a")
+    assert "! other programs were running" in draw([WORK], busy, "a")
+
+
 def test_nothing_measured_draws_nothing() -> None:
     nothing: Figures = {}
     assert draw(ROWS, nothing, "a") == ""
