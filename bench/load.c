@@ -176,6 +176,7 @@ static int serve_hello(int fd, ssize_t bytes)
 {
     struct conn *c = &conns[fd];
     ssize_t part = bytes < HELLO - (ssize_t)c->got ? bytes : HELLO - (ssize_t)c->got;
+    uint32_t before = c->got;
     memcpy(c->hello + c->got, scratch, (size_t)part);
     if ((c->got += (uint32_t)part) < HELLO)
         return 0;
@@ -189,7 +190,7 @@ static int serve_hello(int fd, ssize_t bytes)
     case 'S':
     case 'C':
         c->got = 0;
-        return serve_message(fd, (uint32_t)bytes);
+        return serve_message(fd, before + (uint32_t)bytes);
     case 'D':
         return owe(fd, UINT64_MAX, pattern);
     case 'U':

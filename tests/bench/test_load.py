@@ -6,6 +6,7 @@ import shutil
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -83,11 +84,12 @@ def test_a_relay_that_cuts_replies_short_is_counted(load: Load) -> None:
 
 
 def test_its_server_answers_a_hello_in_pieces(load: Load) -> None:
-    with socket.create_connection(("127.0.0.1", load.port)) as client:
+    with socket.create_connection(("127.0.0.1", load.port), timeout=5) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request = b"S\0\0\0" + struct.pack("=I", 12) + b"four"
         for position in range(len(request)):
             client.sendall(request[position : position + 1])
+            time.sleep(0.002)
         reply = b""
         while part := client.recv(100):
             reply += part
