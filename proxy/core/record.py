@@ -25,7 +25,8 @@ class SessionRecord:
     safe_bytes: int = 0  # of these, how many may be sent twice
     client_syn_bytes: int = 0  # what the client itself sent inside its SYN
     waited: float = 0.0  # for early data
-    client_first: bool = False  # the client spoke within the wait
+    client_first: bool = False  # the client spoke before the upstream did
+    client_delay: float | None = None  # from accepted until it was heard, where that was after the dial
     server_first: bool = False  # the upstream spoke before the client did
     open: str = ""  # how it was dialled: data | empty | plain
     syn_bytes: int = 0  # what our SYN carried

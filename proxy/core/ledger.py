@@ -1,0 +1,239 @@
+"""The account: what Fast Open won and cost, for each session, each endpoint, each listener's cluster, and in all.
+
+A session is compared with what a plain dial at the moment of accept would have done to it. That dial would have been
+ready one round trip later, so bytes that the client had said ``d`` seconds after accept would have left at
+``max(d, rtt)``, and a banner would have come after two round trips. What is later than that is lost, whatever caused
+it: a wait, a hedge, a redial, a SYN that the kernel had to repeat.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypedDict, TypeVar
+
+from proxy.core.address import Endpoint
+from proxy.core.evidence import LOSSES, Evidence
+from proxy.core.outcomes import EndedBy, Reason, Stage
+from proxy.core.record import SessionRecord
+
+MOST_ENDPOINTS = 10_000
+_JUST_THEN = 0.002  # a client heard so soon after the handshake may have spoken during it
+_COSTLY = LOSSES | {Evidence.PATH_MTU}
+
+Ending: TypeAlias = tuple[EndedBy, Stage, Reason]
+Key = TypeVar("Key")
+
+
+def settle(record: SessionRecord) -> None:
+    """Fill in ``saved`` and ``lost`` of a session that has ended, from what is known of it."""
+    record.saved = record.lost = 0.0
+    dialled, rtt = record.dial_time, _round_trip(record)
+    if dialled is None or rtt is None:
+        record.lost = record.waited  # it failed, and that much later
+        return
+    late = dialled - _plain_dial(record, dialled, rtt)
+    if record.early_bytes:
+        _settle_early(record, rtt, late)
+    elif record.server_first:
+        record.saved = rtt if record.evidence is Evidence.EMPTY_OPEN and _answered_early(record, rtt) else 0.0
+        record.lost = record.waited + late
+    elif record.client_first and _was_kept(record, dialled):
+        record.lost = record.waited + late
+
+
+def _settle_early(record: SessionRecord, rtt: float, late: float) -> None:
+    """The client spoke within the wait."""
+    spoke = record.waited
+    acked = record.evidence is Evidence.SYN_DATA_ACKED
+    if acked and (record.syn_bytes >= record.early_bytes or _answered_early(record, rtt)):
+        record.saved = max(rtt - spoke, 0.0)
+    else:
+        record.lost = min(spoke, rtt) + late
+
+
+def _round_trip(record: SessionRecord) -> float | None:
+    """The session's round trip: what its handshake took, unless that was disturbed; then what was known before."""
+    if record.rtt is None or record.dial_time is None:
+        return record.dial_time
+    return record.rtt if _disturbed(record) else min(record.rtt, record.dial_time)
+
+
+def _disturbed(record: SessionRecord) -> bool:
+    if record.hedged or record.redialled or record.evidence in _COSTLY:
+        return True
+    return record.retransmits > 0 and record.evidence is not Evidence.SYN_DATA_NOT_ACKED
+
+
+def _plain_dial(record: SessionRecord, dialled: float, rtt: float) -> float:
+    """How long a plain handshake would have taken: as long as ours, unless Fast Open was what delayed it."""
+    return min(rtt, dialled) if record.evidence in _COSTLY else dialled
+
+
+def _answered_early(record: SessionRecord, rtt: float) -> bool:
+    """Whether the upstream's first byte came with the handshake, not a round trip after it."""
+    if record.first_byte is None or record.dial_time is None:
+        return False
+    return record.first_byte - record.waited - record.dial_time < rtt / 2
+
+
+def _was_kept(record: SessionRecord, dialled: float) -> bool:
+    """Whether the client spoke before all was ready. Where that is not known, it did."""
+    return record.client_delay is None or record.client_delay <= record.waited + dialled + _JUST_THEN
+
+
+class AccountData(TypedDict):
+    """An `Account` as plain data."""
+
+    sessions: int
+    evidence: dict[str, int]
+    endings: dict[str, int]  # "ended_by/during/reason"
+    up_bytes: int
+    down_bytes: int
+    round_trips_saved: int
+    seconds_saved: float
+    seconds_lost: float
+    seconds_net: float
+    hedges: int
+    redials: int
+    repeated_bytes: int
+
+
+class LedgerData(TypedDict):
+    """A `Ledger` as plain data."""
+
+    total: AccountData
+    clusters: dict[str, dict[str, AccountData]]  # listener → cluster → account
+    endpoints: dict[str, AccountData]
+
+
+@dataclass(slots=True)
+class Account:
+    """What a number of sessions add up to. Accounts add up too. Seconds and bytes."""
+
+    sessions: int = 0
+    evidence: dict[Evidence, int] = field(default_factory=dict[Evidence, int])
+    endings: dict[Ending, int] = field(default_factory=dict[Ending, int])
+    up_bytes: int = 0
+    down_bytes: int = 0
+    round_trips_saved: int = 0
+    saved: float = 0.0
+    lost: float = 0.0
+    hedges: int = 0
+    redials: int = 0
+    repeated_bytes: int = 0
+
+    @property
+    def net(self) -> float:
+        """Seconds won in the end; below 0 where trying cost more than it brought."""
+        return self.saved - self.lost
+
+    def __add__(self, other: Account) -> Account:
+        return Account(
+            sessions=self.sessions + other.sessions,
+            evidence=_sum(self.evidence, other.evidence),
+            endings=_sum(self.endings, other.endings),
+            up_bytes=self.up_bytes + other.up_bytes,
+            down_bytes=self.down_bytes + other.down_bytes,
+            round_trips_saved=self.round_trips_saved + other.round_trips_saved,
+            saved=self.saved + other.saved,
+            lost=self.lost + other.lost,
+            hedges=self.hedges + other.hedges,
+            redials=self.redials + other.redials,
+            repeated_bytes=self.repeated_bytes + other.repeated_bytes,
+        )
+
+    def count(self, record: SessionRecord) -> None:
+        """One session more."""
+        self.sessions += 1
+        self.up_bytes += record.up_bytes
+        self.down_bytes += record.down_bytes
+        evidence = record.evidence
+        if evidence is not None:
+            self.evidence[evidence] = self.evidence.get(evidence, 0) + 1
+        ending = (record.ended_by, record.during, record.reason)
+        self.endings[ending] = self.endings.get(ending, 0) + 1
+        if record.saved:
+            self.round_trips_saved += 1
+            self.saved += record.saved
+        self.lost += record.lost
+        self.hedges += record.hedged
+        self.redials += record.redialled
+        self.repeated_bytes += record.repeated_bytes
+
+    def plain(self) -> AccountData:
+        """As plain data, for the status."""
+        return {
+            "sessions": self.sessions,
+            "evidence": {str(evidence): number for evidence, number in self.evidence.items()},
+            "endings": {"/".join(ending): number for ending, number in self.endings.items()},
+            "up_bytes": self.up_bytes,
+            "down_bytes": self.down_bytes,
+            "round_trips_saved": self.round_trips_saved,
+            "seconds_saved": self.saved,
+            "seconds_lost": self.lost,
+            "seconds_net": self.net,
+            "hedges": self.hedges,
+            "redials": self.redials,
+            "repeated_bytes": self.repeated_bytes,
+        }
+
+
+class Ledger:
+    """All accounts of a process. Endpoints are bounded; what a forgotten one did stays in its cluster's account."""
+
+    __slots__ = ("_most", "clusters", "endpoints")
+
+    def __init__(self, most: int = MOST_ENDPOINTS) -> None:
+        self.clusters: dict[tuple[str, str], Account] = {}  # by listener and cluster
+        self.endpoints: OrderedDict[Endpoint, Account] = OrderedDict()  # the least recently used first
+        self._most = most
+
+    def add(self, record: SessionRecord) -> None:
+        """Account for one session that has ended and been settled."""
+        key = (record.listener, record.cluster)
+        account = self.clusters.get(key)
+        if account is None:
+            account = self.clusters[key] = Account()
+        account.count(record)
+        if record.endpoint is not None:
+            self._endpoint(record.endpoint).count(record)
+
+    @property
+    def total(self) -> Account:
+        """All sessions of this process."""
+        return add_up(self.clusters.values())
+
+    def plain(self) -> LedgerData:
+        """As plain data, for the status."""
+        clusters: dict[str, dict[str, AccountData]] = {}
+        for (listener, cluster), account in self.clusters.items():
+            clusters.setdefault(listener, {})[cluster] = account.plain()
+        return {
+            "total": self.total.plain(),
+            "clusters": clusters,
+            "endpoints": {str(endpoint): account.plain() for endpoint, account in self.endpoints.items()},
+        }
+
+    def _endpoint(self, endpoint: Endpoint) -> Account:
+        account = self.endpoints.get(endpoint)
+        if account is not None:
+            self.endpoints.move_to_end(endpoint)
+            return account
+        if len(self.endpoints) >= self._most:
+            self.endpoints.popitem(last=False)
+        account = self.endpoints[endpoint] = Account()
+        return account
+
+
+def add_up(accounts: Iterable[Account]) -> Account:
+    """The sum, also of none."""
+    total = Account()
+    for account in accounts:
+        total += account
+    return total
+
+
+def _sum(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in (*one, *other)}
