@@ -20,6 +20,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 .PHONY: run test check bench fix lock clean
 
 run: $(VENV)/.runtime
+	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
 	@exec $(py) -m proxy run $(CONFIG)
 
 test: $(VENV)/.dev
