@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from proxy.config.compile import compile_config
-from proxy.config.compose import compose
+from proxy.config.compose import read_document
 from proxy.config.mistakes import ConfigError, Findings, Mistake, Place, Source, in_order
-from proxy.config.nodes import Entry, MappingNode, Node, SequenceNode, is_empty, scalar_from_flag
+from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, is_empty, scalar_from_flag
 from proxy.config.schema import Config
 from proxy.config.source import read_source
 from proxy.core.snapshot import Snapshot
@@ -48,13 +48,13 @@ def load(path: str | None = None, *, forwards: Iterable[str] = ()) -> Loaded:
 def _read(path: str, findings: Findings) -> MappingNode:
     """The root of the file at ``path``."""
     source = read_source(path)
-    root = compose(source, findings.mistakes)
+    root = read_document(source, findings.mistakes)
     if is_empty(root):
         meant = "write at least one listener below `listeners:`"
         findings.wrong(Place(source, 1, 1), f"the file is empty; {meant}")
     elif isinstance(root, MappingNode):
         return root
-    elif root is not None:
+    elif root is not None and not (isinstance(root, ScalarNode) and root.broken):
         what = "a list" if isinstance(root, SequenceNode) else "a single value"
         findings.wrong(root.place, f"the file is {what}; it must be a mapping that has `listeners:`")
     raise ConfigError(findings.mistakes)

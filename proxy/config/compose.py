@@ -52,12 +52,12 @@ _HINTS = (
     ("mapping values are not allowed", "quote a text that holds ': ', and check the indentation"),
     ("block collection", 'check the indentation, and quote an address like "[::1]:8080"'),
     ("block mapping", 'check the indentation, and quote an address like "[::1]:8080"'),
-    ("flow", 'close every { and [, and quote an address like "[::1]:8080"'),
+    ("flow", 'close every { and [, and quote "[::1]:8080" and "${NAME}" within them'),
     ("quoted scalar", "close the quote"),
 )
 
 
-def compose(source: Source, mistakes: list[Mistake]) -> Node | None:
+def read_document(source: Source, mistakes: list[Mistake]) -> Node | None:
     """The one document of ``source``, or None if it is empty.
 
     Mistakes that leave the rest readable are added to ``mistakes``; others raise `ConfigError`, with those added

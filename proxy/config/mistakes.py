@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from functools import cached_property
 from itertools import islice
 
 _SHOWN = 100  # mistakes in one report
+_BEFORE_SECRETS = re.compile(r"""^([\s{-]*(?:["']?\w+["']?\s*:\s*)?).*$""")
 _WIDTH = 120  # columns of a source line
 _QUOTED = 80  # characters of a quoted text
 _LONGEST = 600  # characters of a problem
@@ -144,7 +146,8 @@ def _excerpt(place: Place, hide: bool) -> str:
     line = place.source.lines[place.line - 1]
     at = min(place.column - 1, len(line))
     if hide:
-        line = line[:at] + "***"
+        line = _BEFORE_SECRETS.sub(r"\1***", line, count=1)
+        at = line.index("***")
     start = max(0, at - _WIDTH // 2) if len(line) > _WIDTH else 0
     shown = line[start : start + _WIDTH]
     before, after = printable(_no_tabs(shown[: at - start])), printable(_no_tabs(shown[at - start :]))

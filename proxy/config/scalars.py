@@ -88,7 +88,7 @@ def write_seconds(seconds: float) -> str:
         number = exact / _UNITS[unit]
         if number and number == number.to_integral_value():
             return f"{int(number)}{unit}"
-    return f"{exact:f}s"
+    return f"{exact:f}s" if exact else "0s"
 
 
 class Duration(Scalar[float]):

@@ -12,7 +12,7 @@ from proxy.config import schema
 from proxy.config.addresses import BindAddress
 from proxy.config.fill import read_scalar
 from proxy.config.mistakes import Findings, Place, closest, quoted
-from proxy.config.nodes import Node, ScalarNode, Tree, is_empty, items_of
+from proxy.config.nodes import MappingNode, Node, ScalarNode, Tree, is_empty, items_of
 from proxy.config.scalars import BadScalar
 from proxy.core.snapshot import Auto, Bind
 
@@ -32,8 +32,7 @@ class Taken(NamedTuple):
 
 def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     """Note everything of the kind, except about references, which `config.compile` follows."""
-    if is_empty(tree.find("listeners")) and closest("listeners", tree.root.entries) in {None, "listeners"}:
-        findings.wrong(tree.root.place, "there are no listeners; write at least one below `listeners:`")
+    _check_listeners(tree, findings)
     for section in ("listeners", "clusters"):
         _check_names(section, tree, findings)
     _check_dialling(config.defaults, ("defaults",), tree, findings)
@@ -44,10 +43,18 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     _check_keys(config, tree, findings)
 
 
+def _check_listeners(tree: Tree, findings: Findings) -> None:
+    """Without listeners nothing would be served; a misspelt ``listeners`` has been told already."""
+    node = tree.find("listeners")
+    misspelt = closest("listeners", tree.root.entries.keys() - set(schema.Config.__struct_fields__))
+    if (is_empty(node) and misspelt is None) or (isinstance(node, MappingNode) and not node.entries):
+        findings.wrong(tree.root.place, "there are no listeners; write at least one below `listeners:`")
+
+
 def _check_names(section: str, tree: Tree, findings: Findings) -> None:
     """Names go into logs, metrics and URLs, so they are plain."""
     for name, entry in tree.entries(section).items():
-        if not _NAME.match(name):
+        if not _NAME.fullmatch(name):
             meant = "write up to 63 letters, digits, dots, dashes and underscores"
             findings.wrong(entry.key, f"{section}: {quoted(name)} is not a name; {meant}")
         elif name in _RESERVED and section == "clusters":

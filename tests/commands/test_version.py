@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy import __version__, commands
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(["version"]) == 0
+    assert capsys.readouterr().out == f"tfo-proxy {__version__}\n"
