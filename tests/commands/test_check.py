@@ -16,7 +16,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_good_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(
-        "listeners:\n  a: {bind: '127.0.0.1:1', mode: forward, to: 'h:1'}\n  b: {bind: '127.0.0.1:2', mode: forward, to: 'h:1'}\n"
+        "listeners:\n  a: {bind: '127.0.0.1:1', mode: forward, to: 'h:1'}\n"
+        "  b: {bind: '127.0.0.1:2', mode: forward, to: 'h:1'}\n"
     )
     assert commands.main(["check", str(path)]) == 0
     assert capsys.readouterr() == (f"{path}: ok, 2 listeners, 1 cluster\n", "")

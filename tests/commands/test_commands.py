@@ -83,7 +83,8 @@ def bad_files(tmp_path: Path) -> dict[str, Path]:
 
 
 BAD_KINDS = [
-    "empty", "not a mapping", "10 MB", "binary", "an executable", "deep nesting", "deep mapping", "alias bomb", "self alias",
+    "empty", "not a mapping", "10 MB", "binary", "an executable", "deep nesting", "deep mapping", "alias bomb",
+    "self alias",
     "utf-16", "utf-16 without a mark", "latin-1", "one long line", "many values", "many mistakes", "duplicate keys",
     "two documents", "a python object", "a broken reference", "a terminal escape", "missing", "a directory", "a fifo",
     "a device", "a file as a directory",

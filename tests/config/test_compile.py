@@ -96,7 +96,8 @@ def test_defaults_are_for_clusters_that_do_not_say_and_for_bare_addresses(
     loaded: Callable[[str], Loaded],
 ) -> None:
     made = loaded(
-        "listeners:\n  a: {bind: '1.2.3.4:1', mode: forward, to: c}\n  b: {bind: '1.2.3.4:2', mode: forward, to: 'h:1'}\n"
+        "listeners:\n  a: {bind: '1.2.3.4:1', mode: forward, to: c}\n"
+        "  b: {bind: '1.2.3.4:2', mode: forward, to: 'h:1'}\n"
         "clusters: {c: {endpoints: 'h:2', connect: {retries: 7}, replay: any, keepalive: off}}\n"
         "defaults: {replay: none, fast_open: off, connect: {timeout: 1s, retries: 1}, keepalive: {count: 4}}\n"
     ).snapshot.clusters
@@ -117,7 +118,8 @@ def test_defaults_are_for_clusters_that_do_not_say_and_for_bare_addresses(
 
 def test_one_bare_address_is_one_cluster(loaded: Callable[[str], Loaded]) -> None:
     made = loaded(
-        "listeners:\n  a: {bind: '1.2.3.4:1', mode: forward, to: 'H:1'}\n  b: {bind: '1.2.3.4:2', mode: forward, to: 'h.:1'}\n"
+        "listeners:\n  a: {bind: '1.2.3.4:1', mode: forward, to: 'H:1'}\n"
+        "  b: {bind: '1.2.3.4:2', mode: forward, to: 'h.:1'}\n"
     ).snapshot
     assert list(made.clusters) == ["h:1"]
     assert made.listeners[0].cluster is made.listeners[1].cluster
@@ -128,18 +130,20 @@ def test_one_bare_address_is_one_cluster(loaded: Callable[[str], Loaded]) -> Non
     ("to", "line"),
     [
         ("aip", "2:16: listeners.a.to: 'aip' is neither a cluster nor an address; did you mean 'api'?"),
-        ("x.example.com", "2:16: listeners.a.to: 'x.example.com' is neither a cluster nor an address; "
-                          "the clusters are api, and an address has a port, like api.example.com:443"),
+        ("x.example.com", ("2:16: listeners.a.to: 'x.example.com' is neither a cluster nor an address; "
+                          "the clusters are api, and an address has a port, like api.example.com:443")),
         ("'1.2.3.4:0'", "2:16: listeners.a.to: '1.2.3.4:0': port 0 cannot be dialled"),
         ("unix:x", "2:16: listeners.a.to: 'unix:x': a unix socket is unix:/absolute/path or unix:@name"),
-        ("[api]", "2:16: listeners.a.to: a list stands where one value belongs; "
-                  "write the name of a cluster, or an address like api.example.com:443"),
-        ("''", "2:16: listeners.a.to: it is empty; write the name of a cluster, or an address like api.example.com:443"),
+        ("[api]", ("2:16: listeners.a.to: a list stands where one value belongs; "
+                  "write the name of a cluster, or an address like api.example.com:443")),
+        ("''",
+         "2:16: listeners.a.to: it is empty; write the name of a cluster, or an address like api.example.com:443"),
     ],
 )  # fmt: skip
 def test_a_destination_that_is_none(problems: Callable[[str], list[str]], to: str, line: str) -> None:
     assert problems(
-        f"listeners:\n  a: {{ \t   to: {to}, bind: '1.2.3.4:5', mode: forward}}\nclusters: {{api: {{endpoints: 'h:1'}}}}"
+        f"listeners:\n  a: {{ \t   to: {to}, bind: '1.2.3.4:5', mode: forward}}\n"
+        "clusters: {api: {endpoints: 'h:1'}}\n"
     ) == [line]
 
 
@@ -153,7 +157,8 @@ def test_a_cluster_with_mistakes_is_known_all_the_same(problems: Callable[[str],
 
 def test_mistakes_of_defaults_are_told_once_and_in_their_place(problems: Callable[[str], list[str]]) -> None:
     lines = problems(
-        "listeners: {a: {bind: '1.2.3.4:5', mode: forward, to: c}}\nclusters: {c: {endpoints: 'h:1'}, d: {endpoints: 'h:2'}}\n"
+        "listeners: {a: {bind: '1.2.3.4:5', mode: forward, to: c}}\n"
+        "clusters: {c: {endpoints: 'h:1'}, d: {endpoints: 'h:2'}}\n"
         "defaults: {hedge: 5, conect: {}}\n"
     )
     assert lines == [

@@ -24,8 +24,8 @@ DURATION = "a duration like 250ms, 5s, 2m or 1h"
         ("first_bytes: 5s", "2:1: unknown key 'first_bytes' in the file; it belongs under listeners.*.timeouts"),
         (
             "colour: red",
-            "2:1: unknown key 'colour' in the file; known keys: "
-            "listeners, clusters, defaults, log, state, tfo_keys, drain",
+            ("2:1: unknown key 'colour' in the file; known keys: "
+            "listeners, clusters, defaults, log, state, tfo_keys, drain"),
         ),
         ("drain: 30", "2:8: drain: '30' has no unit; write 30s, 30ms or 30m"),
         ("drain:", f"2:7: drain: it has no value; write {DURATION}; 0s is allowed"),
@@ -44,9 +44,12 @@ DURATION = "a duration like 250ms, 5s, 2m or 1h"
         ("defaults: {fast_open: false}", "2:23: defaults.fast_open: 'false' is not a choice; write off"),
         ("defaults: {server_first: true}", "2:26: defaults.server_first: 'true' is not a choice; write yes"),
         ("defaults: {keepalive: false}", "2:23: defaults.keepalive: 'false' is not a choice; write off"),
-        ("defaults: {keepalive: {count: 0}}", "2:31: defaults.keepalive.count: '0' is out of range; write a whole number from 1 to 127"),
-        ("defaults: {keepalive: {count: 1.5}}", "2:31: defaults.keepalive.count: '1.5' does not fit; write a whole number from 1 to 127"),
-        ("defaults: {keepalive: {count: 5s}}", "2:31: defaults.keepalive.count: '5s' does not fit; write a whole number from 1 to 127"),
+        ("defaults: {keepalive: {count: 0}}",
+         "2:31: defaults.keepalive.count: '0' is out of range; write a whole number from 1 to 127"),
+        ("defaults: {keepalive: {count: 1.5}}",
+         "2:31: defaults.keepalive.count: '1.5' does not fit; write a whole number from 1 to 127"),
+        ("defaults: {keepalive: {count: 5s}}",
+         "2:31: defaults.keepalive.count: '5s' does not fit; write a whole number from 1 to 127"),
         ("defaults: {keepalive: [off]}", "2:23: defaults.keepalive: a list stands where one value belongs; write off"),
         ("defaults: {endpoints: h:1}", "2:12: unknown key 'endpoints' in defaults; it belongs under clusters.*"),
         ("tfo_keys: 0011", "2:11: tfo_keys: a key is not 32 hexadecimal digits; `openssl rand -hex 16` makes one"),
@@ -66,8 +69,8 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
         (
             "listeners: {a: {}}",
             [
-                '1:16: listeners.a has no `bind`; write an address to listen on like 127.0.0.1:8080, "[::1]:8080", '
-                '"*:8080" or unix:/run/x.sock, or a list of these',
+                ('1:16: listeners.a has no `bind`; write an address to listen on like 127.0.0.1:8080, "[::1]:8080", '
+                '"*:8080" or unix:/run/x.sock, or a list of these'),
                 "1:16: listeners.a has no `mode`; write forward",
                 "1:16: listeners.a has no `to`; write the name of a cluster, or an address like api.example.com:443",
             ],
@@ -75,19 +78,19 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
         (
             "listeners: {a: {bind: [], mode: forwrd, to: 5}}",
             [
-                '1:23: listeners.a.bind: the list is empty; write an address to listen on like 127.0.0.1:8080, '
-                '"[::1]:8080", "*:8080" or unix:/run/x.sock, or a list of these',
+                ('1:23: listeners.a.bind: the list is empty; write an address to listen on like 127.0.0.1:8080, '
+                '"[::1]:8080", "*:8080" or unix:/run/x.sock, or a list of these'),
                 "1:33: listeners.a.mode: 'forwrd' is not a choice; did you mean forward? (forward)",
-                "1:45: listeners.a.to: '5' is neither a cluster nor an address; there are no clusters, "
-                "and an address has a port, like api.example.com:443",
+                ("1:45: listeners.a.to: '5' is neither a cluster nor an address; there are no clusters, "
+                "and an address has a port, like api.example.com:443"),
             ],
         ),
         (
             "listeners: {a: {bind: [x, 1.2.3.4:5, {}], mode: [forward], backlog: 0, to: }}",
             [
                 "1:24: listeners.a.bind: 'x' has no port; write host:port",
-                "1:38: listeners.a.bind: a mapping stands where one value belongs; write an address to listen on like "
-                '127.0.0.1:8080, "[::1]:8080", "*:8080" or unix:/run/x.sock',
+                ("1:38: listeners.a.bind: a mapping stands where one value belongs; write an address to listen on like "
+                '127.0.0.1:8080, "[::1]:8080", "*:8080" or unix:/run/x.sock'),
                 "1:49: listeners.a.mode: a list stands where one value belongs; write forward",
                 "1:69: listeners.a.backlog: '0' is out of range; write a whole number from 1 to 65535",
                 "1:76: listeners.a has no `to`; write the name of a cluster, or an address like api.example.com:443",

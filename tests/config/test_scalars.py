@@ -55,7 +55,7 @@ def test_durations(text: str, seconds: float) -> None:
     ],
 )
 def test_what_is_no_duration(text: str, says: str) -> None:
-    with pytest.raises(BadScalar, match="^'") as caught:
+    with pytest.raises(BadScalar, match=r"^'") as caught:
         read_seconds(text)
     assert says in str(caught.value)
 

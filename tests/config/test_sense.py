@@ -11,8 +11,8 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 def two(one: str, other: str, more: str = "") -> str:
     return (
-        f"listeners:\n  a: {{bind: {one}, mode: forward, to: 'h:1'}}\n  b: {{bind: {other}, mode: forward, to: 'h:1'}}\n"
-        + more
+        f"listeners:\n  a: {{bind: {one}, mode: forward, to: 'h:1'}}\n"
+        f"  b: {{bind: {other}, mode: forward, to: 'h:1'}}\n{more}"
     )
 
 
@@ -21,14 +21,22 @@ def two(one: str, other: str, more: str = "") -> str:
     [
         ("'127.0.0.1:80'", "'127.0.0.1:80'", "'127.0.0.1:80' is taken; listener 'a' binds it already"),
         ("'[::1]:80'", "'[0::1]:80'", "'[0::1]:80' is taken; listener 'a' binds it already"),
-        ("'*:80'", "'127.0.0.1:80'", "'127.0.0.1:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
-        ("'127.0.0.1:80'", "'*:80'", "'*:80' is taken; listener 'a' binds '127.0.0.1:80', which overlaps, already"),
-        ("'*:80'", "'[::1]:80'", "'[::1]:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
-        ("'*:80'", "'[::]:80'", "'[::]:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
-        ("'0.0.0.0:80'", "'1.2.3.4:80'", "'1.2.3.4:80' is taken; listener 'a' binds '0.0.0.0:80', which overlaps, already"),
-        ("'1.2.3.4:80'", "'0.0.0.0:80'", "'0.0.0.0:80' is taken; listener 'a' binds '1.2.3.4:80', which overlaps, already"),
-        ("'[::]:80'", "'[2001:db8::1]:80'", "'[2001:db8::1]:80' is taken; listener 'a' binds '[::]:80', which overlaps, already"),
-        ("unix:/run/x", "unix:/run//./x", "'unix:/run//./x' is taken; listener 'a' binds 'unix:/run/x', which overlaps, already"),
+        ("'*:80'", "'127.0.0.1:80'",
+         "'127.0.0.1:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
+        ("'127.0.0.1:80'", "'*:80'",
+         "'*:80' is taken; listener 'a' binds '127.0.0.1:80', which overlaps, already"),
+        ("'*:80'", "'[::1]:80'",
+         "'[::1]:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
+        ("'*:80'", "'[::]:80'",
+         "'[::]:80' is taken; listener 'a' binds '*:80', which overlaps, already"),
+        ("'0.0.0.0:80'", "'1.2.3.4:80'",
+         "'1.2.3.4:80' is taken; listener 'a' binds '0.0.0.0:80', which overlaps, already"),
+        ("'1.2.3.4:80'", "'0.0.0.0:80'",
+         "'0.0.0.0:80' is taken; listener 'a' binds '1.2.3.4:80', which overlaps, already"),
+        ("'[::]:80'", "'[2001:db8::1]:80'",
+         "'[2001:db8::1]:80' is taken; listener 'a' binds '[::]:80', which overlaps, already"),
+        ("unix:/run/x", "unix:/run//./x",
+         "'unix:/run//./x' is taken; listener 'a' binds 'unix:/run/x', which overlaps, already"),
         ("unix:@x", "unix:@x", "'unix:@x' is taken; listener 'a' binds it already"),
     ],
 )  # fmt: skip
@@ -80,7 +88,8 @@ def test_names_are_plain(problems: Callable[[str], list[str]], section: str, nam
 
 @pytest.mark.parametrize("name", ["a", "A-1", "9", "on", "a.b_c", "x" * 63])
 def test_names_that_are_fine(loaded: Callable[[str], Loaded], name: str) -> None:
-    text = f"listeners: {{{name}: {{bind: '1.2.3.4:5', mode: forward, to: {name}}}}}\nclusters: {{{name}: {{endpoints: 'h:1'}}}}"
+    text = f"listeners: {{{name}: {{bind: '1.2.3.4:5', mode: forward, to: {name}}}}}\n"
+    text += f"clusters: {{{name}: {{endpoints: 'h:1'}}}}"
     assert loaded(text).snapshot.listeners[0].cluster.name == name
 
 
