@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from proxy import __version__, commands
+from proxy import __version__
+from proxy.commands import group
 
 ROOT = Path(__file__).parents[2]
 GOOD = 'listeners: {a: {bind: "127.0.0.1:18000", mode: forward, to: "10.77.2.10:80"}}\n'
@@ -118,8 +119,8 @@ def test_every_command_that_takes_a_file_says_so_too(tmp_path: Path, command: st
 @pytest.mark.root
 def test_a_file_one_may_not_read() -> None:
     code = (
-        "import os, sys; from proxy import commands; import proxy.commands.check, proxy.config\n"
-        "os.setresuid(65532, 65532, 65532); sys.exit(commands.main(sys.argv[1:]))"
+        "import os, sys; from proxy.commands import group; import proxy.commands.check, proxy.config\n"
+        "os.setresuid(65532, 65532, 65532); sys.exit(group.main(sys.argv[1:]))"
     )
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -151,18 +152,18 @@ def test_bad_usage_is_told_from_bad_configuration(good: Path) -> None:
 def test_help_names_every_command(flag: str) -> None:
     done = tfo_proxy(flag)
     assert done.returncode == 0
-    assert all(re.search(rf"^  {name} +\S.*\.$", done.stdout, re.MULTILINE) for name in commands.COMMANDS)
+    assert all(re.search(rf"^  {name} +\S.*\.$", done.stdout, re.MULTILINE) for name in group.COMMANDS)
 
 
 def test_every_command_has_its_own_help() -> None:
-    for name in commands.COMMANDS.keys() - {"healthcheck"}:  # answered before click is loaded
+    for name in group.COMMANDS.keys() - {"healthcheck"}:  # answered before click is loaded
         done = tfo_proxy(name, "--help")
         assert done.returncode == 0, name
         assert done.stdout.lower().startswith("usage: tfo-proxy"), name
 
 
 def test_a_command_is_imported_only_when_it_is_called() -> None:
-    code = "import sys; from proxy import commands; commands.main(['version']); print(*sys.modules)"
+    code = "import sys; from proxy.commands import group; group.main(['version']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     assert "proxy.commands.version" in modules
@@ -213,11 +214,11 @@ def test_a_mistake_of_ours_is_one_line(
 
     monkeypatch.setattr(click.Group, "invoke", broken)
     monkeypatch.delenv("TFO_PROXY_TRACEBACK", raising=False)
-    assert commands.main(["version"]) == 1
+    assert group.main(["version"]) == 1
     said = "tfo-proxy: this is a mistake of ours, please report it: ZeroDivisionError: oh\n"
     assert capsys.readouterr().err == said
     monkeypatch.setenv("TFO_PROXY_TRACEBACK", "1")
-    assert commands.main(["version"]) == 1
+    assert group.main(["version"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -229,7 +230,7 @@ def test_how_a_command_may_end(monkeypatch: pytest.MonkeyPatch, raised: BaseExce
         raise raised
 
     monkeypatch.setattr(click.Group, "invoke", end)
-    assert commands.main(["version"]) == code
+    assert group.main(["version"]) == code
 
 
 def test_version(good: Path) -> None:
