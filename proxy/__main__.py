@@ -11,9 +11,9 @@ def main() -> int:
         from proxy.commands import healthcheck  # noqa: PLC0415  # 40 ms instead of 400: it runs every few seconds
 
         return healthcheck.main(sys.argv[2:])
-    from proxy import commands  # noqa: PLC0415
+    from proxy.commands import group  # noqa: PLC0415
 
-    return commands.main(sys.argv[1:])
+    return group.main(sys.argv[1:])
 
 
 if __name__ == "__main__":

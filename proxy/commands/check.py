@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from proxy.commands import load_config
+from proxy.commands.group import load_config
 
 
 @click.command()
