@@ -79,7 +79,7 @@ class Open(StrEnum):
     """How a dial is made."""
 
     DATA = "data"  # the early data in the SYN
-    EMPTY = "empty"  # a fast open without data: safe to repeat, keeps the cookie, lets the server speak at once
+    EMPTY = "empty"  # without data: safe to repeat, keeps the cookie, lets the server speak at once
     PLAIN = "plain"
 
 
@@ -119,9 +119,9 @@ class Standing:
         self.requested = 0  # cookies asked for in a row
         self.ignored = 0  # SYNs in a row whose data was not acked
         self.sentence = 0.0  # length of the last quarantine, seconds
-        self.until = 0.0  # QUARANTINED: its end; PROBING: when the probe is written off; UNSUPPORTED: next try
+        self.until = 0.0  # QUARANTINED: its end; PROBING: the probe is written off; UNSUPPORTED: next try
         self.cause: Evidence | None = None  # what the last quarantine was for
-        self.syn_data: int | None = None  # most bytes a SYN may carry on this path; None: whatever the MSS allows
+        self.syn_data: int | None = None  # most bytes for a SYN on this path; None: what the MSS allows
         self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
         self.rtt: float | None = None  # seconds
         self.rtt_variation = 0.0
@@ -219,6 +219,8 @@ class Standing:
             self.requested = self.ignored = 0
         elif evidence is Evidence.EMPTY_OPEN:
             self.requested = 0
+            if self.ignored >= UNCOUNTED:
+                return Evidence.PLAIN  # a cookie was never what was missing: nothing new
         return evidence
 
     def _lost(self, evidence: Evidence, syn_bytes: int, now: float) -> None:

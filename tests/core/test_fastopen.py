@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.evidence import LOSSES, Evidence
+from proxy.core.fastopen import (
+    FIRST_SENTENCE,
+    HEDGE_LEAST,
+    HEDGE_MOST,
+    HEDGE_UNKNOWN,
+    LONGEST_SENTENCE,
+    NEXT,
+    PLAIN_PLAN,
+    PROBE_PATIENCE,
+    SMALL_SYN,
+    UNCOUNTED,
+    Open,
+    Plan,
+    Standing,
+    State,
+)
+from proxy.core.snapshot import AUTO, Cluster, FastOpen
+
+AUTOMATIC = Cluster("auto", ())
+ALWAYS = Cluster("always", (), fast_open=FastOpen.ALWAYS)
+OFF = Cluster("off", (), fast_open=FastOpen.OFF)
+SAFE = 500  # early bytes that may be sent twice
+losses = pytest.mark.parametrize("loss", sorted(LOSSES))
+
+
+def dialled(
+    standing: Standing, evidence: Evidence, now: float = 0.0, *, safe: int = SAFE, syn_bytes: int = SAFE
+) -> Plan:
+    """One dial, planned and learned from."""
+    plan = standing.plan(AUTOMATIC, safe, now)
+    standing.learn(evidence, plan, now, syn_bytes)
+    return plan
+
+
+def quarantined(loss: Evidence = Evidence.SYN_DATA_LOST, now: float = 0.0) -> Standing:
+    standing = Standing()
+    dialled(standing, loss, now)
+    dialled(standing, loss, now)
+    assert standing.state is State.QUARANTINED
+    return standing
+
+
+# --- the table
+
+
+def test_the_table_is_total() -> None:
+    assert set(NEXT) == set(State)
+    for row in NEXT.values():
+        assert set(row) == set(Evidence)
+
+
+@losses
+def test_no_single_loss_leads_into_quarantine(loss: Evidence) -> None:
+    trusted = {State.UNKNOWN, State.LEARNING, State.CONFIRMED, State.UNSUPPORTED}
+    for state in trusted:
+        assert NEXT[state][loss] in {State.OPTION_DOUBTED, State.DATA_DOUBTED}
+    for state in set(State) - trusted:
+        assert NEXT[state][loss] is State.QUARANTINED
+
+
+def test_data_that_was_taken_clears_everything() -> None:
+    assert {row[Evidence.SYN_DATA_ACKED] for row in NEXT.values()} == {State.CONFIRMED}
+
+
+@pytest.mark.parametrize("evidence", [Evidence.PLAIN, Evidence.UNAVAILABLE])
+def test_what_says_nothing_changes_nothing(evidence: Evidence) -> None:
+    assert all(row[evidence] is state for state, row in NEXT.items())
+
+
+def test_nothing_leads_into_probing_but_a_plan() -> None:
+    assert all(
+        target is not State.PROBING or state is State.PROBING
+        for state, row in NEXT.items()
+        for target in row.values()
+    )
+
+
+def test_only_losses_lead_into_quarantine() -> None:
+    for state, row in NEXT.items():
+        for evidence, target in row.items():
+            if target is State.QUARANTINED and state is not State.QUARANTINED:
+                assert evidence in LOSSES
+
+
+# --- losses
+
+
+@losses
+def test_two_losses_in_a_row_not_one(loss: Evidence) -> None:
+    standing = Standing()
+    dialled(standing, loss)
+    assert standing.plan(AUTOMATIC, SAFE, 0.0).open is Open.DATA
+    dialled(standing, loss)
+    assert standing.plan(AUTOMATIC, SAFE, 0.0) is PLAIN_PLAN
+    assert not standing.worth_waiting(AUTOMATIC, 0.0)
+
+
+@losses
+def test_a_chance_loss_is_forgiven(loss: Evidence) -> None:
+    standing = Standing()
+    for now in range(20):
+        dialled(standing, loss, now)
+        dialled(standing, Evidence.SYN_DATA_ACKED, now)
+    assert standing.state is State.CONFIRMED
+    assert (standing.sentence, standing.cause) == (0.0, None)
+
+
+def test_an_option_that_gets_through_does_not_clear_a_doubt_about_data() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    dialled(standing, Evidence.EMPTY_OPEN, safe=0)
+    dialled(standing, Evidence.COOKIE_REQUESTED)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    assert standing.state is State.QUARANTINED
+
+
+def test_an_option_that_gets_through_clears_a_doubt_about_itself() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.OPTION_LOST)
+    dialled(standing, Evidence.COOKIE_REQUESTED)
+    dialled(standing, Evidence.OPTION_LOST)
+    assert standing.state is State.OPTION_DOUBTED
+
+
+@losses
+def test_dials_planned_before_the_first_loss_are_one_event(loss: Evidence) -> None:
+    standing = Standing()
+    plans = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(10)]
+    for plan in plans:
+        standing.learn(loss, plan, 1.0, SAFE)
+    assert standing.plan(AUTOMATIC, SAFE, 1.0).open is Open.DATA
+    dialled(standing, loss, 1.0)
+    assert standing.plan(AUTOMATIC, SAFE, 1.0) is PLAIN_PLAN
+
+
+def test_late_losses_do_not_lengthen_a_sentence() -> None:
+    standing = Standing()
+    early = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(3)]
+    dialled(standing, Evidence.REFUSED)
+    middle = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(3)]
+    dialled(standing, Evidence.REFUSED)
+    for plan in early + middle:
+        standing.learn(Evidence.REFUSED, plan, 30.0, SAFE)
+    assert (standing.sentence, standing.until) == (FIRST_SENTENCE, FIRST_SENTENCE)
+
+
+def test_late_good_news_ends_a_quarantine() -> None:
+    standing = Standing()
+    before = standing.plan(AUTOMATIC, SAFE, 0.0)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    standing.learn(Evidence.SYN_DATA_ACKED, before, 2.0, SAFE)
+    assert standing.plan(AUTOMATIC, SAFE, 2.0).open is Open.DATA
+
+
+def test_a_lost_syn_ack_counts_for_nothing() -> None:
+    standing = Standing()
+    for _ in range(10):
+        dialled(standing, Evidence.SYN_ACK_LOST)
+    assert standing.state is State.LEARNING
+
+
+# --- sentences and probes
+
+
+def test_sentences_double_up_to_a_cap() -> None:
+    standing, now, sentences = quarantined(), 0.0, [FIRST_SENTENCE]
+    for _ in range(12):
+        now = standing.until
+        assert standing.plan(AUTOMATIC, SAFE, now - 0.001) is PLAIN_PLAN
+        assert dialled(standing, Evidence.SYN_DATA_LOST, now).probe
+        assert standing.state is State.QUARANTINED
+        sentences.append(standing.until - now)
+    assert sentences == [min(FIRST_SENTENCE * 2**n, LONGEST_SENTENCE) for n in range(13)]
+
+
+def test_a_success_makes_the_next_sentence_short_again() -> None:
+    standing = quarantined()
+    for _ in range(4):
+        dialled(standing, Evidence.SYN_DATA_LOST, standing.until)
+    dialled(standing, Evidence.SYN_DATA_ACKED, standing.until)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    assert standing.sentence == FIRST_SENTENCE
+
+
+def test_one_probe_at_a_time() -> None:
+    standing = quarantined()
+    plans = [standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE) for _ in range(5)]
+    assert [plan.probe for plan in plans] == [True, False, False, False, False]
+    assert [plan.open for plan in plans] == [Open.DATA] + [Open.PLAIN] * 4
+    assert plans[0].hedge is not None
+    assert standing.state is State.PROBING
+
+
+def test_a_probe_that_never_reports_is_written_off() -> None:
+    standing = quarantined()
+    lost = standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE)
+    soon = FIRST_SENTENCE + PROBE_PATIENCE
+    assert standing.plan(AUTOMATIC, SAFE, soon - 1) is PLAIN_PLAN
+    assert standing.plan(AUTOMATIC, SAFE, soon).probe
+    standing.learn(
+        Evidence.SYN_DATA_LOST, lost, soon + 1, SAFE
+    )  # it does report, in the end: one loss all the same
+    assert standing.state is State.QUARANTINED
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES - {Evidence.OPTION_LOST}))
+def test_what_was_about_data_is_probed_with_data(loss: Evidence) -> None:
+    standing = quarantined(loss)
+    assert standing.plan(AUTOMATIC, 0, FIRST_SENTENCE) is PLAIN_PLAN
+    plan = standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE)
+    assert (plan.open, plan.probe) == (Open.DATA, True)
+
+
+def test_what_was_about_the_option_is_probed_with_anything() -> None:
+    plan = quarantined(Evidence.OPTION_LOST).plan(AUTOMATIC, 0, FIRST_SENTENCE)
+    assert (plan.open, plan.probe) == (Open.EMPTY, True)
+
+
+def test_a_probe_that_finds_no_cookie_learns_again() -> None:
+    standing = quarantined()
+    dialled(standing, Evidence.COOKIE_REQUESTED, FIRST_SENTENCE)
+    assert standing.state is State.LEARNING
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    dialled(standing, Evidence.SYN_DATA_LOST)
+    assert standing.sentence == 2 * FIRST_SENTENCE
+
+
+def test_waiting_is_worth_it_for_a_probe() -> None:
+    standing = quarantined()
+    assert not standing.worth_waiting(AUTOMATIC, FIRST_SENTENCE - 1)
+    assert standing.worth_waiting(AUTOMATIC, FIRST_SENTENCE)
+    standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE)
+    assert not standing.worth_waiting(AUTOMATIC, FIRST_SENTENCE)
+
+
+# --- endpoints without Fast Open
+
+
+def test_three_requests_without_a_cookie_mean_that_there_is_none() -> None:
+    standing = Standing()
+    for _ in range(UNCOUNTED - 1):
+        dialled(standing, Evidence.COOKIE_REQUESTED)
+        assert standing.state is State.LEARNING
+    dialled(standing, Evidence.COOKIE_REQUESTED)
+    assert standing.state is State.UNSUPPORTED
+    plan = standing.plan(AUTOMATIC, SAFE, 1.0)
+    assert (plan.open, plan.limit) == (Open.EMPTY, 0)
+    assert not standing.worth_waiting(AUTOMATIC, 1.0)
+
+
+def test_concurrent_requests_count_once() -> None:
+    standing = Standing()
+    for plan in [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(10)]:
+        standing.learn(Evidence.COOKIE_REQUESTED, plan, 0.1, 0)
+    assert (standing.state, standing.requested) == (State.LEARNING, 1)
+
+
+def test_a_cookie_that_comes_after_all_is_used() -> None:
+    standing = Standing()
+    for _ in range(UNCOUNTED):
+        dialled(standing, Evidence.COOKIE_REQUESTED)
+    dialled(standing, Evidence.EMPTY_OPEN, 1.0)
+    assert standing.state is State.LEARNING
+    assert standing.plan(AUTOMATIC, SAFE, 1.0).open is Open.DATA
+
+
+def test_data_that_is_always_ignored_is_tried_ever_more_rarely() -> None:
+    """The cookie is there (another port of that address gave it), so that an empty open proves nothing."""
+    standing, sent, now = Standing(), 0, 0.0
+    while now < 4000.0:
+        plan = standing.plan(AUTOMATIC, SAFE, now)
+        taken = plan.open is Open.DATA
+        standing.learn(Evidence.SYN_DATA_NOT_ACKED if taken else Evidence.EMPTY_OPEN, plan, now, SAFE)
+        sent += taken
+        now += 1.0
+    assert standing.state is State.UNSUPPORTED
+    assert sent <= UNCOUNTED + 7  # after 60, 120, 240 ... seconds
+
+
+def test_a_balancer_with_two_keys_is_no_reason_to_stop() -> None:
+    standing = Standing()
+    for _ in range(20):
+        dialled(standing, Evidence.SYN_DATA_NOT_ACKED)
+        dialled(standing, Evidence.SYN_DATA_NOT_ACKED)
+        dialled(standing, Evidence.SYN_DATA_ACKED)
+    assert standing.plan(AUTOMATIC, SAFE, 0.0).open is Open.DATA
+
+
+def test_a_server_that_learns_fast_open_is_noticed() -> None:
+    standing = Standing()
+    for _ in range(UNCOUNTED):
+        dialled(standing, Evidence.SYN_DATA_NOT_ACKED)
+    assert standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE - 1).open is Open.EMPTY
+    assert dialled(standing, Evidence.SYN_DATA_ACKED, FIRST_SENTENCE).open is Open.DATA
+    assert standing.state is State.CONFIRMED
+
+
+# --- how much, and how long
+
+
+def test_path_mtu_shrinks_the_syn() -> None:
+    standing = Standing()
+    assert dialled(standing, Evidence.PATH_MTU, safe=5000, syn_bytes=1420).limit == 5000
+    assert standing.plan(AUTOMATIC, 5000, 0.0).limit == SMALL_SYN
+    assert standing.state is State.LEARNING
+
+
+def test_a_large_syn_that_was_lost_is_tried_smaller_first() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.SYN_DATA_LOST, safe=5000, syn_bytes=1420)
+    assert standing.plan(AUTOMATIC, 5000, 0.0).limit == SMALL_SYN
+    dialled(standing, Evidence.SYN_DATA_ACKED, safe=5000, syn_bytes=SMALL_SYN)
+    assert standing.state is State.CONFIRMED
+
+
+def test_a_small_syn_that_was_lost_is_not_made_smaller() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.SYN_DATA_LOST, syn_bytes=SMALL_SYN)
+    assert standing.largest_syn(AUTO) == 65535
+
+
+@pytest.mark.parametrize(("configured", "limit"), [(AUTO, SMALL_SYN), (100, 100), (1400, SMALL_SYN)])
+def test_no_more_than_configured(configured: int, limit: int) -> None:
+    standing = Standing()
+    dialled(standing, Evidence.PATH_MTU)
+    assert standing.plan(Cluster("c", (), syn_data=configured), 5000, 0.0).limit == limit
+
+
+def test_bytes_that_may_not_be_sent_twice_stay_out() -> None:
+    plan = Standing().plan(AUTOMATIC, 0, 0.0)
+    assert (plan.open, plan.limit) == (Open.EMPTY, 0)
+
+
+def test_the_hedge_follows_the_round_trip() -> None:
+    standing = Standing()
+    assert standing.plan(AUTOMATIC, SAFE, 0.0).hedge == HEDGE_UNKNOWN
+    standing.learn_rtt(0.1)
+    assert standing.plan(AUTOMATIC, SAFE, 0.0).hedge == pytest.approx(0.15)
+    for sample in (0.02, 0.3) * 20:
+        standing.learn_rtt(sample)
+    assert standing.rtt is not None
+    assert standing.hedge_after(AUTO) == pytest.approx(standing.rtt + 4 * standing.rtt_variation)
+
+
+@pytest.mark.parametrize(("rtt", "hedge"), [(0.0001, HEDGE_LEAST), (5.0, HEDGE_MOST)])
+def test_the_hedge_has_bounds(rtt: float, hedge: float) -> None:
+    standing = Standing()
+    standing.learn_rtt(rtt)
+    assert standing.hedge_after(AUTO) == hedge
+
+
+@pytest.mark.parametrize("configured", [None, 0.4])
+def test_the_hedge_may_be_configured(configured: float | None) -> None:
+    assert Standing().plan(Cluster("c", (), hedge=configured), SAFE, 0.0).hedge == configured
+
+
+# --- policies
+
+
+def test_off_means_plain_and_no_wait() -> None:
+    assert Standing().plan(OFF, SAFE, 0.0) is PLAIN_PLAN
+    assert not Standing().worth_waiting(OFF, 0.0)
+
+
+def test_always_means_whatever_happened() -> None:
+    for standing in (Standing(), quarantined()):
+        for _ in range(5):
+            plan = standing.plan(ALWAYS, SAFE, 0.0)
+            assert (plan.open, plan.limit, plan.probe) == (Open.DATA, SAFE, False)
+            assert standing.worth_waiting(ALWAYS, 0.0)
+            standing.learn(Evidence.SYN_DATA_LOST, plan, 0.0, SAFE)
+    standing = Standing()
+    for _ in range(9):
+        standing.learn(Evidence.SYN_DATA_NOT_ACKED, standing.plan(ALWAYS, SAFE, 0.0), 0.0, SAFE)
+    assert standing.plan(ALWAYS, SAFE, 0.0).limit == SAFE
+
+
+# --- whatever happens
+
+steps = st.tuples(
+    st.sampled_from(Evidence), st.integers(0, 6), st.booleans(), st.floats(0, 2 * FIRST_SENTENCE)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(steps, max_size=60))
+def test_two_losses_for_every_quarantine(history: list[tuple[Evidence, int, bool, float]]) -> None:
+    """Dials overlap, report late, or never; only what they were planned to find out can be held against anybody."""
+    standing, now, flying, against = Standing(), 0.0, list[Plan](), 0
+    for shown, which, data, later in history:
+        now += later
+        before = standing.state
+        flying.append(standing.plan(AUTOMATIC, SAFE if data else 0, now))
+        plan = flying.pop(which % len(flying))
+        evidence = Evidence.PLAIN if plan is PLAIN_PLAN else shown
+        if len(flying) > 6:
+            flying.pop(0)
+        fresh = plan.era == standing.era
+        standing.learn(evidence, plan, now, SAFE)
+        against = 0 if evidence is Evidence.SYN_DATA_ACKED else against + (evidence in LOSSES and fresh)
+        if standing.state is State.QUARANTINED:
+            assert against >= 2
+            assert FIRST_SENTENCE <= standing.sentence <= LONGEST_SENTENCE
+            assert standing.until <= now + LONGEST_SENTENCE
+            if before not in {State.QUARANTINED, State.PROBING}:
+                assert evidence in LOSSES
