@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import commands
+from proxy.commands import group
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -19,7 +19,7 @@ def test_a_good_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "listeners:\n  a: {bind: '127.0.0.1:1', mode: forward, to: 'h:1'}\n"
         "  b: {bind: '127.0.0.1:2', mode: forward, to: 'h:1'}\n"
     )
-    assert commands.main(["check", str(path)]) == 0
+    assert group.main(["check", str(path)]) == 0
     assert capsys.readouterr() == (f"{path}: ok, 2 listeners, 1 cluster\n", "")
 
 
@@ -27,7 +27,7 @@ def test_warnings_are_told_beside(path: Path, capsys: pytest.CaptureFixture[str]
     path.write_text(
         "listeners: {a: {bind: '127.0.0.1:1', mode: forward, to: 'h:1'}}\nclusters:\n  c: {endpoints: 'h:1'}\n"
     )
-    assert commands.main(["check", str(path)]) == 0
+    assert group.main(["check", str(path)]) == 0
     out, err = capsys.readouterr()
     assert out == f"{path}: ok, 1 listener, 2 clusters\n"
     assert err.splitlines() == [
@@ -39,7 +39,7 @@ def test_warnings_are_told_beside(path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_bad_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text("drain: 5\nlistners: {}\n")
-    assert commands.main(["check", str(path)]) == 78
+    assert group.main(["check", str(path)]) == 78
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -53,5 +53,5 @@ def test_a_bad_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["check", str(EXAMPLE)]) == 0
+    assert group.main(["check", str(EXAMPLE)]) == 0
     assert capsys.readouterr().out == f"{EXAMPLE}: ok, 1 listener, 1 cluster\n"

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from proxy import commands
+from proxy.commands import group
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_each_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["completion", shell]) == 0
+    assert group.main(["completion", shell]) == 0
     assert f"_TFO_PROXY_COMPLETE={shell}_complete" in capsys.readouterr().out
 
 
 def test_bash_reads_its_script(capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["completion", "bash"]) == 0
+    assert group.main(["completion", "bash"]) == 0
     script = capsys.readouterr().out
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -29,7 +29,7 @@ def test_bash_reads_its_script(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "position", "completed"),
     [
         ("tfo-proxy ch", 1, ["check"]),
-        ("tfo-proxy ", 1, list(commands.COMMANDS)),
+        ("tfo-proxy ", 1, list(group.COMMANDS)),
         ("tfo-proxy run --fo", 2, ["--forward"]),
     ],
 )

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy import __version__, commands
+from proxy import __version__
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["version"]) == 0
+    assert group.main(["version"]) == 0
     assert capsys.readouterr().out == f"tfo-proxy {__version__}\n"
