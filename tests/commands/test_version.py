@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy import __version__
+from proxy.commands import group
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
