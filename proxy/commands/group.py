@@ -119,6 +119,8 @@ def _run(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except SystemExit as stop:
         code = stop.code
+        if isinstance(code, str):
+            _complain(code)
     except OSError:
         raise
     except Exception as fault:  # noqa: BLE001  # nobody above us could say it better than a traceback
