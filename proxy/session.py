@@ -1,13 +1,15 @@
 """One connection, from accepted to accounted for: the only place where the stages meet.
 
-``run`` reads like the README: take the first bytes, decide how to dial, dial, relay, and say how it ended.
+Read `Session.run`: take the first bytes, decide how to dial, dial, relay. `Session.begin` goes the same way as far as
+it can without waiting, which on a short path is all of it: a session has a task only while it waits for first bytes,
+for a name or for a handshake. The relay needs none, and the end of it is an event like any other (`_relayed`).
 """
 
 from __future__ import annotations
 
-import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -15,19 +17,19 @@ import trio
 from proxy.core import replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import Open, Standing
+from proxy.core.fastopen import Plan, Standing
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import DEFAULT_CEILING, Patience
-from proxy.core.record import SessionRecord
+from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import AUTO, Cluster, Listener, Replay, ServerFirst
 from proxy.core.standings import Standings
-from proxy.net import sockopt
-from proxy.net.dial import Dial, DialFailed, Upstream, first_answer
+from proxy.net import dial, sockopt
 from proxy.net.relay import Relay
 from proxy.net.resolve import NoSuchHost, Resolver
-from proxy.net.sniff import EarlyData, early_data
-from proxy.net.watch import Watch, Watches
+from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
+from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.watch import Watch
 
 
 @dataclass(slots=True)
@@ -36,9 +38,15 @@ class Shared:
 
     standings: Standings
     resolver: Resolver
-    watches: Watches
+    watch: Watch
     buffer: bytearray  # every relay reads into it, none keeps anything there
+    takes_syn_data: bool  # whether this namespace lets servers take SYN data at all
     unavailable: Callable[[int], None]  # told the errno when the kernel would not fast-open at all
+    ended: Callable[[Session], None]  # told of every session when all is over
+    fault: Callable[[SessionRecord, Exception], None]  # told of a mistake of ours
+    reset: Callable[
+        [socket.socket], None
+    ]  # given a socket to close with a RST once it has sent what it holds
 
 
 class Session:
@@ -47,202 +55,286 @@ class Session:
     __slots__ = (
         "_cluster",
         "_downstream",
+        "_interruption",
         "_patience",
         "_shared",
         "_upstream",
-        "_watch",
-        "interruption",
         "listener",
         "record",
         "relay",
     )
 
     def __init__(
-        self, downstream: socket.socket, client: str, listener: Listener, patience: Patience, shared: Shared, name: str
+        self,
+        downstream: socket.socket,
+        peer: Peer,
+        listener: Listener,
+        patience: Patience,
+        shared: Shared,
+        number: int,
     ) -> None:
+        cluster = listener.cluster
         self.listener = listener
-        self.record = SessionRecord(name, listener.name, client, listener.cluster.name, trio.current_time())
+        self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
         self.relay: Relay | None = None
-        self.interruption: tuple[EndedBy, Reason] | None = None
-        self._cluster: Cluster = listener.cluster
+        self._interruption: tuple[EndedBy, Reason] | None = None
+        self._cluster: Cluster = cluster
         self._downstream = downstream
         self._upstream: socket.socket | None = None
         self._patience = patience
         self._shared = shared
-        self._watch: Watch | None = None
 
-    async def run(self) -> SessionRecord:
-        """Carry the connection to its end, whatever that is. Both sockets are closed afterwards."""
-        record = self.record
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
-            self._watch = self._shared.watches.take()
-            endpoints = await self._endpoints()
-            early = await self._sniff(endpoints[0])
-            upstream = await self._dial(endpoints, early)
-            await self._relay(upstream, early)
-        except DialFailed as failure:
-            record.ended_by = EndedBy.TIMEOUT if failure.reason is Reason.CONNECT_TIMEOUT else EndedBy.UPSTREAM
-            record.reason, record.detail = failure.reason, str(failure)
-            sockopt.reset_on_close(self._downstream)
-        except NoSuchHost as failure:
-            record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(failure)
-            sockopt.reset_on_close(self._downstream)
-        except trio.ClosedResourceError:
-            record.ended_by, record.reason = self.interruption or (EndedBy.PROXY, Reason.FAULT)
-        except trio.Cancelled:
-            record.ended_by, record.reason = EndedBy.OPERATOR, Reason.DRAIN
-            self._reset_both()
-            raise
-        except OSError as error:
+            only = self._cluster.only
+            early = self._sniff_now(only[0]) if only else None
+            if early is None:
+                nursery.start_soon(self.run)
+                return
+            plan, attempt = self._send_syn(only[0], early)
+            upstream = dial.at_once(only[0], attempt, self._shared.watch.clock)
+            if upstream is None or self._unproven_answer(upstream, early):
+                nursery.start_soon(self.run, early, plan, attempt)
+                return
+            self._arrived(only[0], plan, upstream)
+            self._relay(upstream, early)
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
-        finally:
-            self._finish()
-        return record
+
+    async def run(
+        self, early: EarlyData | None = None, plan: Plan | None = None, attempt: dial.Attempt | None = None
+    ) -> None:
+        """The same way, waiting where there is something to wait for, from where `begin` has got to."""
+        try:
+            candidates = self._cluster.only or await self._resolve()
+            if early is None:
+                early = await self._sniff(candidates[0])
+            upstream = await self._dial(candidates, early, plan, attempt)
+            self._relay(upstream, early)
+        except trio.Cancelled:
+            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+            raise
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    def keep_alive(self) -> None:
+        """This session lasts: have its upstream watched for vanishing. Short ones are spared the system calls."""
+        upstream, keepalive = self._upstream, self._cluster.keepalive
+        if upstream is not None and keepalive is not None and upstream.family != socket.AF_UNIX:
+            with suppress(OSError):
+                sockopt.keep_alive(upstream, keepalive)
 
     def interrupt(self, ended_by: EndedBy, reason: Reason) -> None:
-        """End the session from outside: its time is up. Repeat until it is gone, it may be between two waits."""
-        self.interruption = (ended_by, reason)
-        if self._watch is not None:
-            self._watch.interrupt()
+        """End it from outside. A session that is not relaying yet has clocks of its own."""
+        self._interruption = (ended_by, reason)
+        if self.relay is not None:
+            self.relay.stop()
+        else:
+            self.record.ended_by, self.record.reason = self._interruption
+            self._reset_both()
+            self._finish()
 
-    async def _endpoints(self) -> list[Endpoint]:
+    async def _resolve(self) -> list[Endpoint]:
         self.record.during = Stage.ROUTE
         return await self._shared.resolver.candidates(self._cluster)
 
+    def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
+        """What the client has said already; None where it is worth waiting for more than nothing."""
+        record, shared = self.record, self._shared
+        record.during = Stage.SNIFF
+        if shared.takes_syn_data and self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
+            record.client_syn_bytes = sockopt.client_syn_data(self._downstream).size
+        early = early_data_now(self._downstream)
+        if early is NOTHING_YET and self._worth_waiting(shared.standings.get(likely)) > 0:
+            return None
+        return self._sniffed(early)
+
     async def _sniff(self, likely: Endpoint) -> EarlyData:
         """The client's first bytes, waited for no longer than they are likely to be worth."""
-        record = self.record
-        record.during = Stage.SNIFF
-        if self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            record.client_syn_bytes = sockopt.client_syn_data(self._downstream).size
-        early = await early_data(self._downstream, self._worth_waiting(self._shared.standings.get(likely)))
-        record.waited = early.waited
+        early = self._sniff_now(likely)
+        if early is None:
+            early = await early_data(
+                self._downstream, self._worth_waiting(self._shared.standings.get(likely))
+            )
+            self.record.waited = early.waited
+            self._sniffed(early)
+        return early
+
+    def _sniffed(self, early: EarlyData) -> EarlyData:
         if early.data:
-            record.early_bytes = len(early.data)
-            record.client_first = True
+            self.record.early_bytes = len(early.data)
+            self.record.client_first = True
             self._patience.client_spoke(early.waited)
         return early
 
     def _worth_waiting(self, standing: Standing) -> float:
         cluster = self._cluster
         configured = self.listener.timeouts.first_bytes
-        ceiling = DEFAULT_CEILING if configured is AUTO else configured
         if (
             cluster.server_first is ServerFirst.YES
             or cluster.replay is Replay.NONE
-            or not standing.worth_waiting(cluster, trio.current_time())
+            or not standing.worth_waiting(cluster, self._shared.watch.clock())
         ):
             return 0.0
-        if cluster.server_first is ServerFirst.NO or configured is not AUTO:
-            return ceiling
-        return self._patience.wait(ceiling, standing.rtt)
+        if configured is not AUTO:
+            return configured
+        if cluster.server_first is ServerFirst.NO:
+            return DEFAULT_CEILING
+        return self._patience.wait(DEFAULT_CEILING, standing.rtt)
 
-    async def _dial(self, endpoints: list[Endpoint], early: EarlyData) -> Upstream:
+    async def _dial(
+        self,
+        candidates: Sequence[Endpoint],
+        early: EarlyData,
+        plan: Plan | None,
+        attempt: dial.Attempt | None,
+    ) -> Upstream:
         """The first endpoint that answers, of as many as may be tried."""
-        self.record.during = Stage.DIAL
-        safe = self._safe_prefix(early.data)
         failure: DialFailed | None = None
-        for endpoint in endpoints[: 1 + self._cluster.connect.retries]:
+        for endpoint in candidates[: 1 + self._cluster.connect.retries]:
             try:
-                return await self._dial_one(endpoint, early.data, safe)
+                if plan is None or attempt is None:
+                    plan, attempt = self._send_syn(endpoint, early)
+                return await self._dial_one(endpoint, early, plan, attempt)
             except DialFailed as failed:
-                failure = failed
+                failure, attempt = failed, None
                 if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
                     break  # our trouble, not the endpoint's
-        raise failure or DialFailed(Reason.NO_ENDPOINT, 0)
+        raise failure or DialFailed(Reason.NO_ENDPOINT)
 
-    async def _dial_one(self, endpoint: Endpoint, early: bytes, safe: int) -> Upstream:
-        record, cluster = self.record, self._cluster
-        standing = self._shared.standings.get(endpoint)
-        now = trio.current_time()
-        record.endpoint, record.standing_before = endpoint, standing.state
+    def _send_syn(self, endpoint: Endpoint, early: EarlyData) -> tuple[Plan, dial.Attempt]:
+        record, shared = self.record, self._shared
+        record.during = Stage.DIAL
         record.tried += 1
-        assert self._watch is not None
-        plan = standing.plan(cluster, safe, now)
-        dial = Dial(
-            endpoint, early, plan, cluster.keepalive, now + cluster.connect.timeout, self._watch,
-            redial=plan.limit > 0 or standing.rtt is None,
+        safe = self._safe_prefix(early.data) if early.data else 0
+        standing = shared.standings.get(endpoint)
+        plan = standing.plan(self._cluster, safe, shared.watch.clock())
+        record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
+        return plan, dial.begin(endpoint, early.data, plan, shared.watch.clock)
+
+    async def _dial_one(
+        self, endpoint: Endpoint, early: EarlyData, plan: Plan, attempt: dial.Attempt
+    ) -> Upstream:
+        shared, timeout = self._shared, self._cluster.connect.timeout
+        standing = shared.standings.get(endpoint)
+        upstream = await dial.connect(
+            endpoint, attempt, shared.watch, timeout,
+            hedge=plan.hedge, redial=plan.limit > 0 or standing.rtt is None,
         )  # fmt: skip
-        upstream = await dial.connect()
         self._upstream = upstream.sock
-        if upstream.syn_bytes and not upstream.plain and not standing.answered and safe == len(early):
-            upstream.sent += self._send_rest(upstream, early)
-            hedge = plan.hedge if plan.hedge is not None else cluster.connect.timeout
-            upstream = await first_answer(upstream, dial, self._downstream.fileno(), upstream.started + hedge)
+        if self._unproven_answer(upstream, early):
+            upstream.sent += _send_rest(upstream, early.data)
+            upstream = await dial.first_answer(
+                upstream, early.data, shared.watch, self._downstream.fileno(),
+                hedge_at=upstream.started + (timeout if plan.hedge is None else plan.hedge),
+                timeout=timeout,
+            )  # fmt: skip
             self._upstream = upstream.sock
-        self._learn(standing, upstream, plan.open)
-        standing.learn(upstream.evidence, plan, trio.current_time(), upstream.syn_bytes)
+        self._arrived(endpoint, plan, upstream)
+        return upstream
+
+    def _unproven_answer(self, upstream: Upstream, early: EarlyData) -> bool:
+        """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
+        if not upstream.syn_bytes or upstream.plain or self.record.safe_bytes != len(early.data):
+            return False
+        endpoint = self.record.endpoint
+        return endpoint is not None and not self._shared.standings.get(endpoint).answered
+
+    def _arrived(self, endpoint: Endpoint, plan: Plan, upstream: Upstream) -> None:
+        record = self.record
+        self._upstream = upstream.sock
+        standing = self._shared.standings.get(endpoint)
+        self._learn_path(standing, upstream)
+        standing.learn(upstream.evidence, plan, upstream.connected, upstream.syn_bytes)
         record.standing_after = standing.state
         if upstream.unavailable:
             self._shared.unavailable(upstream.unavailable)
-        return upstream
 
-    def _learn(self, standing: Standing, upstream: Upstream, opened: Open) -> None:
+    def _learn_path(self, standing: Standing, upstream: Upstream) -> None:
         """Write down how the dial went, and what it says of the way there."""
-        record = self.record
-        record.open = opened.value
+        record, info = self.record, upstream.info
         record.evidence = upstream.evidence
-        record.syn_bytes = upstream.syn_bytes
-        record.hedged, record.redialled = upstream.hedged, upstream.redialled
         record.dial_time = upstream.connected - upstream.started
-        if upstream.syn_bytes and (upstream.plain or upstream.evidence is Evidence.SILENT):
-            record.repeated_bytes = upstream.syn_bytes
-        info = upstream.info
+        if upstream.syn_bytes:
+            record.syn_bytes = upstream.syn_bytes
+            if upstream.plain:
+                record.repeated_bytes = upstream.syn_bytes
+        if upstream.hedged or upstream.redialled:
+            record.hedged, record.redialled = upstream.hedged, upstream.redialled
         if info is None:
             return
-        record.retransmits = info.retransmits
+        if info.retransmits:
+            record.retransmits = info.retransmits
         if not info.retransmits or upstream.evidence is Evidence.SYN_DATA_NOT_ACKED:
             standing.learn_rtt(info.rtt)
         record.rtt = standing.rtt
 
     def _safe_prefix(self, early: bytes) -> int:
         record, mode = self.record, self._cluster.replay
-        if not early:
-            return 0
         known, record.protocol = replay.classify(early)
         if mode is Replay.NONE:
             return 0
         # A client that put bytes into its own SYN has said that they may come twice.
-        record.safe_bytes = len(early) if mode is Replay.ANY else max(known, min(record.client_syn_bytes, len(early)))
-        return record.safe_bytes
+        own = min(record.client_syn_bytes, len(early))
+        safe = record.safe_bytes = len(early) if mode is Replay.ANY else max(known, own)
+        return safe
 
-    def _send_rest(self, upstream: Upstream, early: bytes) -> int:
-        try:
-            return upstream.sock.send(early[upstream.sent :], socket.MSG_NOSIGNAL) if upstream.sent < len(early) else 0
-        except OSError:  # the relay will meet it again, and knows what to say
-            return 0
-
-    async def _relay(self, upstream: Upstream, early: EarlyData) -> None:
-        record = self.record
-        record.during = Stage.RELAY
-        assert self._watch is not None
+    def _relay(self, upstream: Upstream, early: EarlyData) -> None:
+        shared = self._shared
+        self.record.during = Stage.RELAY
+        heard = None if early.data else self._heard
         relay = self.relay = Relay(
-            self._downstream, upstream.sock, self._watch, self._shared.buffer, None if early.data else self._heard
+            self._downstream, upstream.sock, shared.watch, shared.buffer, self._relayed, heard
         )
         relay.up.moved = upstream.sent
-        await relay.run(early.data[upstream.sent :], downstream_ended=early.ended)
-        record.ended_by = relay.ended_by or EndedBy.PROXY
-        record.reason = relay.reason
+        relay.start(early.data[upstream.sent :], downstream_ended=early.ended)
 
-    def _heard(self, *, downstream: bool) -> None:
-        """The first word after the dial tells who speaks first here."""
-        if downstream:
-            self.record.client_first = True
-            self._patience.client_spoke(trio.current_time() - self.record.began)
+    def _relayed(self) -> None:
+        """The relay has ended, by itself or because it was stopped."""
+        record, relay = self.record, self.relay
+        assert relay is not None
+        if self._interruption is not None:
+            record.ended_by, record.reason = self._interruption
+            if self._interruption[0] is EndedBy.OPERATOR:
+                self._reset_both()
+        elif relay.fault is not None:
+            self._failed(relay.fault)
+            return
         else:
-            self.record.server_first = True
+            record.ended_by, record.reason = relay.ended_by or EndedBy.PROXY, relay.reason
+            survivor = relay.survivor()
+            if survivor is not None:
+                self._shared.reset(survivor)
+        self._finish()
+
+    def _heard(self, downstream: bool) -> None:
+        """The first word after the dial tells who speaks first here."""
+        record = self.record
+        if downstream:
+            record.client_first = True
+            record.client_delay = self._shared.watch.clock() - record.began
+            self._patience.client_spoke(record.client_delay, record.waited)
+        else:
+            record.server_first = True
             self._patience.server_spoke()
 
-    def _failed(self, error: OSError) -> None:
-        """An error outside dial and relay: the downstream broke while it was sniffed, or we lack something."""
+    def _failed(self, error: Exception) -> None:
+        """It ends here, because of this."""
         record = self.record
-        code = error.errno or 0
-        if code in {errno.EMFILE, errno.ENFILE}:
-            record.ended_by, record.reason = EndedBy.PROXY, Reason.NO_DESCRIPTORS
-        elif record.during in {Stage.ACCEPT, Stage.SNIFF}:
+        if isinstance(error, DialFailed):
+            timed_out = error.reason is Reason.CONNECT_TIMEOUT
+            record.ended_by = EndedBy.TIMEOUT if timed_out else EndedBy.UPSTREAM
+            record.reason, record.detail = error.reason, str(error)
+        elif isinstance(error, NoSuchHost):
+            record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(error)
+        elif isinstance(error, OSError) and record.during is Stage.SNIFF:
             record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.RESET
-        record.detail = sockopt.errno_name(code)
+            record.detail = sockopt.errno_name(error.errno or 0)
+        else:  # one session's mistake must never be another's end
+            self._shared.fault(record, error)
         self._reset_both()
+        self._finish()
 
     def _reset_both(self) -> None:
         sockopt.reset_on_close(self._downstream)
@@ -250,21 +342,27 @@ class Session:
             sockopt.reset_on_close(self._upstream)
 
     def _finish(self) -> None:
-        record, relay = self.record, self.relay
+        record, relay, shared = self.record, self.relay, self._shared
+        if relay is not None:
+            record.up_bytes, record.down_bytes = relay.up.moved, relay.down.moved
+            if relay.first_byte is not None:
+                record.first_byte = relay.first_byte - record.began
+                if record.evidence is Evidence.SYN_DATA_ACKED and record.endpoint is not None:
+                    shared.standings.get(record.endpoint).answered = True
+            elif not (record.client_first or record.server_first):
+                self._patience.silent()
+            self.relay = None  # it knows us as we know it: nothing for the garbage collector
         self._downstream.close()
         if self._upstream is not None:
             self._upstream.close()
-        if self._watch is not None:
-            self._shared.watches.give_back(self._watch)
-            self._watch = None
-        record.duration = trio.current_time() - record.began
-        if relay is None:
-            return
-        record.up_bytes, record.down_bytes = relay.up.moved, relay.down.moved
-        if relay.first_byte is not None:
-            record.first_byte = relay.first_byte - record.began
-            if record.evidence is Evidence.SYN_DATA_ACKED and record.endpoint is not None:
-                self._shared.standings.get(record.endpoint).answered = True
-        elif not (record.client_first or record.server_first):
-            self._patience.silent()
+        record.duration = shared.watch.clock() - record.began
         settle(record)
+        shared.ended(self)
+
+
+def _send_rest(upstream: Upstream, early: bytes) -> int:
+    try:
+        sent = upstream.sent
+        return upstream.sock.send(early[sent:], socket.MSG_NOSIGNAL) if sent < len(early) else 0
+    except OSError:  # the relay will meet it again, and knows what to say
+        return 0

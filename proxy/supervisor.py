@@ -44,7 +44,7 @@ def close_listeners(opened: dict[str, list[socket.socket]]) -> None:
 async def run(snapshot: Snapshot, events: Events) -> None:
     """Serve until a signal says to stop and the last session has gone; raises `accept.CannotListen`."""
     opened = open_listeners(snapshot)
-    worker = Worker(snapshot, Standings(), events)
+    worker = Worker(snapshot, Standings(), events, takes_syn_data=_server_bit())
     try:
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
@@ -57,14 +57,23 @@ async def run(snapshot: Snapshot, events: Events) -> None:
 
 
 async def _obey(
-    signals: AsyncIterator[int], worker: Worker, snapshot: Snapshot, opened: dict[str, list[socket.socket]], events: Events
+    signals: AsyncIterator[int],
+    worker: Worker,
+    snapshot: Snapshot,
+    opened: dict[str, list[socket.socket]],
+    events: Events,
 ) -> None:
     async for number in signals:
         if number == signal.SIGUSR1:
             events.say("status", sessions=len(worker.sessions))
             continue
         close_listeners(opened)
-        events.say("draining", signal=signal.Signals(number).name, sessions=len(worker.sessions), limit=snapshot.drain)
+        events.say(
+            "draining",
+            signal=signal.Signals(number).name,
+            sessions=len(worker.sessions),
+            limit=snapshot.drain,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, worker, snapshot.drain, events, nursery.cancel_scope)
             async for second in signals:
@@ -93,6 +102,11 @@ def _takes_syn_data(listener: Listener, sock: socket.socket) -> bool:
     """Whether the kernel will really take SYN data here: the option alone does nothing without the sysctl's bit."""
     if not listener.fast_open or sock.family == socket.AF_UNIX or not sockopt.fast_open_queue(sock):
         return False
+    return _server_bit()
+
+
+def _server_bit() -> bool:
+    """Whether this network namespace lets servers take SYN data."""
     try:
         with open(_SYSCTL, encoding="ascii") as file:
             return bool(int(file.read()) & _SERVER_BIT)

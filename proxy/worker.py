@@ -7,7 +7,6 @@ compares byte counts, so no timer is set or moved when bytes flow.
 from __future__ import annotations
 
 import itertools
-import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -17,13 +16,14 @@ import trio
 from proxy.core.address import Authority
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
-from proxy.core.record import SessionRecord
+from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import Listener, Snapshot
 from proxy.core.standings import Standings
-from proxy.net import accept
+from proxy.net import accept, sockopt
 from proxy.net.flow import BUFFER
+from proxy.net.relay import close_with_reset, unsent
 from proxy.net.resolve import Resolver
-from proxy.net.watch import Watches
+from proxy.net.watch import Watch
 from proxy.session import Session, Shared
 from proxy.telemetry.events import Events
 
@@ -34,15 +34,23 @@ _TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each ti
 class Worker:
     """Sessions of all listeners, and what they have in common."""
 
-    def __init__(self, snapshot: Snapshot, standings: Standings, events: Events) -> None:
+    def __init__(
+        self, snapshot: Snapshot, standings: Standings, events: Events, *, takes_syn_data: bool
+    ) -> None:
         self.snapshot = snapshot
         self.sessions: set[Session] = set()
         self.patience: dict[tuple[str, str], Patience] = {}
         self.accounted: list[Callable[[SessionRecord], None]] = []
         self._events = events
         self._standings = standings
-        self._shared = Shared(standings, Resolver(), Watches(), bytearray(BUFFER), self._no_fast_open)
-        self._names = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(3)), itertools.count(1))
+        self._watch = Watch(
+            trio.lowlevel.current_clock().current_time
+        )  # without trio's detour: it is asked often
+        self._shared = Shared(
+            standings, Resolver(), self._watch, bytearray(BUFFER), takes_syn_data, self._no_fast_open,
+            self._ended, self._events.fault, self._reset,
+        )  # fmt: skip
+        self._numbers = itertools.count(1)
         self._clocks: dict[Session, tuple[int, float]] = {}
         self._no_sessions = trio.Event()
         self._said_unavailable = False
@@ -50,16 +58,19 @@ class Worker:
         self._draining = False
 
     async def run(
-        self, sockets: Mapping[str, Iterable[socket.socket]], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        sockets: Mapping[str, Iterable[socket.socket]],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve ``sockets`` (listening, by listener name) until `drain` has let the last session go."""
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
-            listeners.start_soon(self._sweep, listeners.cancel_scope)
+            await listeners.start(self._watch.run)
+            listeners.start_soon(self._sweep)
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
                 for sock in sockets[listener.name]:
                     listeners.start_soon(accept.accept_forever, sock, serve, partial(self._trouble, listener))
-            self._end = sessions.cancel_scope
+            self._nursery = sessions
             task_status.started()
 
     async def drain(self, limit: float) -> int:
@@ -73,43 +84,49 @@ class Worker:
         with trio.move_on_after(limit):
             await self._no_sessions.wait()
         cut_off = len(self.sessions)
-        self._end.cancel()
+        for session in list(self.sessions):
+            if session.relay is not None:
+                session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+        self._nursery.cancel_scope.cancel()
         return cut_off
 
     def _patience_for(self, listener: Listener) -> Patience:
         cluster = listener.cluster
         key = listener.name, cluster.name
         if key not in self.patience:
-            ports = {target.port for target in cluster.endpoints if isinstance(target, Authority) or not target.is_unix}
+            ports = {
+                target.port
+                for target in cluster.endpoints
+                if isinstance(target, Authority) or not target.is_unix
+            }
             self.patience[key] = Patience(ports)
         return self.patience[key]
 
     def _serve(
-        self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: object
+        self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: Peer
     ) -> None:
-        session = Session(sock, _client(peer), listener, patience, self._shared, next(self._names))
+        session = Session(sock, peer, listener, patience, self._shared, next(self._numbers))
         self.sessions.add(session)
-        nursery.start_soon(self._carry, session)
+        session.begin(nursery)
 
-    async def _carry(self, session: Session) -> None:
-        try:
-            await session.run()
-        except Exception as fault:  # one session's mistake must never be another's end
-            self._events.fault(session.record.id, fault)
-        finally:
-            self.sessions.discard(session)
-            self._clocks.pop(session, None)
-            self._account(session.record)
-            if self._draining and not self.sessions:
-                self._no_sessions.set()
+    def _reset(self, sock: socket.socket) -> None:
+        """Close with a RST: at once, or as soon as what it holds has gone."""
+        if unsent(sock):
+            self._nursery.start_soon(close_with_reset, sock.dup())
+        else:
+            sockopt.reset_on_close(sock)
 
-    def _account(self, record: SessionRecord) -> None:
+    def _ended(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self._clocks.pop(session, None)
         if self.snapshot.log.sessions:
-            self._events.session(record)
+            self._events.session(session.record)
         for hear in self.accounted:
-            hear(record)
+            hear(session.record)
+        if self._draining and not self.sessions:
+            self._no_sessions.set()
 
-    async def _sweep(self, _scope: trio.CancelScope) -> None:
+    async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP)
             now = trio.current_time()
@@ -126,12 +143,18 @@ class Worker:
         if relay is None:
             return None  # sniff and dial have their own, finer clocks
         moved = relay.up.moved + relay.down.moved
+        if session not in self._clocks:
+            session.keep_alive()
         last, since = self._clocks.get(session, (-1, now))
         if moved != last:
             self._clocks[session] = (moved, now)
             return None
         quiet = now - since
-        if (relay.up.eof or relay.down.eof) and timeouts.half_closed is not None and quiet >= timeouts.half_closed:
+        if (
+            (relay.up.eof or relay.down.eof)
+            and timeouts.half_closed is not None
+            and quiet >= timeouts.half_closed
+        ):
             return Reason.HALF_CLOSED
         if timeouts.idle is not None and quiet >= timeouts.idle:
             return Reason.IDLE
@@ -147,10 +170,3 @@ class Worker:
         if not self._said_unavailable:
             self._said_unavailable = True
             self._events.fast_open_unavailable(code)
-
-
-def _client(peer: object) -> str:
-    if isinstance(peer, tuple):
-        host, port = peer[0], peer[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return "unix"

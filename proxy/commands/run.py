@@ -14,12 +14,22 @@ _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and al
 
 
 @click.command()
-@click.argument("config", required=False, type=click.Path(dir_okay=False))
-@click.option("--forward", "forwards", multiple=True, metavar="BIND=TO", help="Add a forward listener, like 127.0.0.1:8080=example.com:80.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the file's log.level.")
+@click.argument("config", required=False)
+@click.option(
+    "--forward",
+    "forwards",
+    multiple=True,
+    metavar="BIND=TO",
+    help="Add a forward listener, like 127.0.0.1:8080=example.com:80.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Instead of the file's log.level.",
+)
 def command(config: str | None, forwards: tuple[str, ...], log_level: str | None) -> None:
     """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
-    from proxy.config import ConfigError, load  # noqa: PLC0415  # only when it is needed
+    from proxy.config import ConfigError, load  # only when it is needed
 
     if config is None and not forwards:
         raise click.UsageError("nothing to serve: name a CONFIG file, or give --forward BIND=TO")
@@ -34,13 +44,13 @@ def command(config: str | None, forwards: tuple[str, ...], log_level: str | None
 
 
 def _serve(snapshot: object, log_level: str | None) -> int:
-    import trio  # noqa: PLC0415
+    import trio
 
-    from proxy import supervisor  # noqa: PLC0415
-    from proxy.core.snapshot import Snapshot  # noqa: PLC0415
-    from proxy.net.accept import CannotListen  # noqa: PLC0415
-    from proxy.telemetry import logs  # noqa: PLC0415
-    from proxy.telemetry.events import Events  # noqa: PLC0415
+    from proxy import supervisor
+    from proxy.core.snapshot import Snapshot
+    from proxy.net.accept import CannotListen
+    from proxy.telemetry import logs
+    from proxy.telemetry.events import Events
 
     assert isinstance(snapshot, Snapshot)
     _prepare_process()

@@ -118,7 +118,9 @@ def check_name(host: str) -> str:
     address, so it would slip past every rule written for addresses.
     """
     if _LOOKS_NUMERIC.match(host):
-        raise BadAddress(f"{host!r} looks like an IPv4 address but is not one; write it as four decimal numbers")
+        raise BadAddress(
+            f"{host!r} looks like an IPv4 address but is not one; write it as four decimal numbers"
+        )
     name = host.rstrip(".").lower() if not host.endswith("..") else host
     try:
         wire = name if name.isascii() else name.encode("idna").decode("ascii")

@@ -13,12 +13,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 INFO_SIZE = 248  # up to and including tcpi_total_rto_time
+_ESTABLISHED = 1  # TCP_ESTABLISHED, include/net/tcp_states.h
 _OPTION_SYN_DATA = 32
 _OPTION_TFO_CHILD = 128
 _DATA_NOT_ACKED = 2
 _SYN_RETRANSMITTED = 3
 _INITIAL_RTO = 0.9  # the kernel's first SYN timeout is 1 s (TCP_TIMEOUT_INIT), less what clocks may differ
-_FIELDS = struct.Struct("=5xBxB60xII24xI")  # options@5, bits@7, rtt@68, rttvar@72, total_retrans@100
+_FIELDS = struct.Struct(
+    "=B4xBxB60xII24xI"
+)  # state@0, options@5, bits@7, rtt@68, rttvar@72, total_retrans@100
 _TOTAL_RTO = struct.Struct("=H")
 _TOTAL_RTO_OFFSET = 240
 
@@ -26,6 +29,7 @@ _TOTAL_RTO_OFFSET = 240
 class TcpInfo(NamedTuple):
     """The few fields of ``TCP_INFO`` that tell how a handshake went."""
 
+    established: bool  # the handshake is over
     syn_data: bool  # client: our SYN data was acknowledged; server: the SYN carried data that was taken
     fast_open_child: bool  # server: the connection came from a SYN with a valid cookie
     client_fail: int  # 0 unspecified, 1 cookie unavailable, 2 data not acked, 3 SYN retransmitted
@@ -37,16 +41,17 @@ class TcpInfo(NamedTuple):
     @classmethod
     def parse(cls, raw: bytes) -> TcpInfo:
         """From what ``getsockopt(IPPROTO_TCP, TCP_INFO, 248)`` returned (at least 104 bytes)."""
-        options, bits, rtt, variation, retransmits = _FIELDS.unpack_from(raw)
+        state, options, bits, rtt, variation, retransmits = _FIELDS.unpack_from(raw)
         known = len(raw) >= _TOTAL_RTO_OFFSET + 2
-        return cls(
-            syn_data=bool(options & _OPTION_SYN_DATA),
-            fast_open_child=bool(options & _OPTION_TFO_CHILD),
-            client_fail=(bits >> 1) & 3,
-            rtt=rtt / 1e6,
-            rtt_variation=variation / 1e6,
-            retransmits=retransmits,
-            timeouts=_TOTAL_RTO.unpack_from(raw, _TOTAL_RTO_OFFSET)[0] if known else None,
+        return cls(  # by position: this runs for every session
+            state == _ESTABLISHED,
+            bool(options & _OPTION_SYN_DATA),
+            bool(options & _OPTION_TFO_CHILD),
+            (bits >> 1) & 3,
+            rtt / 1e6,
+            variation / 1e6,
+            retransmits,
+            _TOTAL_RTO.unpack_from(raw, _TOTAL_RTO_OFFSET)[0] if known else None,
         )
 
 
@@ -57,7 +62,9 @@ class Evidence(StrEnum):
     EMPTY_OPEN = "empty_open"  # SYN with cookie and no data, answered
     COOKIE_REQUESTED = "cookie_requested"  # no cookie yet: the SYN asked for one
     COOKIE_WITHHELD = "cookie_withheld"  # asked again and again, none ever came
-    SYN_DATA_NOT_ACKED = "syn_data_not_acked"  # stale cookie, or data stripped; repeated by the kernel, no time lost
+    SYN_DATA_NOT_ACKED = (
+        "syn_data_not_acked"  # stale cookie, or data stripped; repeated by the kernel, no time lost
+    )
     SYN_DATA_IGNORED = "syn_data_ignored"  # not acked again and again
     SYN_DATA_LOST = "syn_data_lost"  # the SYN with data went unanswered, a bare one did not
     OPTION_LOST = "option_lost"  # the SYN with only the option went unanswered, a bare one did not

@@ -2,51 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from proxy.core.address import Endpoint
+from proxy.core.address import Endpoint, join_host_port
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
 
 
-@dataclass(slots=True)
-class SessionRecord:
-    """Filled in stage by stage. Times are seconds, durations unless they say otherwise; sizes are bytes."""
+Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
+"""What accept(2) gives: an IPv4, IPv6 or unix socket's address."""
 
-    id: str
+
+@dataclass
+class SessionRecord:
+    """Filled in stage by stage; what was never set is not stored either.
+
+    Times are seconds, durations unless they say otherwise; sizes are bytes.
+    """
+
+    number: int  # counts this worker's sessions
     listener: str
-    client: str  # the downstream's address as text
+    peer: Peer  # the downstream's address as accept(2) gives it
     cluster: str
     began: float  # monotonic, when it was accepted
-    endpoint: Endpoint | None = None  # the one that was dialled last
-    protocol: str = ""  # what the early data looked like
-    early_bytes: int = 0
-    safe_bytes: int = 0  # of these, how many may be sent twice
-    client_syn_bytes: int = 0  # what the client itself sent inside its SYN
-    waited: float = 0.0  # for early data
-    client_first: bool = False  # the client spoke before the upstream did
-    client_delay: float | None = None  # from accepted until it was heard, where that was after the dial
-    server_first: bool = False  # the upstream spoke before the client did
-    open: str = ""  # how it was dialled: data | empty | plain
-    syn_bytes: int = 0  # what our SYN carried
-    evidence: Evidence | None = None
-    standing_before: State | None = None
-    standing_after: State | None = None
-    hedged: bool = False
-    redialled: bool = False
-    tried: int = 0  # endpoints dialled
-    dial_time: float | None = None
-    first_byte: float | None = None  # from accepted to the upstream's first byte
-    rtt: float | None = None
-    retransmits: int = 0  # during the handshake
-    saved: float = 0.0  # seconds that Fast Open saved this session
-    lost: float = 0.0  # seconds that trying cost it: waits, hedges, redials, retransmitted SYNs
-    repeated_bytes: int = 0  # sent twice, and safe to be
-    up_bytes: int = 0
-    down_bytes: int = 0
-    duration: float = 0.0
-    ended_by: EndedBy = EndedBy.PROXY
-    during: Stage = Stage.ACCEPT
-    reason: Reason = Reason.FAULT
-    detail: str = ""  # words for the operator, where the reason wants some
+    endpoint: Endpoint | None = field(default=None, init=False)  # the one that was dialled last
+    protocol: str = field(default="", init=False)  # what the early data looked like
+    early_bytes: int = field(default=0, init=False)
+    safe_bytes: int = field(default=0, init=False)  # of these, how many may be sent twice
+    client_syn_bytes: int = field(default=0, init=False)  # what the client itself sent inside its SYN
+    waited: float = field(default=0.0, init=False)  # for early data
+    client_first: bool = field(default=False, init=False)  # the client spoke before the upstream did
+    client_delay: float | None = field(
+        default=None, init=False
+    )  # from accepted until it was heard, where that was after the dial
+    server_first: bool = field(default=False, init=False)  # the upstream spoke before the client did
+    open: str = field(default="", init=False)  # how it was dialled: data | empty | plain
+    syn_bytes: int = field(default=0, init=False)  # what our SYN carried
+    evidence: Evidence | None = field(default=None, init=False)
+    standing_before: State | None = field(default=None, init=False)
+    standing_after: State | None = field(default=None, init=False)
+    hedged: bool = field(default=False, init=False)
+    redialled: bool = field(default=False, init=False)
+    tried: int = field(default=0, init=False)  # endpoints dialled
+    dial_time: float | None = field(default=None, init=False)
+    first_byte: float | None = field(default=None, init=False)  # from accepted to the upstream's first byte
+    rtt: float | None = field(default=None, init=False)
+    retransmits: int = field(default=0, init=False)  # during the handshake
+    saved: float = field(default=0.0, init=False)  # seconds that Fast Open saved this session
+    lost: float = field(
+        default=0.0, init=False
+    )  # seconds that trying cost it: waits, hedges, redials, retransmitted SYNs
+    repeated_bytes: int = field(default=0, init=False)  # sent twice, and safe to be
+    up_bytes: int = field(default=0, init=False)
+    down_bytes: int = field(default=0, init=False)
+    duration: float = field(default=0.0, init=False)
+    ended_by: EndedBy = field(default=EndedBy.PROXY, init=False)
+    during: Stage = field(default=Stage.ACCEPT, init=False)
+    reason: Reason = field(default=Reason.FAULT, init=False)
+    detail: str = field(default="", init=False)  # words for the operator, where the reason wants some
+
+    @property
+    def client(self) -> str:
+        """The downstream's address as text."""
+        if isinstance(self.peer, str | bytes):
+            return "unix"
+        # An IPv4 client of a dual-stack listener comes as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        mapped = self.peer[0].removeprefix("::ffff:")
+        return join_host_port(mapped if "." in mapped else self.peer[0], self.peer[1])

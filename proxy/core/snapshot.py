@@ -95,6 +95,12 @@ class Cluster:
     preconnect: int | Auto = 0  # spare connections where Fast Open does not work
     connect: Connect = field(default_factory=Connect)
     keepalive: Keepalive | None = field(default_factory=Keepalive)
+    only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
+    """The one endpoint, where there is but one and it is numeric: nothing to resolve, nothing to choose."""
+
+    def __post_init__(self) -> None:
+        if len(self.endpoints) == 1 and isinstance(self.endpoints[0], Endpoint):
+            object.__setattr__(self, "only", (self.endpoints[0],))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import trio
 
+from proxy.core.record import Peer
 from proxy.core.snapshot import Bind, Listener
 from proxy.net import sockopt
 
@@ -24,10 +25,13 @@ _BATCH = 32  # accepted in a row before those accepted get a turn
 
 
 class CannotListen(Exception):
-    """A bind that failed: ``bind`` and the errno in words."""
+    """A bind that failed: whose, which, and the errno in words."""
 
-    def __init__(self, bind: Bind, error: OSError) -> None:
-        super().__init__(f"cannot listen on {bind}: {os.strerror(error.errno or 0)} ({sockopt.errno_name(error.errno or 0)})")
+    def __init__(self, listener: str, bind: Bind, error: OSError) -> None:
+        code = error.errno or 0
+        why = f"{os.strerror(code)} ({sockopt.errno_name(code)})"
+        super().__init__(f"listener {listener} cannot listen on {bind}: {why}")
+        self.listener = listener
         self.bind = bind
         self.errno = error.errno
 
@@ -37,10 +41,12 @@ def listen(listener: Listener, bind: Bind, keys: tuple[bytes, ...] = ()) -> sock
     try:
         sock = _unix_socket(bind) if bind.is_unix else _tcp_socket(bind)
     except OSError as error:
-        raise CannotListen(bind, error) from error
+        raise CannotListen(listener.name, bind, error) from error
     try:
         if not bind.is_unix:
-            sockopt.prepare_stream(sock, listener.cluster.keepalive)
+            sockopt.send_at_once(sock)
+            if listener.cluster.keepalive is not None:
+                sockopt.keep_alive(sock, listener.cluster.keepalive)
             if listener.fast_open:
                 with contextlib.suppress(OSError):  # the start-up check says what is missing
                     sockopt.accept_syn_data(sock, listener.backlog, keys)
@@ -48,13 +54,13 @@ def listen(listener: Listener, bind: Bind, keys: tuple[bytes, ...] = ()) -> sock
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise CannotListen(bind, error) from error
+        raise CannotListen(listener.name, bind, error) from error
     return sock
 
 
 async def accept_forever(
     sock: socket.socket,
-    serve: Callable[[socket.socket, object], None],
+    serve: Callable[[socket.socket, Peer], None],
     trouble: Callable[[OSError], None],
 ) -> None:
     """Hand every connection and its peer's address to ``serve``; returns when the listening socket is closed.
@@ -109,7 +115,7 @@ def _tcp_socket(bind: Bind) -> socket.socket:
     except OSError:
         if bind.host != "*":
             raise
-        return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", bind.port))  # noqa: S104
+        return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", bind.port))
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bind.host == "*" else 1)
         return _bound(sock, socket.getaddrinfo(host, bind.port, family, flags=socket.AI_NUMERICHOST)[0][4])

@@ -21,38 +21,24 @@ _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 class Flow:
     """Bytes on their way from ``source`` to ``sink``. Every fault is kept as an errno, none is raised."""
 
-    __slots__ = (
-        "_in_pipe",
-        "_pipe",
-        "_splices",
-        "blocked",
-        "eof",
-        "finished",
-        "hung_up",
-        "moved",
-        "pending",
-        "readable",
-        "sink",
-        "sink_fault",
-        "source",
-        "source_fault",
-    )
+    # Defaults live on the class: most flows never set most of them.
+    moved = 0  # bytes the sink's kernel has taken
+    pending = memoryview(b"")  # read, and not yet taken
+    readable = False  # the source may have something for us
+    hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
+    blocked = False  # the sink's kernel is full
+    eof = False  # all that will ever come has been read
+    finished = False  # and the sink knows
+    last = False  # the other direction has ended already
+    source_fault = 0
+    sink_fault = 0
+    _splices = True
+    _pipe: tuple[int, int] | None = None
+    _in_pipe = 0
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
         self.sink = sink
-        self.moved = 0  # bytes the sink's kernel has taken
-        self.pending = memoryview(b"")  # read, and not yet taken
-        self.readable = False  # the source may have something for us
-        self.hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
-        self.blocked = False  # the sink's kernel is full
-        self.eof = False  # all that will ever come has been read
-        self.finished = False  # and the sink knows
-        self.source_fault = 0
-        self.sink_fault = 0
-        self._splices = True
-        self._pipe: tuple[int, int] | None = None
-        self._in_pipe = 0
 
     def held(self) -> int:
         """Bytes read and not yet written; never more than the buffer or the pipe holds."""
@@ -83,11 +69,12 @@ class Flow:
         """The source has ended, or broke with ``fault``: tell the sink once it has everything."""
         self.eof = True
         self.readable = False
-        self.source_fault = self.source_fault or fault
-        if self.held() or self.finished:
+        if fault:
+            self.source_fault = self.source_fault or fault
+        if self.pending or self._in_pipe or self.finished:
             return
         self.finished = True
-        if not self.source_fault:
+        if not (self.source_fault or self.last):  # after the last end both are closed anyway
             try:
                 self.sink.shutdown(socket.SHUT_WR)
             except OSError as error:

@@ -1,10 +1,11 @@
 """Move bytes both ways until both sides have ended: half-closes kept, resets passed on, nothing held but what is due.
 
-One task, one wait. Every wake reads into one buffer that all sessions of the process share, and writes from it at
-once; only what the other side would not take is kept, so an idle session holds no buffer at all.
+A relay needs no task: whatever happens on one of the two sockets is dealt with where it is noticed, in the worker's
+`Watch`. Every turn reads into one buffer that all sessions share, and writes from it at once; only what the other
+side would not take is kept, so an idle session holds no buffer at all.
 
 Descriptors are watched edge-triggered (epoll(7)): a read shorter than was asked for has emptied the socket, and the
-next byte wakes us again.
+next byte is told again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import errno
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from fcntl import ioctl
-from typing import Protocol
 
 import trio
 
@@ -31,16 +32,15 @@ _LAST_WORDS = 1.0  # how long bytes that are on their way may hold up a RST
 _VANISHED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
-class Heard(Protocol):
-    """Told once, who of the two spoke first."""
-
-    def __call__(self, *, downstream: bool) -> None: ...
-
-
 class Relay:
     """Two flows, and how they ended."""
 
-    __slots__ = ("_buffer", "_down_fd", "_heard", "_up_fd", "_view", "_watch", "_writes", "down", "ended_by", "first_byte", "reason", "up")
+    first_byte: float | None = None  # when the upstream first said something
+    ended_by: EndedBy | None = None
+    reason = Reason.CLOSED
+    _writes = 0  # which descriptors are watched for writing: 1 down, 2 up
+    _again = False  # another turn is due
+    fault: Exception | None = None  # a mistake of ours
 
     def __init__(
         self,
@@ -48,71 +48,97 @@ class Relay:
         upstream: socket.socket,
         watch: Watch,
         buffer: bytearray,
-        heard: Heard | None = None,
+        ended: Callable[[], None],
+        heard: Callable[[bool], None] | None = None,
     ) -> None:
+        """``ended`` is called once, when all is over; ``heard`` once with who spoke first (True: the downstream)."""
         self.up = Flow(downstream, upstream)  # what goes upstream
         self.down = Flow(upstream, downstream)  # what comes down
-        self.first_byte: float | None = None  # when the upstream first said something (trio's clock)
-        self.ended_by: EndedBy | None = None
-        self.reason = Reason.CLOSED
-        self._heard = heard  # told who spoke first
+        self._ended: Callable[[], None] | None = ended
+        self._heard = heard
         self._watch = watch
-        self._writes = 0  # which descriptors are watched for writing: 1 down, 2 up
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._down_fd = downstream.fileno()
         self._up_fd = upstream.fileno()
 
-    async def run(self, early: bytes, *, downstream_ended: bool) -> None:
-        """Relay until both directions have ended. ``early`` goes upstream first.
-
-        Raises `trio.ClosedResourceError` when the session was interrupted from outside (its time is up).
-        """
-        up, down, watch = self.up, self.down, self._watch
-        try:
-            watch.add(self._down_fd, _EDGE_READ)
-            watch.add(self._up_fd, _EDGE_READ)
+    def start(self, early: bytes, *, downstream_ended: bool) -> None:
+        """Begin; ``early`` goes upstream first. ``ended`` may be called before this returns."""
+        up = self.up
+        if early:
             up.put(early)
-            if downstream_ended:
-                up.end()
-            while True:
-                self._settle(up, down)
-                if up.finished and down.finished:
-                    break
-                for fd, event in await watch.wait():
-                    self._note(fd, event)
-                while self._pump(up, down):
-                    self._settle(up, down)
-                    await trio.lowlevel.checkpoint()
-            await self._pass_on_reset(up, down)
-        finally:
-            up.close()
-            down.close()
+        if downstream_ended:
+            up.end()
+        self._watch.add(self._down_fd, _EDGE_READ, self._on_downstream)
+        self._watch.add(self._up_fd, _EDGE_READ, self._on_upstream)
+        if (up.eof or up.blocked or up.sink_fault) and self._settle():
+            self.stop()
 
-    def _note(self, fd: int, event: int) -> None:
-        coming, going = (self.up, self.down) if fd == self._down_fd else (self.down, self.up)
-        if event & _READABLE:
-            coming.readable = not coming.eof
-            if event & HUNG_UP:
-                coming.hung_up = True
+    def stop(self) -> None:
+        """It is over: watch no more, and say so. The sockets stay open."""
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        self._watch.forget(self._down_fd)
+        self._watch.forget(self._up_fd)
+        self.up.close()
+        self.down.close()
+        ended()
+
+    def _on_downstream(self, events: int) -> None:
+        if events & _READABLE:
+            self.up.readable = not self.up.eof
+            if events & HUNG_UP:
+                self.up.hung_up = True
             if self._heard is not None:
-                self._heard(downstream=coming is self.up)
+                self._heard(True)
                 self._heard = None
-            if coming is self.down and self.first_byte is None:
-                self.first_byte = trio.current_time()
-        if event & _WRITABLE:
-            going.blocked = False
+        if events & _WRITABLE:
+            self.down.blocked = False
+        self._turn()
 
-    def _pump(self, up: Flow, down: Flow) -> bool:
+    def _on_upstream(self, events: int) -> None:
+        if events & _READABLE:
+            self.down.readable = not self.down.eof
+            if events & HUNG_UP:
+                self.down.hung_up = True
+            if self.first_byte is None:
+                self.first_byte = self._watch.clock()
+                if self._heard is not None:
+                    self._heard(False)
+                    self._heard = None
+        if events & _WRITABLE:
+            self.up.blocked = False
+        self._turn()
+
+    def _turn(self) -> None:
+        """Move what can be moved, and draw the consequences."""
+        up, down = self.up, self.down
         more = False
-        if (up.readable or up.pending or up.eof) and not up.blocked:
-            more = up.pump(self._buffer, self._view)
-        if (down.readable or down.pending or down.eof) and not down.blocked:
-            more = down.pump(self._buffer, self._view) or more
-        return more
+        try:
+            if not up.blocked and (up.readable or up.pending or up.eof):
+                more = up.pump(self._buffer, self._view)
+            if not down.blocked and (down.readable or down.pending or down.eof):
+                more = down.pump(self._buffer, self._view) or more
+            quiet = not (up.eof or down.eof or up.blocked or down.blocked or up.sink_fault or down.sink_fault)
+            ended = False if quiet else self._settle()
+        except Exception as fault:  # noqa: BLE001  # a mistake of ours ends this session, not the worker
+            self.fault = fault
+            ended = True
+        if ended:
+            self.stop()
+        elif more and not self._again:
+            self._again = True
+            self._watch.again(self._next_turn)
 
-    def _settle(self, up: Flow, down: Flow) -> None:
-        """After moving: watch for room where there was none, and draw the consequences of an end."""
+    def _next_turn(self) -> None:
+        self._again = False
+        if self._ended is not None:  # else it ended while this turn was waiting
+            self._turn()
+
+    def _settle(self) -> bool:
+        """Watch for room where there was none, see who ended what; whether all has ended."""
+        up, down = self.up, self.down
         if up.blocked and not self._writes & 2:
             self._writes |= 2
             self._watch.change(self._up_fd, _EDGE_BOTH)
@@ -120,11 +146,14 @@ class Relay:
             self._writes |= 1
             self._watch.change(self._down_fd, _EDGE_BOTH)
         if up.eof or up.sink_fault:
-            self._ended(up, down, EndedBy.DOWNSTREAM, EndedBy.UPSTREAM)
+            down.last = up.finished
+            self._conclude(up, down, EndedBy.DOWNSTREAM, EndedBy.UPSTREAM)
         if down.eof or down.sink_fault:
-            self._ended(down, up, EndedBy.UPSTREAM, EndedBy.DOWNSTREAM)
+            up.last = down.finished
+            self._conclude(down, up, EndedBy.UPSTREAM, EndedBy.DOWNSTREAM)
+        return up.finished and down.finished
 
-    def _ended(self, flow: Flow, other: Flow, source: EndedBy, sink: EndedBy) -> None:
+    def _conclude(self, flow: Flow, other: Flow, source: EndedBy, sink: EndedBy) -> None:
         """Who ended it: the first to say so, unless something broke later."""
         if flow.source_fault:
             self._blame(source, flow.source_fault)
@@ -141,19 +170,26 @@ class Relay:
             self.ended_by = side
             self.reason = Reason.VANISHED if fault in _VANISHED else Reason.RESET
 
-    async def _pass_on_reset(self, up: Flow, down: Flow) -> None:
-        """The side that did not break learns it by a RST, after the bytes that are on their way to it."""
+    def survivor(self) -> socket.socket | None:
+        """After a reset: the side that does not know yet."""
         if self.reason is Reason.CLOSED:
-            return
-        survivor = down.sink if self.ended_by is EndedBy.UPSTREAM else up.sink
+            return None
+        return self.down.sink if self.ended_by is EndedBy.UPSTREAM else self.up.sink
+
+
+async def close_with_reset(sock: socket.socket) -> None:
+    """Close with a RST, after the bytes that are on their way, or after a second."""
+    try:
         pause, deadline = 0.001, trio.current_time() + _LAST_WORDS
-        while _unsent(survivor) and trio.current_time() < deadline:
+        while unsent(sock) and trio.current_time() < deadline:
             await trio.sleep(pause)
             pause *= 2
-        sockopt.reset_on_close(survivor)
+    finally:
+        sockopt.reset_on_close(sock)
+        sock.close()
 
 
-def _unsent(sock: socket.socket) -> int:
+def unsent(sock: socket.socket) -> int:
     """Bytes the peer has not acknowledged (``SIOCOUTQ``, tcp(7))."""
     try:
         return int(struct.unpack("i", ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])

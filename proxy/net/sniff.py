@@ -18,21 +18,22 @@ class EarlyData(NamedTuple):
     waited: float
 
 
-async def early_data(sock: socket.socket, patience: float) -> EarlyData:
-    """What the client says within ``patience`` seconds (one read's worth); raises OSError when it hung up rudely."""
+NOTHING_YET = EarlyData(b"", ended=False, waited=0.0)
+
+
+def early_data_now(sock: socket.socket) -> EarlyData:
+    """What the client has said already, or `NOTHING_YET`; raises OSError when it hung up rudely."""
     try:
         data = sock.recv(MOST_EARLY_DATA)
     except BlockingIOError:
-        if patience <= 0:
-            return EarlyData(b"", ended=False, waited=0.0)
-    else:
-        return EarlyData(data, ended=not data, waited=0.0)
+        return NOTHING_YET
+    return EarlyData(data, not data, 0.0)
+
+
+async def early_data(sock: socket.socket, patience: float) -> EarlyData:
+    """What the client says within ``patience`` seconds (one read's worth); raises OSError as above."""
     started = trio.current_time()
     with trio.move_on_after(patience):
         await trio.lowlevel.wait_readable(sock)
-    waited = trio.current_time() - started
-    try:
-        data = sock.recv(MOST_EARLY_DATA)
-    except BlockingIOError:
-        return EarlyData(b"", ended=False, waited=waited)
-    return EarlyData(data, ended=not data, waited=waited)
+    early = early_data_now(sock)
+    return early._replace(waited=trio.current_time() - started)

@@ -16,8 +16,6 @@ TCP_FASTOPEN = 23
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
 TCP_FASTOPEN_KEY = 33
-ESTABLISHED = 1  # TCP_ESTABLISHED, include/net/tcp_states.h
-_SYN_RECV = 3
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
@@ -38,11 +36,6 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
     return TcpInfo.parse(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE))
 
 
-def is_established(sock: socket.socket) -> bool:
-    """Whether the handshake is over already, as it is at once on loopback."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == ESTABLISHED
-
-
 def pending_error(sock: socket.socket) -> int:
     """The socket's errno, or 0; reading clears it (``SO_ERROR``)."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -54,16 +47,16 @@ def dialling_socket(endpoint: Endpoint) -> socket.socket:
         family = socket.AF_UNIX
     else:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    sock.setblocking(False)  # tells Python what the kernel already knows
-    return sock
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
-def prepare_stream(sock: socket.socket, keepalive: Keepalive | None) -> None:
-    """Send small writes at once, and notice a peer that vanished. Accepted sockets inherit this from theirs."""
+def send_at_once(sock: socket.socket) -> None:
+    """Never hold back a small write (``TCP_NODELAY``). Accepted sockets inherit it from their listener."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if keepalive is None:
-        return
+
+
+def keep_alive(sock: socket.socket, keepalive: Keepalive) -> None:
+    """Notice a peer that vanished. Accepted sockets inherit this from their listener."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))

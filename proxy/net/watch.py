@@ -1,16 +1,17 @@
-"""Several sockets of one session behind one wait, so that a session needs one task and no nursery.
+"""One epoll for all sessions of a worker: what happens on a socket is handled where it happens, not in a task.
 
-Trio waits for one descriptor at a time; two of them would take two tasks, a nursery and its bookkeeping, some
-five times the price of what is here: an epoll descriptor of the session's own, which is itself something to wait
-for (epoll(7), "it is possible to wait for an epoll file descriptor"). Used by the dial for its race and by the relay.
-Decision 0008 has the measurements.
+Trio's own wait takes one descriptor and one task at a time, and registers it anew for each wait. A relay has two
+descriptors and little to do with each, so most of its time would go into being woken. Here a descriptor is registered
+once, edge-triggered, with a handler; one task waits for the epoll descriptor itself (epoll(7): it is as good a thing to
+wait for as any) and calls the handlers of all that has happened since. Decision 0008 has the measurements.
+
+A handler never blocks, never raises, and may close, add and remove descriptors, its own included.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 
@@ -19,80 +20,97 @@ WRITE = select.EPOLLOUT
 EDGE = select.EPOLLET
 BROKEN = select.EPOLLERR | select.EPOLLHUP
 HUNG_UP = BROKEN | select.EPOLLRDHUP
-_MOST_SOCKETS = 4
-_SPARE = 256  # epoll descriptors kept for the next session: making one costs as much as using one
+_BATCH = 512
+
+Handler = Callable[[int], None]
+"""Told the events of its descriptor, a mask of the constants above."""
 
 
 class Watch:
-    """What a session is waiting for: descriptors and events, changed as it goes."""
+    """The descriptors of one worker's sessions and who is told of them. `run` must be running."""
 
-    __slots__ = ("_epoll", "_fd")
+    __slots__ = ("_again", "_epoll", "_handlers", "clock")
 
-    def __init__(self) -> None:
-        self._epoll = select.epoll(_MOST_SOCKETS)
-        self._fd = self._epoll.fileno()
+    def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
+        self.clock = clock  # trio's
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._again: list[Callable[[], None]] = []
 
-    def add(self, fd: int, events: int) -> None:
-        """Watch a descriptor. It is forgotten by itself when it is closed."""
+    def add(self, fd: int, events: int, handler: Handler) -> None:
+        """Tell ``handler`` when one of ``events`` happens; what is the case already is told in the next round."""
+        self._handlers[fd] = handler
         self._epoll.register(fd, events)
 
     def change(self, fd: int, events: int) -> None:
-        """Watch a descriptor for something else."""
+        """Watch for something else; what is the case already is told again."""
         self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        """No longer watch a descriptor."""
+        """Watch no longer a descriptor that stays open."""
+        del self._handlers[fd]
         self._epoll.unregister(fd)
 
+    def forget(self, fd: int) -> None:
+        """A descriptor is about to be closed; the kernel forgets it by itself."""
+        self._handlers.pop(fd, None)
+
+    def again(self, call: Callable[[], None]) -> None:
+        """Call ``call`` in the next round: there is more to do, and others should have their turn before."""
+        self._again.append(call)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; the epoll descriptor is closed at the end."""
+        epoll, handlers = self._epoll, self._handlers
+        fd = epoll.fileno()
+        try:
+            task_status.started()
+            while True:
+                if self._again:
+                    await trio.lowlevel.checkpoint()
+                    calls, self._again = self._again, []
+                    for call in calls:
+                        call()
+                else:
+                    await trio.lowlevel.wait_readable(fd)
+                for ready, events in epoll.poll(0, _BATCH):
+                    handler = handlers.get(ready)
+                    if handler is not None:  # else an earlier handler of this round has closed it
+                        handler(events)
+        finally:
+            epoll.close()
+
+
+class Bell:
+    """Where one task waits for what handlers tell it. Rings are counted as they come: none is missed."""
+
+    __slots__ = ("_task", "rung")
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[int, int]] = []
+        self._task: trio.lowlevel.Task | None = None
+
+    def ring(self, fd: int, events: int) -> None:
+        """Something happened on ``fd``."""
+        self.rung.append((fd, events))
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
     async def wait(self) -> list[tuple[int, int]]:
-        """Wait until something happens; descriptors and their events."""
-        await trio.lowlevel.wait_readable(self._fd)
-        return self._epoll.poll(0, _MOST_SOCKETS)
+        """What was rung since the last wait; waits for something if nothing was."""
+        if not self.rung:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        rung, self.rung = self.rung, []
+        return rung
 
     async def wait_until(self, deadline: float) -> list[tuple[int, int]]:
         """The same, but an empty list at ``deadline`` (trio's clock)."""
         with trio.move_on_at(deadline):
-            await trio.lowlevel.wait_readable(self._fd)
-        return self._epoll.poll(0, _MOST_SOCKETS)
+            return await self.wait()
+        return []
 
-    def interrupt(self) -> None:
-        """Wake the waiting session with `trio.ClosedResourceError`: its time is up."""
-        trio.lowlevel.notify_closing(self._fd)
-
-    def close(self) -> None:
-        """Give the descriptor back to the kernel."""
-        self._epoll.close()
-
-
-class Watches:
-    """The spare ones. One of these a worker."""
-
-    __slots__ = ("_spare",)
-
-    def __init__(self) -> None:
-        self._spare: list[Watch] = []
-
-    @contextmanager
-    def borrow(self) -> Iterator[Watch]:
-        """A `Watch` for one session, which must have closed or removed all it watched at the end."""
-        watch = self.take()
-        try:
-            yield watch
-        finally:
-            self.give_back(watch)
-
-    def take(self) -> Watch:
-        """A spare one or a new one; raises OSError where descriptors have run out."""
-        return self._spare.pop() if self._spare else Watch()
-
-    def give_back(self, watch: Watch) -> None:
-        """Keep it for the next session, or close it."""
-        if len(self._spare) < _SPARE:
-            self._spare.append(watch)
-        else:
-            watch.close()
-
-    def close(self) -> None:
-        """Close the spare ones."""
-        while self._spare:
-            self._spare.pop().close()
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED

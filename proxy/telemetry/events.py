@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+import secrets
 
 from proxy.core.record import SessionRecord
 from proxy.telemetry.logs import Logger
 
 _MICRO = 6
+_PROCESS = secrets.token_hex(3)
 _SWITCH_ON = {
     errno.EOPNOTSUPP: "sysctl -w net.ipv4.tcp_fastopen=1 in this network namespace (bit 1 is the client's)",
 }
@@ -25,9 +26,9 @@ class Events:
         """The one line of a finished session."""
         self._log.info("session", **session_fields(record))
 
-    def fault(self, session: str, fault: BaseException) -> None:
+    def fault(self, record: SessionRecord, fault: BaseException) -> None:
         """A mistake of ours that ended one session."""
-        self._log.error("session_fault", id=session, exc_info=fault)
+        self._log.error("session_fault", id=session_id(record), exc_info=fault)
 
     def listening(self, listener: str, bind: str, cluster: str, *, fast_open: bool) -> None:
         """A listener is open."""
@@ -36,7 +37,10 @@ class Events:
     def accept_trouble(self, listener: str, error: OSError) -> None:
         """accept(2) failed; said once a second and listener at most."""
         self._log.warning(
-            "accept_trouble", listener=listener, error=os.strerror(error.errno or 0), errno=errno.errorcode.get(error.errno or 0)
+            "accept_trouble",
+            listener=listener,
+            error=os.strerror(error.errno or 0),
+            errno=errno.errorcode.get(error.errno or 0),
         )
 
     def fast_open_unavailable(self, code: int) -> None:
@@ -45,22 +49,29 @@ class Events:
             "fast_open_unavailable",
             error=os.strerror(code),
             errno=errno.errorcode.get(code),
-            do=_SWITCH_ON.get(code, "see `tfo-proxy doctor`: this kernel or sandbox has no TCP Fast Open for clients"),
+            do=_SWITCH_ON.get(
+                code, "see `tfo-proxy doctor`: this kernel or sandbox has no TCP Fast Open for clients"
+            ),
         )
 
-    def say(self, event: str, **fields: Any) -> None:
+    def say(self, event: str, **fields: object) -> None:
         """Something about the program itself: started, draining, stopped."""
         self._log.info(event, **fields)
 
-    def warn(self, event: str, **fields: Any) -> None:
+    def warn(self, event: str, **fields: object) -> None:
         """Something that works, and not as it was meant to."""
         self._log.warning(event, **fields)
+
+
+def session_id(record: SessionRecord) -> str:
+    """A name for one session: unique among all that this process, and those before it, have had."""
+    return f"{_PROCESS}-{record.number:x}"
 
 
 def session_fields(record: SessionRecord) -> dict[str, object]:
     """The record as log fields: nothing that is not known, times in seconds rounded to microseconds."""
     fields: dict[str, object] = {
-        "id": record.id,
+        "id": session_id(record),
         "listener": record.listener,
         "client": record.client,
         "cluster": record.cluster,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
@@ -26,21 +26,21 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     """The program's logger. ``form`` is auto (console on a terminal, else JSON), console or json."""
     out = stream or sys.stderr
     console = form == "console" or (form == "auto" and out.isatty())
-    processors: list[Any] = [
+    processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),
     ]
-    factory: Any
+    factory: structlog.BytesLoggerFactory | structlog.PrintLoggerFactory = structlog.PrintLoggerFactory(out)
     if console:
         processors.append(
             structlog.dev.ConsoleRenderer(
                 colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
             )
         )
-        factory = structlog.PrintLoggerFactory(out)
     else:
         processors += [structlog.processors.format_exc_info, _render]
-        factory = structlog.BytesLoggerFactory(out.buffer) if hasattr(out, "buffer") else structlog.PrintLoggerFactory(out)
+        if hasattr(out, "buffer"):
+            factory = structlog.BytesLoggerFactory(out.buffer)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -51,5 +51,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     return logger.bind()
 
 
-def _render(_logger: object, _method: str, event: Any) -> bytes:
-    return _encode({"time": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event})
+def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
+    return _encode(
+        {"time": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event}
+    )

@@ -1,0 +1,63 @@
+"""What dialling yields: a connected socket and what it showed, or a reason why there is none."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass, field
+
+from proxy.core.address import Endpoint
+from proxy.core.evidence import Evidence, TcpInfo
+from proxy.core.outcomes import Reason
+from proxy.net import sockopt
+
+_REASONS = {
+    errno.ECONNREFUSED: Reason.REFUSED,
+    errno.ENOENT: Reason.REFUSED,  # a unix socket that is not there
+    errno.ECONNRESET: Reason.REFUSED,
+    errno.ECONNABORTED: Reason.REFUSED,
+    errno.ENETUNREACH: Reason.UNREACHABLE,
+    errno.EHOSTUNREACH: Reason.UNREACHABLE,
+    errno.EADDRNOTAVAIL: Reason.NO_PORTS,
+    errno.EAFNOSUPPORT: Reason.UNREACHABLE,
+    errno.ETIMEDOUT: Reason.CONNECT_TIMEOUT,
+    errno.EMFILE: Reason.NO_DESCRIPTORS,
+    errno.ENFILE: Reason.NO_DESCRIPTORS,
+    errno.ENOBUFS: Reason.NO_MEMORY,
+    errno.ENOMEM: Reason.NO_MEMORY,
+    errno.EAGAIN: Reason.NO_MEMORY,  # a unix socket whose queue is full
+    errno.EACCES: Reason.NOT_PERMITTED,
+    errno.EPERM: Reason.NOT_PERMITTED,
+}
+
+
+class DialFailed(Exception):
+    """No dial got through. ``errno`` is the kernel's, or 0 when the time ran out."""
+
+    def __init__(self, reason: Reason, code: int = 0) -> None:
+        super().__init__(f"{reason} ({sockopt.errno_name(code)})" if code else str(reason))
+        self.reason = reason
+        self.errno = code
+
+    @classmethod
+    def because(cls, code: int) -> DialFailed:
+        """From an errno of connect(2), sendto(2) or socket(2)."""
+        return cls(_REASONS.get(code, Reason.UNREACHABLE), code)
+
+
+@dataclass
+class Upstream:
+    """A connected socket, how it came about, and what it showed. Times are trio's clock."""
+
+    endpoint: Endpoint
+    sock: socket.socket
+    sent: int  # early bytes that are on their way already
+    evidence: Evidence
+    syn_bytes: int  # carried by the SYN of the fast open, whether it won or not
+    started: float  # of the first attempt
+    connected: float
+    info: TcpInfo | None  # of this socket; None for unix sockets
+    hedged: bool = field(default=False, init=False)  # a second dial ran beside the first
+    redialled: bool = field(default=False, init=False)  # refused at first, then dialled plainly
+    plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
+    unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all
