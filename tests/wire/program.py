@@ -60,6 +60,7 @@ class Program:
         self.lines: list[Line] = []
         self.text: list[str] = []
         self._changed = threading.Condition()
+        self._over = False
         self._folder = tempfile.TemporaryDirectory()
         if listeners is not None:
             Path(self._folder.name).chmod(0o755)
@@ -75,7 +76,11 @@ class Program:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if ready:
-            line = self.wait_for("ready")
+            try:
+                line = self.wait_for("ready")
+            except TimeoutError:
+                self.close()
+                raise
             self.pid = self._child() if prefix[:1] == ["unshare"] else int(line["pid"])
 
     def address(self, listener: str = "a", which: int = 0) -> Address:
@@ -92,7 +97,8 @@ class Program:
             return [line for line in lines if all(line.get(key) == value for key, value in fields.items())]
 
         with self._changed:
-            if not self._changed.wait_for(lambda: len(found()) >= count, timeout):
+            self._changed.wait_for(lambda: len(found()) >= count or self._over, timeout)
+            if len(found()) < count:
                 log = "\n".join(self.text)
                 raise TimeoutError(f"no {event} number {count} with {fields} in:\n{log}")
             return found()[count - 1]
@@ -160,6 +166,9 @@ class Program:
                 with contextlib.suppress(ValueError):
                     self.lines.append(json.loads(text))
                 self._changed.notify_all()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
 
     def _child(self) -> int:
         (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
