@@ -8,23 +8,24 @@ for a name or for a handshake. The relay needs none, and the end of it is an eve
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
-from proxy.core import replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import Plan, Standing
+from proxy.core.fastopen import Standing
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import DEFAULT_CEILING, Patience
 from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import AUTO, Cluster, Listener, Replay, ServerFirst
 from proxy.core.standings import Standings
-from proxy.net import dial, sockopt
+from proxy.dialling import Dialling
+from proxy.net import sockopt
+from proxy.net.dial import Attempt
 from proxy.net.relay import Relay
 from proxy.net.resolve import NoSuchHost, Resolver
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
@@ -54,6 +55,7 @@ class Session:
 
     __slots__ = (
         "_cluster",
+        "_dialling",
         "_downstream",
         "_interruption",
         "_patience",
@@ -83,6 +85,7 @@ class Session:
         self._upstream: socket.socket | None = None
         self._patience = patience
         self._shared = shared
+        self._dialling = Dialling(self.record, cluster, shared.standings, shared.watch, shared.unavailable)
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
@@ -92,26 +95,22 @@ class Session:
             if early is None:
                 nursery.start_soon(self.run)
                 return
-            plan, attempt = self._send_syn(only[0], early)
-            upstream = dial.at_once(only[0], attempt, self._shared.watch.clock)
-            if upstream is None or self._unproven_answer(upstream, early):
-                nursery.start_soon(self.run, early, plan, attempt)
-                return
-            self._arrived(only[0], plan, upstream)
-            self._relay(upstream, early)
+            attempt = self._dialling.send_syn(only[0], early)
+            upstream = self._dialling.at_once(only[0], attempt, early)
+            if upstream is None:
+                nursery.start_soon(self.run, early, attempt)
+            else:
+                self._relay(upstream, early)
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
 
-    async def run(
-        self, early: EarlyData | None = None, plan: Plan | None = None, attempt: dial.Attempt | None = None
-    ) -> None:
+    async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""
         try:
             candidates = self._cluster.only or await self._resolve()
             if early is None:
                 early = await self._sniff(candidates[0])
-            upstream = await self._dial(candidates, early, plan, attempt)
-            self._relay(upstream, early)
+            self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
         except trio.Cancelled:
             self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
             raise
@@ -183,105 +182,9 @@ class Session:
             return DEFAULT_CEILING
         return self._patience.wait(DEFAULT_CEILING, standing.rtt)
 
-    async def _dial(
-        self,
-        candidates: Sequence[Endpoint],
-        early: EarlyData,
-        plan: Plan | None,
-        attempt: dial.Attempt | None,
-    ) -> Upstream:
-        """The first endpoint that answers, of as many as may be tried."""
-        failure: DialFailed | None = None
-        for endpoint in candidates[: 1 + self._cluster.connect.retries]:
-            try:
-                if plan is None or attempt is None:
-                    plan, attempt = self._send_syn(endpoint, early)
-                return await self._dial_one(endpoint, early, plan, attempt)
-            except DialFailed as failed:
-                failure, attempt = failed, None
-                if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
-                    break  # our trouble, not the endpoint's
-        raise failure or DialFailed(Reason.NO_ENDPOINT)
-
-    def _send_syn(self, endpoint: Endpoint, early: EarlyData) -> tuple[Plan, dial.Attempt]:
-        record, shared = self.record, self._shared
-        record.during = Stage.DIAL
-        record.tried += 1
-        safe = self._safe_prefix(early.data) if early.data else 0
-        standing = shared.standings.get(endpoint)
-        plan = standing.plan(self._cluster, safe, shared.watch.clock())
-        record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
-        return plan, dial.begin(endpoint, early.data, plan, shared.watch.clock)
-
-    async def _dial_one(
-        self, endpoint: Endpoint, early: EarlyData, plan: Plan, attempt: dial.Attempt
-    ) -> Upstream:
-        shared, timeout = self._shared, self._cluster.connect.timeout
-        standing = shared.standings.get(endpoint)
-        upstream = await dial.connect(
-            endpoint, attempt, shared.watch, timeout,
-            hedge=plan.hedge, redial=plan.limit > 0 or standing.rtt is None,
-        )  # fmt: skip
-        self._upstream = upstream.sock
-        if self._unproven_answer(upstream, early):
-            upstream.sent += _send_rest(upstream, early.data)
-            upstream = await dial.first_answer(
-                upstream, early.data, shared.watch, self._downstream.fileno(),
-                hedge_at=upstream.started + (timeout if plan.hedge is None else plan.hedge),
-                timeout=timeout,
-            )  # fmt: skip
-            self._upstream = upstream.sock
-        self._arrived(endpoint, plan, upstream)
-        return upstream
-
-    def _unproven_answer(self, upstream: Upstream, early: EarlyData) -> bool:
-        """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
-        if not upstream.syn_bytes or upstream.plain or self.record.safe_bytes != len(early.data):
-            return False
-        endpoint = self.record.endpoint
-        return endpoint is not None and not self._shared.standings.get(endpoint).answered
-
-    def _arrived(self, endpoint: Endpoint, plan: Plan, upstream: Upstream) -> None:
-        record = self.record
-        self._upstream = upstream.sock
-        standing = self._shared.standings.get(endpoint)
-        self._learn_path(standing, upstream)
-        standing.learn(upstream.evidence, plan, upstream.connected, upstream.syn_bytes)
-        record.standing_after = standing.state
-        if upstream.unavailable:
-            self._shared.unavailable(upstream.unavailable)
-
-    def _learn_path(self, standing: Standing, upstream: Upstream) -> None:
-        """Write down how the dial went, and what it says of the way there."""
-        record, info = self.record, upstream.info
-        record.evidence = upstream.evidence
-        record.dial_time = upstream.connected - upstream.started
-        if upstream.syn_bytes:
-            record.syn_bytes = upstream.syn_bytes
-            if upstream.plain:
-                record.repeated_bytes = upstream.syn_bytes
-        if upstream.hedged or upstream.redialled:
-            record.hedged, record.redialled = upstream.hedged, upstream.redialled
-        if info is None:
-            return
-        if info.retransmits:
-            record.retransmits = info.retransmits
-        if not info.retransmits or upstream.evidence is Evidence.SYN_DATA_NOT_ACKED:
-            standing.learn_rtt(info.rtt)
-        record.rtt = standing.rtt
-
-    def _safe_prefix(self, early: bytes) -> int:
-        record, mode = self.record, self._cluster.replay
-        known, record.protocol = replay.classify(early)
-        if mode is Replay.NONE:
-            return 0
-        # A client that put bytes into its own SYN has said that they may come twice.
-        own = min(record.client_syn_bytes, len(early))
-        safe = record.safe_bytes = len(early) if mode is Replay.ANY else max(known, own)
-        return safe
-
     def _relay(self, upstream: Upstream, early: EarlyData) -> None:
         shared = self._shared
+        self._upstream = upstream.sock
         self.record.during = Stage.RELAY
         heard = None if early.data else self._heard
         relay = self.relay = Relay(
@@ -358,11 +261,3 @@ class Session:
         record.duration = shared.watch.clock() - record.began
         settle(record)
         shared.ended(self)
-
-
-def _send_rest(upstream: Upstream, early: bytes) -> int:
-    try:
-        sent = upstream.sent
-        return upstream.sock.send(early[sent:], socket.MSG_NOSIGNAL) if sent < len(early) else 0
-    except OSError:  # the relay will meet it again, and knows what to say
-        return 0

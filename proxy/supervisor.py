@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from proxy.core.snapshot import Listener, Snapshot
-from proxy.core.standings import Standings
+from proxy.memory import Memory
 from proxy.net import accept, sockopt
 from proxy.telemetry.events import Events
 from proxy.worker import Worker
@@ -44,29 +44,34 @@ def close_listeners(opened: dict[str, list[socket.socket]]) -> None:
 async def run(snapshot: Snapshot, events: Events) -> None:
     """Serve until a signal says to stop and the last session has gone; raises `accept.CannotListen`."""
     opened = open_listeners(snapshot)
-    worker = Worker(snapshot, Standings(), events, takes_syn_data=_server_bit())
+    memory = Memory(snapshot.state, events)
+    memory.load(trio.current_time())
+    worker = Worker(snapshot, memory, events, takes_syn_data=_server_bit())
     try:
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(worker.run, opened)
+                nursery.start_soon(memory.save_now_and_then)
                 _announce(snapshot, opened, events)
-                await _obey(signals, worker, snapshot, opened, events)
+                await _obey(signals, worker, memory, opened, events)
                 nursery.cancel_scope.cancel()
     finally:
         close_listeners(opened)
+        memory.save(trio.current_time())
 
 
 async def _obey(
     signals: AsyncIterator[int],
     worker: Worker,
-    snapshot: Snapshot,
+    memory: Memory,
     opened: dict[str, list[socket.socket]],
     events: Events,
 ) -> None:
     async for number in signals:
         if number == signal.SIGUSR1:
-            events.say("status", sessions=len(worker.sessions))
+            events.say("status", open_sessions=len(worker.sessions), **memory.ledger.total.plain())
             continue
+        snapshot = worker.snapshot
         close_listeners(opened)
         events.say(
             "draining",

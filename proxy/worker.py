@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import trio
 
-from proxy.core.address import Authority
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
-from proxy.core.record import Peer, SessionRecord
+from proxy.core.record import Peer
 from proxy.core.snapshot import Listener, Snapshot
-from proxy.core.standings import Standings
+from proxy.memory import Memory
 from proxy.net import accept, sockopt
 from proxy.net.flow import BUFFER
 from proxy.net.relay import close_with_reset, unsent
@@ -26,6 +25,7 @@ from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
 from proxy.session import Session, Shared
 from proxy.telemetry.events import Events
+from proxy.warmup import WarmUp
 
 SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
 _TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each time
@@ -34,22 +34,19 @@ _TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each ti
 class Worker:
     """Sessions of all listeners, and what they have in common."""
 
-    def __init__(
-        self, snapshot: Snapshot, standings: Standings, events: Events, *, takes_syn_data: bool
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, memory: Memory, events: Events, *, takes_syn_data: bool) -> None:
         self.snapshot = snapshot
         self.sessions: set[Session] = set()
-        self.patience: dict[tuple[str, str], Patience] = {}
-        self.accounted: list[Callable[[SessionRecord], None]] = []
+        self._memory = memory
         self._events = events
-        self._standings = standings
         self._watch = Watch(
             trio.lowlevel.current_clock().current_time
         )  # without trio's detour: it is asked often
         self._shared = Shared(
-            standings, Resolver(), self._watch, bytearray(BUFFER), takes_syn_data, self._no_fast_open,
+            memory.standings, Resolver(), self._watch, bytearray(BUFFER), takes_syn_data, self._no_fast_open,
             self._ended, self._events.fault, self._reset,
         )  # fmt: skip
+        self._warm_up = WarmUp(memory.standings, self._shared.resolver, self._watch)
         self._numbers = itertools.count(1)
         self._clocks: dict[Session, tuple[int, float]] = {}
         self._no_sessions = trio.Event()
@@ -66,6 +63,7 @@ class Worker:
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
+            listeners.start_soon(self._warm_up.clusters, list(self.snapshot.clusters.values()))
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
                 for sock in sockets[listener.name]:
@@ -92,15 +90,9 @@ class Worker:
 
     def _patience_for(self, listener: Listener) -> Patience:
         cluster = listener.cluster
-        key = listener.name, cluster.name
-        if key not in self.patience:
-            ports = {
-                target.port
-                for target in cluster.endpoints
-                if isinstance(target, Authority) or not target.is_unix
-            }
-            self.patience[key] = Patience(ports)
-        return self.patience[key]
+        return self._memory.patience(
+            listener.name, cluster.name, {target.port for target in cluster.endpoints if target.port}
+        )
 
     def _serve(
         self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: Peer
@@ -121,8 +113,7 @@ class Worker:
         self._clocks.pop(session, None)
         if self.snapshot.log.sessions:
             self._events.session(session.record)
-        for hear in self.accounted:
-            hear(session.record)
+        self._memory.ledger.add(session.record)
         if self._draining and not self.sessions:
             self._no_sessions.set()
 

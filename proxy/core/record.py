@@ -10,7 +10,6 @@ from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
 
-
 Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 """What accept(2) gives: an IPv4, IPv6 or unix socket's address."""
 

@@ -1,0 +1,151 @@
+"""How a session comes to its upstream: what may ride in the SYN, how to dial, and what the dial has shown."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from proxy.core import replay
+from proxy.core.address import Endpoint
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import Plan, Standing
+from proxy.core.outcomes import Reason, Stage
+from proxy.core.record import SessionRecord
+from proxy.core.snapshot import Cluster, Replay
+from proxy.core.standings import Standings
+from proxy.net import dial
+from proxy.net.sniff import EarlyData
+from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.watch import Watch
+
+
+class Dialling:
+    """The dials of one session, written down in its record."""
+
+    __slots__ = ("_cluster", "_plan", "_record", "_standings", "_unavailable", "_watch")
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        cluster: Cluster,
+        standings: Standings,
+        watch: Watch,
+        unavailable: Callable[[int], None],
+    ) -> None:
+        """``unavailable`` is told the errno when the kernel would not fast-open at all."""
+        self._record = record
+        self._cluster = cluster
+        self._standings = standings
+        self._watch = watch
+        self._unavailable = unavailable
+        self._plan: Plan | None = None
+
+    def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
+        """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
+        record, clock = self._record, self._watch.clock
+        record.during = Stage.DIAL
+        record.tried += 1
+        safe = self._safe_prefix(early.data) if early.data else 0
+        standing = self._standings.get(endpoint)
+        plan = self._plan = standing.plan(self._cluster, safe, clock())
+        record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
+        return dial.begin(endpoint, early.data, plan, clock)
+
+    def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
+        """The connection, where nothing has to be waited for; raises `DialFailed`."""
+        upstream = dial.at_once(endpoint, attempt, self._watch.clock)
+        if upstream is None or self._unproven(upstream, early):
+            return None
+        self._learn(upstream)
+        return upstream
+
+    async def first_of(
+        self,
+        candidates: Sequence[Endpoint],
+        early: EarlyData,
+        downstream: socket.socket,
+        begun: dial.Attempt | None,
+    ) -> Upstream:
+        """The first endpoint that answers, of as many as may be tried, from ``begun`` on; raises `DialFailed`."""
+        failure: DialFailed | None = None
+        for endpoint in candidates[: 1 + self._cluster.connect.retries]:
+            try:
+                attempt, begun = begun or self.send_syn(endpoint, early), None
+                return await self._one(endpoint, attempt, early, downstream)
+            except DialFailed as failed:
+                failure = failed
+                if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
+                    break  # our trouble, not the endpoint's
+        raise failure or DialFailed(Reason.NO_ENDPOINT)
+
+    async def _one(
+        self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData, downstream: socket.socket
+    ) -> Upstream:
+        plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
+        assert plan is not None
+        standing = self._standings.get(endpoint)
+        redial = plan.limit > 0 or standing.rtt is None
+        upstream = await dial.connect(endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=redial)
+        if self._unproven(upstream, early):
+            sock = upstream.sock
+            try:
+                upstream.sent += _send_rest(sock, early.data[upstream.sent :])
+                hedge_at = upstream.started + (timeout if plan.hedge is None else plan.hedge)
+                upstream = await dial.first_answer(
+                    upstream, early.data, watch, downstream.fileno(), hedge_at=hedge_at, timeout=timeout
+                )
+            except BaseException:
+                sock.close()
+                raise
+        self._learn(upstream)
+        return upstream
+
+    def _unproven(self, upstream: Upstream, early: EarlyData) -> bool:
+        """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
+        if not upstream.syn_bytes or upstream.plain or self._record.safe_bytes != len(early.data):
+            return False
+        return not self._standings.get(upstream.endpoint).answered
+
+    def _learn(self, upstream: Upstream) -> None:
+        """Write down how the dial went, and what it says of the endpoint and the way there."""
+        record, info, evidence = self._record, upstream.info, upstream.evidence
+        standing = self._standings.get(upstream.endpoint)
+        record.evidence = evidence
+        record.dial_time = upstream.connected - upstream.started
+        if upstream.syn_bytes:
+            record.syn_bytes = upstream.syn_bytes
+            if upstream.plain:
+                record.repeated_bytes = upstream.syn_bytes
+        if upstream.hedged or upstream.redialled:
+            record.hedged, record.redialled = upstream.hedged, upstream.redialled
+        if info is not None:
+            self._learn_path(standing, info.rtt, info.retransmits, evidence)
+        assert self._plan is not None
+        standing.learn(evidence, self._plan, upstream.connected, upstream.syn_bytes)
+        record.standing_after = standing.state
+        if upstream.unavailable:
+            self._unavailable(upstream.unavailable)
+
+    def _learn_path(self, standing: Standing, rtt: float, retransmits: int, evidence: Evidence) -> None:
+        if retransmits:
+            self._record.retransmits = retransmits
+        if not retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
+            standing.learn_rtt(rtt)
+        self._record.rtt = standing.rtt
+
+    def _safe_prefix(self, early: bytes) -> int:
+        record, mode = self._record, self._cluster.replay
+        known, record.protocol = replay.classify(early)
+        if mode is Replay.NONE:
+            return 0
+        # A client that put bytes into its own SYN has said that they may come twice.
+        own = min(record.client_syn_bytes, len(early))
+        safe = record.safe_bytes = len(early) if mode is Replay.ANY else max(known, own)
+        return safe
+
+
+def _send_rest(sock: socket.socket, rest: bytes) -> int:
+    try:
+        return sock.send(rest, socket.MSG_NOSIGNAL) if rest else 0
+    except OSError:  # the relay will meet it again, and knows what to say
+        return 0
