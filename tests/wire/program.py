@@ -26,7 +26,11 @@ GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
 
 def forward(
-    to: Server | Address | str, bind: str | list[str] = "127.0.0.1:0", *, timeouts: Line | None = None, **cluster: Any
+    to: Server | Address | str,
+    bind: str | list[str] = "127.0.0.1:0",
+    *,
+    timeouts: Line | None = None,
+    **cluster: Any,
 ) -> tuple[Line, Line]:
     """A forward listener and its cluster, for `Program`; keywords are the cluster's keys."""
     if isinstance(to, Server):

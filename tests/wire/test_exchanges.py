@@ -20,7 +20,9 @@ REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
 def conversation(wan: Wan, server: Server) -> Capture:
     """The packets of the last connection to the server, once its last FIN is there."""
     seen = wan.wait_for(
-        lambda capture: len({item.packet.flow for item in capture.between(server.address) if item.packet.is_fin}) >= 2
+        lambda capture: (
+            len({item.packet.flow for item in capture.between(server.address) if item.packet.is_fin}) >= 2
+        )
     )
     return seen.between(server.address)
 
@@ -31,7 +33,9 @@ def data_to(server: Server, capture: Capture) -> list[bytes]:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_first_contact_asks_for_a_cookie_and_the_second_sends_its_data_in_the_syn(wan: Wan, version: int) -> None:
+def test_first_contact_asks_for_a_cookie_and_the_second_sends_its_data_in_the_syn(
+    wan: Wan, version: int
+) -> None:
     server = wan.serve(answers(REPLY, request=len(GET)), version=version)
     bind = "[::1]:0" if version == 6 else "127.0.0.1:0"
     with Program(wan.client, {"a": forward(server, bind, hedge="off")}) as program:

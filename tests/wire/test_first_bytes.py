@@ -15,7 +15,10 @@ from tests.wire.program import GET, Program, forward
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.06)]
 
-ROOM = {4: 1420, 6: 1400}  # MTU 1500 less the headers, and 40 bytes for TCP options (tcp_fastopen_defer_connect)
+ROOM = {
+    4: 1420,
+    6: 1400,
+}  # MTU 1500 less the headers, and 40 bytes for TCP options (tcp_fastopen_defer_connect)
 
 
 def sequence(capture: Capture) -> int:
@@ -36,7 +39,9 @@ def sequence(capture: Capture) -> int:
         pytest.param(65 * 1024, "auto", None, id="65 KiB"),
     ],
 )
-def test_first_bytes_cold_and_warm(wan: Wan, size: int, syn_data: object, in_syn: int | None, version: int) -> None:
+def test_first_bytes_cold_and_warm(
+    wan: Wan, size: int, syn_data: object, in_syn: int | None, version: int
+) -> None:
     data = random.Random(size).randbytes(size)
     server = wan.serve(answers(b"thanks", request=size), version=version)
     in_syn = ROOM[version] if in_syn is None else in_syn
@@ -65,7 +70,9 @@ def test_first_bytes_cold_and_warm(wan: Wan, size: int, syn_data: object, in_syn
 
 
 @pytest.mark.parametrize(("replay", "expected"), [("safe", 0), ("none", 0), ("any", 40)])
-def test_unknown_bytes_ride_in_the_syn_only_where_the_operator_says_so(wan: Wan, replay: str, expected: int) -> None:
+def test_unknown_bytes_ride_in_the_syn_only_where_the_operator_says_so(
+    wan: Wan, replay: str, expected: int
+) -> None:
     data = bytes(range(40))
     server = wan.serve(answers(request=len(data)))
     with Program(wan.client, {"a": forward(server, replay=replay)}) as program:

@@ -229,7 +229,8 @@ def test_a_listener_that_cannot_bind_is_named_and_nothing_lingers(wan: Wan) -> N
 
 
 @pytest.mark.parametrize(
-    ("bind", "why"), [("10.9.9.9:80", "Cannot assign requested address"), ("unix:/nowhere/x", "No such file or directory")]
+    ("bind", "why"),
+    [("10.9.9.9:80", "Cannot assign requested address"), ("unix:/nowhere/x", "No such file or directory")],
 )
 def test_why_it_cannot_bind_is_said_in_words(wan: Wan, bind: str, why: str) -> None:
     with Program(wan.client, {"a": forward(("10.77.2.9", 80), bind)}, ready=False) as program:

@@ -258,21 +258,26 @@ def test_sessions_that_last_too_long_are_ended(wan: Wan) -> None:
 def test_keepalive_is_sent_and_a_server_that_vanished_is_noticed(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     keepalive = {"idle": "1s", "interval": "1s", "count": 2}
-    with Program(wan.client, {"a": forward(server, keepalive=keepalive)}) as program:
-        with connect(program) as client:
-            client.sendall(GET)
-            assert client.recv(100) == b"pong"
-            seen = wan.capture().between(server.address)
-            (syn,) = seen.syns()
-            next_byte = (syn.packet.seq + 1 + len(GET)) & 0xFFFFFFFF
+    with Program(wan.client, {"a": forward(server, keepalive=keepalive)}) as program, connect(program) as client:
+        client.sendall(GET)
+        assert client.recv(100) == b"pong"
+        seen = wan.capture().between(server.address)
+        (syn,) = seen.syns()
+        next_byte = (syn.packet.seq + 1 + len(GET)) & 0xFFFFFFFF
 
-            def probes() -> int:
-                up = wan.capture().between(server.address).way(Direction.UP)
-                return len([item for item in up if item.packet.seq == (next_byte - 1) & 0xFFFFFFFF and not item.payload])
+        def probes() -> int:
+            up = wan.capture().between(server.address).way(Direction.UP)
+            return len(
+                [
+                    item
+                    for item in up
+                    if item.packet.seq == (next_byte - 1) & 0xFFFFFFFF and not item.payload
+                ]
+            )
 
-            until(lambda: probes() >= 2, timeout=6)
-            with wan.through("drops"):
-                line = program.session(1)
-            assert (line["ended_by"], line["during"], line["reason"]) == ("upstream", "relay", "vanished")
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
+        until(lambda: probes() >= 2, timeout=6)
+        with wan.through("drops"):
+            line = program.session(1)
+        assert (line["ended_by"], line["during"], line["reason"]) == ("upstream", "relay", "vanished")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)

@@ -64,7 +64,9 @@ def no_fast_open(wan: Wan) -> Iterator[None]:
     wan.client.sysctl("net.ipv4.tcp_fastopen", 1)
 
 
-def test_a_kernel_that_will_not_fast_open_is_said_once_and_costs_nothing(wan: Wan, no_fast_open: None) -> None:
+def test_a_kernel_that_will_not_fast_open_is_said_once_and_costs_nothing(
+    wan: Wan, no_fast_open: None
+) -> None:
     server = wan.serve(answers(request=len(GET)))
     with Program(wan.client, {"a": forward(server)}) as program:
         for number in range(1, 4):
