@@ -20,7 +20,7 @@ def exactly(seconds: float) -> float:
 
 
 def session(**facts: object) -> SessionRecord:
-    record = SessionRecord("s", "web", "192.0.2.9:1", "api", 1000.0)
+    record = SessionRecord(1, "web", "192.0.2.9:1", "api", 1000.0)
     record.endpoint = Endpoint("192.0.2.1", 443)
     record.dial_time, record.rtt = RTT, RTT
     for name, value in facts.items():
