@@ -226,9 +226,7 @@ class Session:
         """It ends here, because of this."""
         record = self.record
         if isinstance(error, DialFailed):
-            timed_out = error.reason is Reason.CONNECT_TIMEOUT
-            record.ended_by = EndedBy.TIMEOUT if timed_out else EndedBy.UPSTREAM
-            record.reason, record.detail = error.reason, str(error)
+            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
         elif isinstance(error, NoSuchHost):
             record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(error)
         elif isinstance(error, OSError) and record.during is Stage.SNIFF:
@@ -254,6 +252,7 @@ class Session:
                     shared.standings.get(record.endpoint).answered = True
             elif not (record.client_first or record.server_first):
                 self._patience.silent()
+            relay.drop()
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
         self._downstream.close()
         if self._upstream is not None:

@@ -129,10 +129,10 @@ class Worker:
     def _overdue(self, session: Session, now: float) -> Reason | None:
         relay = session.relay
         timeouts = session.listener.timeouts
-        if timeouts.lifetime is not None and now - session.record.began >= timeouts.lifetime:
-            return Reason.LIFETIME
         if relay is None:
             return None  # sniff and dial have their own, finer clocks
+        if timeouts.lifetime is not None and now - session.record.began >= timeouts.lifetime:
+            return Reason.LIFETIME
         moved = relay.up.moved + relay.down.moved
         if session not in self._clocks:
             session.keep_alive()

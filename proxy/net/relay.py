@@ -76,14 +76,18 @@ class Relay:
 
     def stop(self) -> None:
         """It is over: watch no more, and say so. The sockets stay open."""
-        ended, self._ended = self._ended, None
-        if ended is None:
-            return
+        ended = self._ended
+        self.drop()
+        if ended is not None:
+            ended()
+
+    def drop(self) -> None:
+        """Watch no more, and say nothing."""
+        self._ended = None
         self._watch.forget(self._down_fd)
         self._watch.forget(self._up_fd)
         self.up.close()
         self.down.close()
-        ended()
 
     def _on_downstream(self, events: int) -> None:
         if events & _READABLE:

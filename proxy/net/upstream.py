@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence, TcpInfo
-from proxy.core.outcomes import Reason
+from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
 
 _REASONS = {
@@ -31,6 +31,11 @@ _REASONS = {
 }
 
 
+_OURS = frozenset(
+    {Reason.NO_PORTS, Reason.NO_DESCRIPTORS, Reason.NO_MEMORY, Reason.NOT_PERMITTED, Reason.NO_ENDPOINT}
+)
+
+
 class DialFailed(Exception):
     """No dial got through. ``errno`` is the kernel's, or 0 when the time ran out."""
 
@@ -38,6 +43,13 @@ class DialFailed(Exception):
         super().__init__(f"{reason} ({sockopt.errno_name(code)})" if code else str(reason))
         self.reason = reason
         self.errno = code
+
+    @property
+    def blame(self) -> EndedBy:
+        """Whose doing it was."""
+        if self.reason is Reason.CONNECT_TIMEOUT:
+            return EndedBy.TIMEOUT
+        return EndedBy.PROXY if self.reason in _OURS else EndedBy.UPSTREAM
 
     @classmethod
     def because(cls, code: int) -> DialFailed:
