@@ -181,29 +181,49 @@ class Account:
 
 
 class Ledger:
-    """All accounts of a process. Endpoints are bounded; what a forgotten one did stays in its cluster's account."""
+    """All accounts of a process: one for each listener, cluster and endpoint that met; sums are made when asked for.
 
-    __slots__ = ("_most", "clusters", "endpoints")
+    Bounded: the least recently used account is merged into its cluster's remainder.
+    """
+
+    __slots__ = ("_accounts", "_most", "_remainders")
 
     def __init__(self, most: int = MOST_ENDPOINTS) -> None:
-        self.clusters: dict[tuple[str, str], Account] = {}  # by listener and cluster
-        self.endpoints: OrderedDict[Endpoint, Account] = OrderedDict()  # the least recently used first
+        self._accounts: OrderedDict[tuple[str, str, Endpoint | None], Account] = OrderedDict()
+        self._remainders: dict[tuple[str, str], Account] = {}
         self._most = most
 
     def add(self, record: SessionRecord) -> None:
         """Account for one session that has ended and been settled."""
-        key = (record.listener, record.cluster)
-        account = self.clusters.get(key)
+        key = (record.listener, record.cluster, record.endpoint)
+        account = self._accounts.get(key)
         if account is None:
-            account = self.clusters[key] = Account()
+            account = self._new(key)
+        else:
+            self._accounts.move_to_end(key)
         account.count(record)
-        if record.endpoint is not None:
-            self._endpoint(record.endpoint).count(record)
+
+    @property
+    def clusters(self) -> dict[tuple[str, str], Account]:
+        """Sums by listener and cluster."""
+        sums = dict(self._remainders)
+        for (listener, cluster, _), account in self._accounts.items():
+            sums[listener, cluster] = sums.get((listener, cluster), _NONE) + account
+        return sums
+
+    @property
+    def endpoints(self) -> dict[Endpoint, Account]:
+        """Sums by endpoint, the least recently used first."""
+        sums: dict[Endpoint, Account] = {}
+        for (_, _, endpoint), account in self._accounts.items():
+            if endpoint is not None:
+                sums[endpoint] = sums.pop(endpoint, _NONE) + account
+        return sums
 
     @property
     def total(self) -> Account:
         """All sessions of this process."""
-        return add_up(self.clusters.values())
+        return add_up([*self._accounts.values(), *self._remainders.values()])
 
     def plain(self) -> LedgerData:
         """As plain data, for the status."""
@@ -216,15 +236,16 @@ class Ledger:
             "endpoints": {str(endpoint): account.plain() for endpoint, account in self.endpoints.items()},
         }
 
-    def _endpoint(self, endpoint: Endpoint) -> Account:
-        account = self.endpoints.get(endpoint)
-        if account is not None:
-            self.endpoints.move_to_end(endpoint)
-            return account
-        if len(self.endpoints) >= self._most:
-            self.endpoints.popitem(last=False)
-        account = self.endpoints[endpoint] = Account()
+    def _new(self, key: tuple[str, str, Endpoint | None]) -> Account:
+        if len(self._accounts) >= self._most:
+            (listener, cluster, _), forgotten = self._accounts.popitem(last=False)
+            remainder = self._remainders.get((listener, cluster), _NONE)
+            self._remainders[listener, cluster] = remainder + forgotten
+        account = self._accounts[key] = Account()
         return account
+
+
+_NONE = Account()
 
 
 def add_up(accounts: Iterable[Account]) -> Account:
