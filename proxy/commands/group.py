@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "Say whether a configuration is good.",
     "show": "Print a configuration with every default filled in.",
     "schema": "Print the JSON Schema of the configuration file.",
+    "probe": "Say whether there is Fast Open on the path to a server.",
     "healthcheck": "Say whether the proxy that runs here accepts.",
     "completion": "Print a shell's completion script.",
     "version": "Print the version.",
