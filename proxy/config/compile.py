@@ -11,7 +11,9 @@ from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
+from proxy.core.routes import Routes
 from proxy.core.snapshot import (
+    DIRECT,
     Cluster,
     Connect,
     FastOpen,
@@ -61,6 +63,7 @@ class _Compiler:
         return Snapshot(
             listeners=listeners,
             clusters=self.clusters,
+            routes=Routes((), _cluster(DIRECT.name, config.defaults)),
             log=Log(config.log.level, config.log.format, config.log.sessions),
             drain=config.drain.value,
             state=config.state.value if config.state else None,

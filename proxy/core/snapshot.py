@@ -10,46 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from proxy.core.address import Endpoint, Target
+from proxy.core.address import Endpoint
+from proxy.core.clusters import AUTO, Auto, Cluster, Connect, FastOpen, Keepalive, Replay, ServerFirst
+from proxy.core.routes import Routes
+
+__all__ = [
+    "AUTO", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "FastOpen", "Keepalive", "Listener", "Log", "Mode",
+    "Replay", "ServerFirst", "Snapshot", "Timeouts",
+]  # fmt: skip
 
 
 class Mode(StrEnum):
     """How a listener learns where its clients want to go."""
 
     FORWARD = "forward"
-
-
-class FastOpen(StrEnum):
-    """A cluster's Fast Open policy."""
-
-    AUTO = "auto"  # learn per endpoint
-    ALWAYS = "always"  # never quarantine
-    OFF = "off"
-
-
-class Replay(StrEnum):
-    """Which first bytes of a session may be sent twice, and so may ride in a SYN."""
-
-    SAFE = "safe"  # those `core.replay` knows to be safe
-    ANY = "any"  # the operator says all are
-    NONE = "none"
-
-
-class ServerFirst(StrEnum):
-    """Whether a cluster's servers speak before their clients do."""
-
-    AUTO = "auto"
-    YES = "yes"
-    NO = "no"
-
-
-class Auto(StrEnum):
-    """The value of settings that tune themselves."""
-
-    AUTO = "auto"
-
-
-AUTO = Auto.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +35,6 @@ class Timeouts:
     idle: float | None = 600.0  # no byte in either direction
     half_closed: float | None = 60.0  # one direction ended, and no byte since
     lifetime: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Keepalive:
-    """TCP keepalive towards both sides: seconds, seconds, probes (tcp(7) TCP_KEEPIDLE, _KEEPINTVL, _KEEPCNT)."""
-
-    idle: float = 30.0
-    interval: float = 10.0
-    count: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """How long one endpoint may take to answer, and how many others are tried after it."""
-
-    timeout: float = 5.0
-    retries: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A named group of equivalent endpoints, and how they are dialled."""
-
-    name: str
-    endpoints: tuple[Target, ...]
-    fast_open: FastOpen = FastOpen.AUTO
-    replay: Replay = Replay.SAFE
-    server_first: ServerFirst = ServerFirst.AUTO
-    syn_data: int | Auto = AUTO  # most bytes in a SYN; AUTO: what the path has shown to take
-    warm_up: bool = True  # fetch cookies before the first session needs them
-    hedge: float | Auto | None = AUTO  # None: off
-    preconnect: int | Auto = 0  # spare connections where Fast Open does not work
-    connect: Connect = field(default_factory=Connect)
-    keepalive: Keepalive | None = field(default_factory=Keepalive)
-    only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
-    """The one endpoint, where there is but one and it is numeric: nothing to resolve, nothing to choose."""
-
-    def __post_init__(self) -> None:
-        if len(self.endpoints) == 1 and isinstance(self.endpoints[0], Endpoint):
-            object.__setattr__(self, "only", (self.endpoints[0],))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +75,23 @@ class Log:
     sessions: bool = True
 
 
+DIRECT = Cluster("direct", ())
+"""The cluster without endpoints of its own: the request's authority is resolved and dialled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a worker needs to know; ``clusters`` by name, bare targets under their own text."""
 
     listeners: tuple[Listener, ...]
     clusters: Mapping[str, Cluster]
+    routes: Routes = field(default_factory=lambda: Routes((), DIRECT))
     log: Log = field(default_factory=Log)
     drain: float = 30.0
     state: str | None = None  # path of the state file; None: what is learned is kept in memory
     tfo_keys: tuple[bytes, ...] = ()  # 16-byte keys for our own listeners, newest first, at most two
+
+    @property
+    def direct(self) -> Cluster:
+        """What the client asked for, dialled as ``defaults`` says."""
+        return self.routes.direct

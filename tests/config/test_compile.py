@@ -6,6 +6,7 @@ import pytest
 
 from proxy.config import Loaded
 from proxy.core.address import Authority, Endpoint
+from proxy.core.routes import Routes
 from proxy.core.snapshot import (
     AUTO,
     Bind,
@@ -84,6 +85,7 @@ def test_everything_said(loaded: Callable[[str], Loaded]) -> None:
     assert loaded(FULL).snapshot == Snapshot(
         listeners=(web, Listener("22", (Bind("*", 22),), Mode.FORWARD, ssh)),
         clusters={"api": api, "ssh.example.com:22": ssh},
+        routes=Routes((), Cluster("direct", (), hedge=None, keepalive=None)),
         log=Log("debug", "json", False),
         drain=90.0,
         state="/var/lib/tfo-proxy/state.json",
