@@ -6,9 +6,10 @@ import sys
 
 import click
 
+from bench.gauntlet import gauntlet
 from bench.relay import relay
 
-BENCHMARKS: dict[str, click.Command] = {"relay": relay}
+BENCHMARKS: dict[str, click.Command] = {"relay": relay, "gauntlet": gauntlet}
 
 
 @click.group(commands=BENCHMARKS)

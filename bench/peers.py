@@ -48,7 +48,7 @@ def _descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def _haproxy_version() -> str:
+def haproxy_version() -> str:
     said = re.search(r"version ([0-9.]+)", _first_line("haproxy", "-v"))
     return said[1] if said else "?"
 
@@ -170,9 +170,9 @@ DIRECT = "direct"
 """The generator against its own server, nothing between: what no relay here can reach."""
 
 PEERS = (
-    Peer("haproxy", _haproxy_version, _haproxy("splice-auto")),
+    Peer("haproxy", haproxy_version, _haproxy("splice-auto")),
     # splice-auto guesses, and often guesses that it should copy; this one is told.
-    Peer("haproxy-splice", _haproxy_version, _haproxy("splice-request", "splice-response"), extra=True),
+    Peer("haproxy-splice", haproxy_version, _haproxy("splice-request", "splice-response"), extra=True),
     Peer("nginx", _nginx_version, _nginx),
     Peer("pproxy", _pproxy_version, _pproxy),
     Peer("ours", _ours_version, ours(OURS, sessions=False)),
