@@ -100,6 +100,7 @@ class Standing:
     """What is believed of one endpoint. Changed only through `learn`, `learn_rtt` and `plan`."""
 
     __slots__ = (
+        "_hedge",
         "answered",
         "cause",
         "era",
@@ -125,6 +126,7 @@ class Standing:
         self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
         self.rtt: float | None = None  # seconds
         self.rtt_variation = 0.0
+        self._hedge: float | None = None  # what the round trips so far suggest; None: to be worked out
 
     def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> None:
         """Take in what a dial showed. ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds."""
@@ -144,6 +146,7 @@ class Standing:
 
     def learn_rtt(self, sample: float) -> None:
         """Take in one clean handshake's round trip in seconds (smoothed as in RFC 6298, but trusting the first)."""
+        self._hedge = None
         if self.rtt is None:
             self.rtt, self.rtt_variation = sample, sample / 8
             return
@@ -174,7 +177,10 @@ class Standing:
             return configured
         if self.rtt is None:
             return HEDGE_UNKNOWN
-        return min(max(self.rtt + max(self.rtt / 2, 4 * self.rtt_variation), HEDGE_LEAST), HEDGE_MOST)
+        if self._hedge is None:
+            late = self.rtt + max(self.rtt / 2, 4 * self.rtt_variation)
+            self._hedge = min(max(late, HEDGE_LEAST), HEDGE_MOST)
+        return self._hedge
 
     def worth_waiting(self, cluster: Cluster, now: float) -> bool:
         """Whether first bytes, if they came, could ride in a SYN to this endpoint."""
