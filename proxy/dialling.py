@@ -90,9 +90,9 @@ class Dialling:
             sock = upstream.sock
             try:
                 upstream.sent += _send_rest(sock, early.data[upstream.sent :])
-                hedge_at = upstream.started + (timeout if plan.hedge is None else plan.hedge)
+                hedge_at = upstream.started + (plan.hedge or 0.0)
                 upstream = await dial.first_answer(
-                    upstream, early.data, watch, downstream.fileno(), hedge_at=hedge_at, timeout=timeout
+                    upstream, early.data, watch, downstream, hedge_at=hedge_at, timeout=timeout
                 )
             except BaseException:
                 sock.close()
@@ -104,6 +104,8 @@ class Dialling:
         """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
         if not upstream.syn_bytes or upstream.plain or self._record.safe_bytes != len(early.data):
             return False
+        if self._plan is not None and self._plan.hedge is None:
+            return False  # no second dial is wanted
         return not self._standings.get(upstream.endpoint).answered
 
     def _learn(self, upstream: Upstream) -> None:

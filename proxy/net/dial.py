@@ -16,7 +16,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
@@ -25,7 +27,7 @@ from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
 from proxy.net import sockopt
 from proxy.net.upstream import DialFailed, Upstream
-from proxy.net.watch import BROKEN, EDGE, READ, WRITE, Bell, Watch
+from proxy.net.watch import EDGE, FAULT, READ, WRITE, Bell, Watch
 
 _FAST_OPEN = socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL
 _NOT_HERE = frozenset(
@@ -135,8 +137,10 @@ class _Race:
                 elif now >= self._deadline:
                     raise DialFailed(Reason.CONNECT_TIMEOUT)
                 elif not rung and may_join and now >= hedge_at:
-                    hedged, may_join, hedge_at = True, False, self._deadline
-                    self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock))
+                    may_join, hedge_at = False, self._deadline
+                    with suppress(DialFailed):  # nothing left for a second one: the first goes on alone
+                        self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock))
+                        hedged = True
         finally:
             for attempt in list(self._attempts.values()):
                 self._close(attempt)
@@ -206,7 +210,7 @@ async def first_answer(
     primary: Upstream,
     early: bytes,
     watch: Watch,
-    downstream: int,
+    downstream: socket.socket,
     *,
     hedge_at: float,
     timeout: float,
@@ -215,30 +219,28 @@ async def first_answer(
 
     Some middleboxes let a fast-open handshake through and then drop what follows, which no kernel can tell from a
     slow server. So when nothing has come by ``hedge_at``, a plain connection is given the same early data, all of
-    which is safe to repeat, and the first to say anything is the session's. ``downstream`` is the client's
-    descriptor: when the client speaks again before any answer, the plain one is taken, since nothing after the
-    early data may be said twice.
+    which is safe to repeat, and the first to say anything is the session's. What the client says after its early data
+    must not be said twice. When that comes first, the connection it has is the session's, since the server may
+    be waiting for it; once there are two, the plain one. A client that only ends has nothing more to say, and both
+    are told so.
     """
-    bell, fd = Bell(), primary.sock.fileno()
-    watch.add(fd, READ | EDGE, partial(bell.ring, fd))
     try:
-        if await bell.wait_until(hedge_at):
+        if await _spoken(primary, primary, early, watch, downstream, until=hedge_at) is not None:
             return primary
-    finally:
-        watch.remove(fd)
-    try:
         attempt = begin(primary.endpoint, b"", PLAIN_PLAN, watch.clock)
         rival = await connect(primary.endpoint, attempt, watch, timeout)
     except DialFailed:
         return primary
     try:
         rival.sent = _say(rival.sock, early)
-        chosen = await _whoever_speaks(primary, rival, watch, downstream)
+        spoken = await _spoken(primary, rival, early, watch, downstream, until=inf)
     except BaseException:
         rival.sock.close()
         raise
+    chosen = primary if spoken is primary else rival
     if chosen is rival:
-        rival.evidence, rival.syn_bytes, rival.started = Evidence.SILENT, primary.syn_bytes, primary.started
+        rival.evidence = Evidence.PLAIN if spoken is downstream else Evidence.SILENT
+        rival.syn_bytes, rival.started = primary.syn_bytes, primary.started
         primary.sock.close()
     else:
         rival.sock.close()
@@ -246,22 +248,48 @@ async def first_answer(
     return chosen
 
 
-async def _whoever_speaks(primary: Upstream, rival: Upstream, watch: Watch, downstream: int) -> Upstream:
-    sockets = {primary.sock.fileno(): primary, rival.sock.fileno(): rival}
+async def _spoken(
+    primary: Upstream,
+    rival: Upstream,
+    early: bytes,
+    watch: Watch,
+    downstream: socket.socket,
+    *,
+    until: float,
+) -> Upstream | socket.socket | None:
+    """Who says something first; where one of two is reset, the other. None: nobody did ``until`` then.
+
+    ``rival`` is ``primary`` while there is only one.
+    """
+    upstreams = {one.sock.fileno(): one for one in (primary, rival)}
+    descriptors = {*upstreams, downstream.fileno()}
     bell = Bell()
-    for fd in (*sockets, downstream):
+    for fd in descriptors:
         watch.add(fd, READ | EDGE, partial(bell.ring, fd))
     try:
-        for fd, events in await bell.wait():
-            if fd == downstream:
-                return rival
-            if not events & BROKEN:
-                return sockets[fd]
-            return rival if sockets[fd] is primary else primary  # one was reset: the other is the session
+        while rung := await bell.wait_until(until):
+            for fd, events in rung:
+                if fd in upstreams:
+                    if events & FAULT:
+                        return rival if upstreams[fd] is primary else primary
+                    return upstreams[fd]
+            if not _has_ended(downstream) or any(one.sent < len(early) for one in upstreams.values()):
+                return downstream
+            for one in upstreams.values():
+                with suppress(OSError):
+                    one.sock.shutdown(socket.SHUT_WR)
+        return None
     finally:
-        for fd in (*sockets, downstream):
+        for fd in descriptors:
             watch.remove(fd)
-    return primary
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the peer's FIN is the next thing to be read."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False
 
 
 def _say(sock: socket.socket, data: bytes) -> int:

@@ -20,6 +20,7 @@ WRITE = select.EPOLLOUT
 EDGE = select.EPOLLET
 BROKEN = select.EPOLLERR | select.EPOLLHUP
 HUNG_UP = BROKEN | select.EPOLLRDHUP
+FAULT = select.EPOLLERR  # without it, EPOLLHUP only says that both directions have ended in order
 _BATCH = 512
 
 Handler = Callable[[int], None]

@@ -122,6 +122,10 @@ class Program:
         self.signal(signal.SIGUSR1)
         return self.wait_for("status", before + 1)
 
+    def open_sessions(self) -> int:
+        """How many sessions it says are open."""
+        return int(self.status()["open_sessions"])
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 

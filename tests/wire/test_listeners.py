@@ -202,7 +202,7 @@ def test_without_descriptors_it_waits_and_goes_on(wan: Wan, local_echo: Server) 
         assert program.descriptors() <= 40
         for client in clients:
             client.close()
-        until(lambda: program.status()["sessions"] == 0)
+        until(lambda: program.open_sessions() == 0)
         assert ask(program.address(), b"hello", fast_open=False, expect=5).reply == b"hello"
         until(lambda: program.descriptors() == idle)
         reasons = {line["reason"] for line in program.events("session")}
@@ -247,10 +247,10 @@ def test_many_clients_at_once_share_a_listener(wan: Wan, local_echo: Server) -> 
         for number, client in zip(itertools.count(), clients):
             client.settimeout(5)
             assert client.recv(100) == b"%d" % number
-        assert program.status()["sessions"] == 300
+        assert program.open_sessions() == 300
         for client in clients:
             client.close()
-        until(lambda: program.status()["sessions"] == 0)
+        until(lambda: program.open_sessions() == 0)
         names = [line["id"] for line in program.events("session")]
         assert len(set(names)) == 300
         assert not list(wan.capture().way(Direction.UP))

@@ -96,7 +96,7 @@ def test_sessions_of_every_stage_are_cut_off_in_order(wan: Wan) -> None:
         clients[0].sendall(GET)
         clients[2].sendall(GET)
         time.sleep(0.3)
-        assert program.status()["sessions"] == 3
+        assert program.open_sessions() == 3
         program.signal(signal.SIGTERM)
         assert program.end() == 0
         lines = {line["listener"]: line for line in program.events("session")}
@@ -110,11 +110,11 @@ def test_sessions_of_every_stage_are_cut_off_in_order(wan: Wan) -> None:
 def test_status_goes_to_the_log(wan: Wan) -> None:
     server = wan.serve(echoes())
     with Program(wan.client, {"a": forward(server)}) as program:
-        assert program.status()["sessions"] == 0
+        assert program.open_sessions() == 0
         with connect(program) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
-            assert program.status()["sessions"] == 1
+            assert program.open_sessions() == 1
 
 
 # As whom, and how
