@@ -18,7 +18,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from math import inf
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
@@ -233,13 +232,14 @@ async def first_answer(
         return primary
     try:
         rival.sent = _say(rival.sock, early)
-        spoken = await _spoken(primary, rival, early, watch, downstream, until=inf)
+        patience = watch.clock() + timeout  # then both are as silent, and the session's own clocks take over
+        spoken = await _spoken(primary, rival, early, watch, downstream, until=patience)
     except BaseException:
         rival.sock.close()
         raise
     chosen = primary if spoken is primary else rival
     if chosen is rival:
-        rival.evidence = Evidence.PLAIN if spoken is downstream else Evidence.SILENT
+        rival.evidence = Evidence.SILENT if spoken is rival else Evidence.PLAIN
         rival.syn_bytes, rival.started = primary.syn_bytes, primary.started
         primary.sock.close()
     else:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from proxy.lab.behaviours import answers
+from proxy.lab.behaviours import answers, never_answers
 from proxy.lab.clients import ask
 from proxy.lab.servers import Conversation
 from proxy.lab.wan import Wan
@@ -100,3 +100,20 @@ def test_hedge_off_never_dials_twice(wan: Wan) -> None:
             assert len(wan.capture().syns(dst=server.address)) == 1
     server.wait(3)
     assert server.received == [GET] * 3
+
+
+def test_a_server_that_never_answers_is_ended_by_the_sessions_own_clock(wan: Wan) -> None:
+    server = wan.serve(never_answers())
+    ends = forward(server, timeouts={"idle": "1s"}, hedge="100ms", connect={"timeout": "400ms"})
+    with Program(wan.client, {"a": ends}) as program:
+        idle = program.descriptors()
+        for number in (1, 2):
+            with socket.create_connection(program.address()) as client:
+                client.settimeout(6)
+                client.sendall(GET)
+                assert not client.recv(100)
+            line = program.session(number)
+            assert (line["ended_by"], line["during"], line["reason"]) == ("timeout", "relay", "idle")
+        assert (line["syn_bytes"], line["evidence"], line["hedged"]) == (len(GET), "plain", True)
+        assert program.descriptors() == idle
+    assert set(map(bytes, server.received)) == {GET}
