@@ -17,12 +17,13 @@ from proxy.net import dial
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
+from proxy.spares import Spares, alive
 
 
 class Dialling:
     """The dials of one session, written down in its record."""
 
-    __slots__ = ("_cluster", "_plan", "_record", "_standings", "_unavailable", "_watch")
+    __slots__ = ("_cluster", "_plan", "_record", "_spares", "_standings", "_unavailable", "_watch")
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Dialling:
         standings: Standings,
         watch: Watch,
         unavailable: Callable[[int], None],
+        spares: Spares,
     ) -> None:
         """``unavailable`` is told the errno when the kernel would not fast-open at all."""
         self._record = record
@@ -38,6 +40,7 @@ class Dialling:
         self._standings = standings
         self._watch = watch
         self._unavailable = unavailable
+        self._spares = spares
         self._plan: Plan | None = None
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
@@ -70,6 +73,10 @@ class Dialling:
         failure: DialFailed | None = None
         for endpoint in candidates[: 1 + self._cluster.connect.retries]:
             try:
+                if begun is None and self._cluster.preconnect:
+                    upstream = await self._on_spare(endpoint, early)
+                    if upstream is not None:
+                        return upstream
                 attempt, begun = begun or self.send_syn(endpoint, early), None
                 return await self._one(endpoint, attempt, early, downstream)
             except DialFailed as failed:
@@ -99,6 +106,30 @@ class Dialling:
                 raise
         self._learn(upstream)
         return upstream
+
+    async def _on_spare(self, endpoint: Endpoint, early: EarlyData) -> Upstream | None:
+        """A connection dialled beforehand, where there is one for these first bytes and the server still has it."""
+        record, clock, data = self._record, self._watch.clock, early.data
+        record.during = Stage.DIAL
+        safe = self._safe_prefix(data) if data else 0
+        spare = None if early.ended else self._spares.take(self._cluster, endpoint, len(data), safe)
+        if spare is None:
+            return None
+        taken, standing = clock(), self._standings.get(endpoint)
+        try:
+            sent = _send_rest(spare.sock, data)
+            if data and not spare.greeted and not await alive(spare.sock, standing, self._watch):
+                self._spares.died(self._cluster, endpoint, spare)
+                record.repeated_bytes, record.dead_spare = sent, clock() - taken
+                return None
+        except BaseException:
+            spare.sock.close()
+            raise
+        record.tried += 1
+        record.endpoint, record.open, record.spare = endpoint, "spare", True
+        record.standing_before = record.standing_after = standing.state
+        record.evidence, record.dial_time, record.rtt = Evidence.PLAIN, 0.0, standing.rtt
+        return Upstream(endpoint, spare.sock, sent, Evidence.PLAIN, 0, taken, taken, None)
 
     def _unproven(self, upstream: Upstream, early: EarlyData) -> bool:
         """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""

@@ -16,7 +16,6 @@ import trio
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import Standing
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import DEFAULT_CEILING, Patience
@@ -31,6 +30,7 @@ from proxy.net.resolve import NoSuchHost, Resolver
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
+from proxy.spares import Spares
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Shared:
     standings: Standings
     resolver: Resolver
     watch: Watch
+    spares: Spares
     buffer: bytearray  # every relay reads into it, none keeps anything there
     takes_syn_data: bool  # whether this namespace lets servers take SYN data at all
     unavailable: Callable[[int], None]  # told the errno when the kernel would not fast-open at all
@@ -85,15 +86,17 @@ class Session:
         self._upstream: socket.socket | None = None
         self._patience = patience
         self._shared = shared
-        self._dialling = Dialling(self.record, cluster, shared.standings, shared.watch, shared.unavailable)
+        self._dialling = Dialling(
+            self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares
+        )
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
             only = self._cluster.only
             early = self._sniff_now(only[0]) if only else None
-            if early is None:
-                nursery.start_soon(self.run)
+            if early is None or self._cluster.preconnect:
+                nursery.start_soon(self.run, early)
                 return
             attempt = self._dialling.send_syn(only[0], early)
             upstream = self._dialling.at_once(only[0], attempt, early)
@@ -145,7 +148,7 @@ class Session:
         if shared.takes_syn_data and self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
             record.client_syn_bytes = sockopt.client_syn_data(self._downstream).size
         early = early_data_now(self._downstream)
-        if early is NOTHING_YET and self._worth_waiting(shared.standings.get(likely)) > 0:
+        if early is NOTHING_YET and self._worth_waiting(likely) > 0:
             return None
         return self._sniffed(early)
 
@@ -153,9 +156,7 @@ class Session:
         """The client's first bytes, waited for no longer than they are likely to be worth."""
         early = self._sniff_now(likely)
         if early is None:
-            early = await early_data(
-                self._downstream, self._worth_waiting(self._shared.standings.get(likely))
-            )
+            early = await early_data(self._downstream, self._worth_waiting(likely))
             self.record.waited = early.waited
             self._sniffed(early)
         return early
@@ -167,13 +168,13 @@ class Session:
             self._patience.client_spoke(early.waited)
         return early
 
-    def _worth_waiting(self, standing: Standing) -> float:
-        cluster = self._cluster
+    def _worth_waiting(self, likely: Endpoint) -> float:
+        cluster, standing = self._cluster, self._shared.standings.get(likely)
         configured = self.listener.timeouts.first_bytes
         if (
             cluster.server_first is ServerFirst.YES
             or cluster.replay is Replay.NONE
-            or not standing.worth_waiting(cluster, self._shared.watch.clock())
+            or not (standing.worth_waiting(cluster, self._shared.watch.clock()) or self._spare_waits(likely))
         ):
             return 0.0
         if configured is not AUTO:
@@ -181,6 +182,10 @@ class Session:
         if cluster.server_first is ServerFirst.NO:
             return DEFAULT_CEILING
         return self._patience.wait(DEFAULT_CEILING, standing.rtt)
+
+    def _spare_waits(self, likely: Endpoint) -> bool:
+        """Whether first bytes, if they came, could go on a connection that is ready."""
+        return self._cluster.preconnect != 0 and self._shared.spares.want_bytes(self._cluster, likely)
 
     def _relay(self, upstream: Upstream, early: EarlyData) -> None:
         shared = self._shared

@@ -69,7 +69,8 @@ async def _obey(
 ) -> None:
     async for number in signals:
         if number == signal.SIGUSR1:
-            events.say("status", open_sessions=len(worker.sessions), **memory.ledger.total.plain())
+            account = memory.ledger.total.plain()
+            events.say("status", open_sessions=len(worker.sessions), spares=worker.spares.plain(), **account)
             continue
         snapshot = worker.snapshot
         close_listeners(opened)

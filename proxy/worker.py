@@ -24,6 +24,7 @@ from proxy.net.relay import close_with_reset, unsent
 from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
 from proxy.session import Session, Shared
+from proxy.spares import Spares
 from proxy.telemetry.events import Events
 from proxy.warmup import WarmUp
 
@@ -42,9 +43,10 @@ class Worker:
         self._watch = Watch(
             trio.lowlevel.current_clock().current_time
         )  # without trio's detour: it is asked often
+        self.spares = Spares(memory.standings, self._watch)
         self._shared = Shared(
-            memory.standings, Resolver(), self._watch, bytearray(BUFFER), takes_syn_data, self._no_fast_open,
-            self._ended, self._events.fault, self._reset,
+            memory.standings, Resolver(), self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
+            self._no_fast_open, self._ended, self._events.fault, self._reset,
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, self._shared.resolver, self._watch)
         self._numbers = itertools.count(1)
@@ -63,6 +65,7 @@ class Worker:
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
+            listeners.start_soon(self.spares.run)
             listeners.start_soon(self._warm_up.clusters, list(self.snapshot.clusters.values()))
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
@@ -77,6 +80,7 @@ class Worker:
         The listening sockets must have been closed before.
         """
         self._draining = True
+        self.spares.close()
         if not self.sessions:
             self._no_sessions.set()
         with trio.move_on_after(limit):
@@ -158,6 +162,7 @@ class Worker:
             self._events.accept_trouble(listener.name, error)
 
     def _no_fast_open(self, code: int) -> None:
+        self.spares.unavailable()
         if not self._said_unavailable:
             self._said_unavailable = True
             self._events.fast_open_unavailable(code)

@@ -192,6 +192,14 @@ class Standing:
             return now >= self.until
         return True
 
+    def brings_nothing(self, cluster: Cluster, safe: int, now: float) -> bool:
+        """Whether a dial with ``safe`` early bytes could win nothing and find out nothing: time for a spare."""
+        if cluster.fast_open is not FastOpen.AUTO:
+            return cluster.fast_open is FastOpen.OFF
+        if self.state in {_Q, _P}:
+            return now < self.until or (self._about_data() and not safe)
+        return self.state is State.UNSUPPORTED and now < self.until
+
     def _useless(self, cluster: Cluster, now: float) -> bool:
         """UNSUPPORTED endpoints get empty opens, which cost nothing and show a change; data again once in a while."""
         if self.state is not State.UNSUPPORTED or cluster.fast_open is FastOpen.ALWAYS:

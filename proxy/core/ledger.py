@@ -31,9 +31,12 @@ def settle(record: SessionRecord) -> None:
     record.saved = record.lost = 0.0
     dialled, rtt = record.dial_time, _round_trip(record)
     if dialled is None or rtt is None:
-        record.lost = record.waited  # it failed, and that much later
+        record.lost = record.waited + record.dead_spare  # it failed, and that much later
         return
-    late = dialled - _plain_dial(record, dialled, rtt)
+    if record.spare:
+        _settle_spare(record, rtt)
+        return
+    late = record.dead_spare + dialled - _plain_dial(record, dialled, rtt)
     if record.early_bytes:
         _settle_early(record, rtt, late)
     elif record.server_first:
@@ -53,10 +56,21 @@ def _settle_early(record: SessionRecord, rtt: float, late: float) -> None:
         record.lost = min(spoke, rtt) + late
 
 
+def _settle_spare(record: SessionRecord, rtt: float) -> None:
+    """Its connection was ready at once, and so was a banner that had come before the client."""
+    if record.early_bytes:
+        record.saved = max(rtt - record.waited, 0.0)
+        record.lost = max(record.waited - rtt, 0.0)
+    elif record.server_first and record.first_byte is not None:
+        record.saved = max(2 * rtt - record.first_byte, 0.0)
+
+
 def _round_trip(record: SessionRecord) -> float | None:
     """The session's round trip: what its handshake took, unless that was disturbed; then what was known before."""
     if record.rtt is None or record.dial_time is None:
         return record.dial_time
+    if record.spare:
+        return record.rtt
     return record.rtt if _disturbed(record) else min(record.rtt, record.dial_time)
 
 
@@ -92,12 +106,16 @@ class AccountData(TypedDict):
     up_bytes: int
     down_bytes: int
     round_trips_saved: int
+    round_trips_saved_by_spares: int  # of these
     seconds_saved: float
+    seconds_saved_by_spares: float  # of these
     seconds_lost: float
     seconds_net: float
     hedges: int
     redials: int
     repeated_bytes: int
+    on_spares: int  # sessions carried by a connection that was ready
+    dead_spares: int  # sessions whose spare the server had closed, and that were dialled plainly
 
 
 class LedgerData(TypedDict):
@@ -119,6 +137,10 @@ class Account:
     down_bytes: int = 0
     round_trips_saved: int = 0
     saved: float = 0.0
+    saved_trips_by_spares: int = 0
+    saved_by_spares: float = 0.0
+    on_spares: int = 0
+    dead_spares: int = 0
     lost: float = 0.0
     hedges: int = 0
     redials: int = 0
@@ -138,6 +160,10 @@ class Account:
             down_bytes=self.down_bytes + other.down_bytes,
             round_trips_saved=self.round_trips_saved + other.round_trips_saved,
             saved=self.saved + other.saved,
+            saved_trips_by_spares=self.saved_trips_by_spares + other.saved_trips_by_spares,
+            saved_by_spares=self.saved_by_spares + other.saved_by_spares,
+            on_spares=self.on_spares + other.on_spares,
+            dead_spares=self.dead_spares + other.dead_spares,
             lost=self.lost + other.lost,
             hedges=self.hedges + other.hedges,
             redials=self.redials + other.redials,
@@ -157,10 +183,20 @@ class Account:
         if record.saved:
             self.round_trips_saved += 1
             self.saved += record.saved
+        if record.spare:
+            self._count_spare(record)
+        elif record.dead_spare:
+            self.dead_spares += 1
         self.lost += record.lost
         self.hedges += record.hedged
         self.redials += record.redialled
         self.repeated_bytes += record.repeated_bytes
+
+    def _count_spare(self, record: SessionRecord) -> None:
+        self.on_spares += 1
+        if record.saved:
+            self.saved_trips_by_spares += 1
+            self.saved_by_spares += record.saved
 
     def plain(self) -> AccountData:
         """As plain data, for the status."""
@@ -171,12 +207,16 @@ class Account:
             "up_bytes": self.up_bytes,
             "down_bytes": self.down_bytes,
             "round_trips_saved": self.round_trips_saved,
+            "round_trips_saved_by_spares": self.saved_trips_by_spares,
             "seconds_saved": self.saved,
+            "seconds_saved_by_spares": self.saved_by_spares,
             "seconds_lost": self.lost,
             "seconds_net": self.net,
             "hedges": self.hedges,
             "redials": self.redials,
             "repeated_bytes": self.repeated_bytes,
+            "on_spares": self.on_spares,
+            "dead_spares": self.dead_spares,
         }
 
 

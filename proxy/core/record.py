@@ -37,13 +37,15 @@ class SessionRecord:
         default=None, init=False
     )  # from accepted until it was heard, where that was after the dial
     server_first: bool = field(default=False, init=False)  # the upstream spoke before the client did
-    open: str = field(default="", init=False)  # how it was dialled: data | empty | plain
+    open: str = field(default="", init=False)  # how it was dialled: data | empty | plain | spare
     syn_bytes: int = field(default=0, init=False)  # what our SYN carried
     evidence: Evidence | None = field(default=None, init=False)
     standing_before: State | None = field(default=None, init=False)
     standing_after: State | None = field(default=None, init=False)
     hedged: bool = field(default=False, init=False)
     redialled: bool = field(default=False, init=False)
+    spare: bool = field(default=False, init=False)  # carried by a connection dialled before its client came
+    dead_spare: float = field(default=0.0, init=False)  # seconds spent on one that the server had closed
     tried: int = field(default=0, init=False)  # endpoints dialled
     dial_time: float | None = field(default=None, init=False)
     first_byte: float | None = field(default=None, init=False)  # from accepted to the upstream's first byte

@@ -89,11 +89,11 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
         fields["evidence"] = record.evidence.value
         fields["standing_before"] = record.standing_before
         fields["standing_after"] = record.standing_after
-    for name in ("waited", "dial_time", "first_byte", "rtt", "saved", "lost"):
+    for name in ("waited", "dial_time", "first_byte", "rtt", "dead_spare", "saved", "lost"):
         value = getattr(record, name)
         if value:
             fields[name] = round(value, _MICRO)
-    for name in ("hedged", "redialled", "repeated_bytes", "retransmits", "detail"):
+    for name in ("spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail"):
         value = getattr(record, name)
         if value:
             fields[name] = value
