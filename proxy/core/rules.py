@@ -1,0 +1,164 @@
+"""One rule of the routes: what must hold of a session, and where such sessions go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from proxy.core.address import Authority, Target
+from proxy.core.clusters import Cluster
+from proxy.core.networks import Network, Numeric, meanings
+
+
+class RouteQuery(NamedTuple):
+    """What is known of a session when its way is looked for."""
+
+    authority: Target | None  # what the client asked for; None where it asked for nothing
+    client: str  # its numeric address; "" for a client on a unix socket
+    listener: str
+    user: str | None = None  # as whom it has authenticated itself
+    sni: str | None = None  # the name in its ClientHello, in lower case
+    address: str | None = None  # numeric: what the authority's name was resolved to, if it was
+
+
+class Route(NamedTuple):
+    """Where a session goes (``cluster``), or why it goes nowhere (``refusal``); exactly one of them is set."""
+
+    cluster: Cluster | None
+    refusal: str | None = None
+    rule: int | None = None  # counts the file's rules from 1; None: no rule matched, so direct
+    place: str = ""  # file:line:column of the rule
+    needs_address: bool = False  # a network may decide: resolve the name, and ask again with the address
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Conditions on a name: one of these must hold. All in lower case; ``suffixes`` begin with a dot."""
+
+    exact: frozenset[str] = frozenset()
+    suffixes: frozenset[str] = frozenset()
+    patterns: tuple[re.Pattern[str], ...] = ()
+
+    def match(self, name: str) -> bool:
+        """Whether one does. ``*.example.com`` is every name below example.com, and not example.com itself."""
+        if name in self.exact:
+            return True
+        if self.suffixes and any(suffix in self.suffixes for suffix in parents(name)):
+            return True
+        return any(pattern.fullmatch(name) for pattern in self.patterns)
+
+    def covers(self, other: Names) -> bool:
+        """Whether every name that ``other`` takes is certainly taken here."""
+        return (
+            all(self.match(name) for name in other.exact)
+            and all(_below(suffix, self.suffixes) for suffix in other.suffixes)
+            and set(other.patterns) <= set(self.patterns)
+        )
+
+
+def parents(name: str) -> Iterator[str]:
+    """``.b.c`` and ``.c`` of ``a.b.c``."""
+    at = name.find(".")
+    while at >= 0:
+        yield name[at:]
+        at = name.find(".", at + 1)
+
+
+def _below(suffix: str, suffixes: frozenset[str]) -> bool:
+    return suffix in suffixes or any(parent in suffixes for parent in parents(suffix[1:]))
+
+
+PortRange: TypeAlias = tuple[int, int]
+"""The first and last port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What must hold (all that is said), and where such sessions go. None or nothing: not said."""
+
+    route: Route
+    host: Names | None = None
+    ports: tuple[PortRange, ...] = ()
+    networks: tuple[Network, ...] = ()
+    clients: tuple[Network, ...] = ()
+    listeners: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    sni: Names | None = None
+
+    def match(self, facts: Facts) -> bool | None:
+        """Whether it takes the session; None: it would if the network matched, which is not known yet."""
+        query = facts.query
+        if self.host is not None and (facts.host is None or not self.host.match(facts.host)):
+            return False
+        if self.ports and not any(first <= facts.port <= last for first, last in self.ports):
+            return False
+        if self.listeners and query.listener not in self.listeners:
+            return False
+        if self.users and query.user not in self.users:
+            return False
+        if self.sni is not None and (query.sni is None or not self.sni.match(query.sni)):
+            return False
+        if self.clients and not _within(facts.client, self.clients):
+            return False
+        if not self.networks:
+            return True
+        return None if facts.unresolved else _within(facts.addresses, self.networks)
+
+    def covers(self, other: Rule) -> bool:
+        """Whether every session that ``other`` would take is certainly taken here."""
+        return (
+            (self.host is None or (other.host is not None and self.host.covers(other.host)))
+            and (
+                not self.ports or (bool(other.ports) and all(_spans(self.ports, one) for one in other.ports))
+            )
+            and _covers_networks(self.networks, other.networks)
+            and _covers_networks(self.clients, other.clients)
+            and (not self.listeners or (bool(other.listeners) and other.listeners <= self.listeners))
+            and (not self.users or (bool(other.users) and other.users <= self.users))
+            and (self.sni is None or (other.sni is not None and self.sni.covers(other.sni)))
+        )
+
+
+def _within(addresses: Iterable[Numeric], networks: Iterable[Network]) -> bool:
+    return any(network.holds(address) for network in networks for address in addresses)
+
+
+def _spans(ports: Iterable[PortRange], wanted: PortRange) -> bool:
+    first = wanted[0]
+    for low, high in sorted(ports):
+        if low <= first <= high:
+            first = high + 1
+    return first > wanted[1]
+
+
+def _covers_networks(ours: tuple[Network, ...], theirs: tuple[Network, ...]) -> bool:
+    if not ours:
+        return True
+    return bool(theirs) and all(any(one.covers(other) for one in ours) for other in theirs)
+
+
+class Facts:
+    """A query, made ready to be compared."""
+
+    __slots__ = ("addresses", "client", "host", "port", "query", "unresolved")
+
+    def __init__(self, query: RouteQuery) -> None:
+        """Takes the addresses apart once, for all rules."""
+        authority, address = query.authority, query.address
+        self.query = query
+        self.host = authority.host if authority is not None else None
+        self.port = authority.port if authority is not None else 0
+        self.client = _meanings(query.client)
+        if address is None and authority is not None and not isinstance(authority, Authority):
+            address = authority.host
+        self.addresses = _meanings(address) if address is not None else ()
+        self.unresolved = address is None and authority is not None
+
+
+def _meanings(host: str) -> tuple[Numeric, ...]:
+    try:
+        return meanings(host)
+    except ValueError:  # a unix socket's path
+        return ()
