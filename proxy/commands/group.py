@@ -30,6 +30,7 @@ COMMANDS = {
     "show": "Print a configuration with every default filled in.",
     "schema": "Print the JSON Schema of the configuration file.",
     "probe": "Say whether there is Fast Open on the path to a server.",
+    "doctor": "Say what is to be mended on this machine, and how.",
     "healthcheck": "Say whether the proxy that runs here accepts.",
     "completion": "Print a shell's completion script.",
     "version": "Print the version.",
