@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import trio
 
-READ = select.EPOLLIN | select.EPOLLRDHUP
+URGENT = select.EPOLLPRI
+READ = select.EPOLLIN | select.EPOLLRDHUP | URGENT
 WRITE = select.EPOLLOUT
 EDGE = select.EPOLLET
 BROKEN = select.EPOLLERR | select.EPOLLHUP

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, WRITE, Bell, Watch
+from tests.net.pairs import pair, reset
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Watch]:
+    watch = Watch()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch.run)
+        yield watch
+        nursery.cancel_scope.cancel()
+
+
+async def told(events: list[int]) -> int:
+    """The next event that is noticed."""
+    with trio.fail_after(2):
+        while not events:  # noqa: ASYNC110  # the handler is what is tested
+            await trio.sleep(0.001)
+    return events.pop(0)
+
+
+async def test_a_handler_is_told_once_for_each_edge() -> None:
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            await trio.sleep(0.02)
+            assert not events
+            peer.sendall(b"x")
+            assert await told(events) & READ
+            await trio.sleep(0.02)
+            assert not events, "the same byte is not told again"
+            peer.sendall(b"y")
+            assert await told(events) & READ
+            watch.forget(ours.fileno())
+
+
+async def test_what_is_the_case_already_is_told() -> None:
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            peer.sendall(b"x")
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            assert await told(events) & READ
+            watch.change(ours.fileno(), READ | WRITE | EDGE)
+            again = await told(events)
+            assert again & WRITE
+            assert again & READ
+
+
+@pytest.mark.parametrize("rude", [False, True])
+async def test_an_end_and_a_reset_are_told_apart(rude: bool) -> None:
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            if rude:
+                reset(peer)
+            else:
+                peer.close()
+            event = await told(events)
+            assert event & HUNG_UP
+            assert bool(event & BROKEN) is rude
+            assert bool(event & FAULT) is rude
+
+
+async def test_when_both_have_ended_in_order_it_is_no_fault() -> None:
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            ours.shutdown(socket.SHUT_WR)
+            peer.close()
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            event = await told(events)
+            assert event & BROKEN
+            assert not event & FAULT
+
+
+async def test_a_removed_descriptor_is_quiet_and_may_come_back() -> None:
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            watch.remove(ours.fileno())
+            peer.sendall(b"x")
+            await trio.sleep(0.02)
+            assert not events
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            assert await told(events)
+
+
+async def test_a_handler_may_close_a_descriptor_that_is_due_in_the_same_round() -> None:
+    seen: list[str] = []
+    async with running() as watch:
+        with pair() as (one, its_peer), pair() as (other, others_peer):
+
+            def close(mine: socket.socket, victim: socket.socket, name: str) -> None:
+                seen.append(name)
+                watch.forget(victim.fileno())
+                victim.close()
+
+            watch.add(one.fileno(), READ | EDGE, lambda _: close(one, other, "one"))
+            watch.add(other.fileno(), READ | EDGE, lambda _: close(other, one, "other"))
+            its_peer.sendall(b"x")
+            others_peer.sendall(b"x")
+            await trio.sleep(0.05)
+    assert len(seen) == 1
+
+
+async def test_a_descriptor_number_may_be_used_again() -> None:
+    first: list[int] = []
+    second: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer), pair() as (other, others_peer):
+            number = ours.fileno()
+            watch.add(number, READ | EDGE, first.append)
+            watch.forget(number)
+            os.dup2(other.fileno(), number)  # closes the first socket, as close() would, and takes its number
+            watch.add(number, READ | EDGE, second.append)
+            others_peer.sendall(b"x")
+            assert await told(second)
+            peer.close()
+            watch.forget(number)
+    assert not first
+
+
+async def test_again_comes_after_what_is_due() -> None:
+    order: list[str] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            watch.add(ours.fileno(), READ | EDGE, lambda _: order.append("event"))
+            peer.sendall(b"x")
+
+            def twice() -> None:
+                order.append("again")
+                if order.count("again") < 3:
+                    watch.again(twice)
+
+            watch.again(twice)
+            peer.sendall(b"y")
+            await trio.sleep(0.05)
+    assert order.count("again") == 3
+    assert "event" in order
+
+
+async def test_the_epoll_descriptor_is_closed_at_the_end() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    async with running():
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# Bell
+
+
+async def test_rings_before_the_wait_are_not_missed() -> None:
+    bell = Bell()
+    bell.ring(3, 1)
+    bell.ring(4, 2)
+    assert await bell.wait() == [(3, 1), (4, 2)]
+    assert await bell.wait_until(trio.current_time() + 0.01) == []
+
+
+async def test_a_ring_wakes_the_one_who_waits() -> None:
+    bell = Bell()
+    async with trio.open_nursery() as nursery:
+
+        async def ring() -> None:
+            await trio.sleep(0.01)
+            bell.ring(5, 0)
+            bell.ring(6, 0)
+
+        nursery.start_soon(ring)
+        assert await bell.wait() == [(5, 0), (6, 0)]
+
+
+@pytest.mark.autojump
+async def test_a_wait_ends_at_its_deadline_and_the_bell_can_be_used_again() -> None:
+    bell = Bell()
+    started = trio.current_time()
+    assert await bell.wait_until(started + 3) == []
+    assert trio.current_time() == started + 3
+    bell.ring(1, 1)
+    assert await bell.wait() == [(1, 1)]
+
+
+@pytest.mark.autojump
+async def test_a_cancelled_wait_leaves_the_bell_usable() -> None:
+    bell = Bell()
+    with trio.move_on_after(1) as scope:
+        await bell.wait()
+    assert scope.cancelled_caught
+    bell.ring(1, 1)
+    assert await bell.wait() == [(1, 1)]
