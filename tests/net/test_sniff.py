@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+import trio
+
+from proxy.net.sniff import MOST_EARLY_DATA, NOTHING_YET, early_data, early_data_now
+from tests.net.pairs import pair, reset
+
+
+def test_what_is_there_already() -> None:
+    with pair() as (ours, peer):
+        assert early_data_now(ours) is NOTHING_YET
+        peer.sendall(b"hello")
+        assert early_data_now(ours) == (b"hello", False, 0.0)
+        peer.shutdown(socket.SHUT_WR)
+        assert early_data_now(ours) == (b"", True, 0.0)
+
+
+def test_a_client_that_hung_up_rudely() -> None:
+    with pair() as (ours, peer):
+        reset(peer)
+        with pytest.raises(ConnectionResetError):
+            early_data_now(ours)
+
+
+async def test_it_waits_no_longer_than_for_the_first_bytes() -> None:
+    with pair() as (ours, peer):
+        async with trio.open_nursery() as nursery:
+
+            async def late() -> None:
+                await trio.sleep(0.05)
+                peer.sendall(b"late")
+
+            nursery.start_soon(late)
+            early = await early_data(ours, 5.0)
+    assert early.data == b"late"
+    assert 0.04 <= early.waited < 1
+
+
+async def test_patience_ends() -> None:
+    with pair() as (ours, _):
+        early = await early_data(ours, 0.05)
+    assert (early.data, early.ended) == (b"", False)
+    assert 0.04 <= early.waited < 1
+
+
+async def test_a_client_that_ends_without_a_word() -> None:
+    with pair() as (ours, peer):
+        peer.shutdown(socket.SHUT_WR)
+        early = await early_data(ours, 5.0)
+    assert (early.data, early.ended) == (b"", True)
+
+
+async def test_one_reads_worth_and_no_more() -> None:
+    with pair() as (ours, peer):
+        peer.setblocking(False)
+        sent = 0
+        while sent < 3 * MOST_EARLY_DATA:
+            sent += peer.send(bytes(MOST_EARLY_DATA))
+        await trio.sleep(0.02)
+        assert 0 < len((await early_data(ours, 1.0)).data) <= MOST_EARLY_DATA
