@@ -125,6 +125,7 @@ class Spares:
         pool.demand.arrived(now)
         taken = next(self._alive(pool, now, greeted=not early), None)
         if taken is not None:
+            self._watch.remove(taken.sock.fileno())
             self._release(pool, taken)
             self._taken += 1
         self._refill(pool, now)
@@ -239,13 +240,13 @@ class Spares:
         self._drop(pool, spare)
 
     def _drop(self, pool: _Pool, spare: Spare) -> None:
+        self._watch.forget(spare.sock.fileno())  # the watch may be closed already
         self._release(pool, spare)
         spare.sock.close()
 
     def _release(self, pool: _Pool, spare: Spare) -> None:
         pool.ready.remove(spare)
         self._count -= 1
-        self._watch.remove(spare.sock.fileno())
 
 
 async def alive(sock: socket.socket, standing: Standing, watch: Watch) -> bool:

@@ -20,13 +20,14 @@ _LONGEST_GAP = 1.5 * OLDEST  # a lull counts no more than this, or a burst after
 _LONGER = 1.1  # an age that was reached alive may be a little higher next time
 _SHORTEST_LIFE = 0.1  # servers that close idle connections sooner get none for a while
 _NO_TIME = 1e-6
-_FORGIVEN = 600.0  # after so long without a death it is tried again how long a spare may live
+_AT_ONCE = 1.0  # a server that restarts closes all of them: one event
+DISTRUST_FIRST, DISTRUST_LONGEST = 30.0, 600.0  # without a death, until a full life is tried again; doubling
 
 
 class Demand:
     """What is known of the sessions that come for one endpoint's spares, and of how these fare. Times in seconds."""
 
-    __slots__ = ("_died", "_failures", "_gap", "_last", "_not_before", "greets", "keeps")
+    __slots__ = ("_died", "_distrust", "_failures", "_gap", "_last", "_not_before", "greets", "keeps")
 
     def __init__(self) -> None:
         self.greets: bool | None = (
@@ -36,6 +37,7 @@ class Demand:
         self._gap: float | None = None  # between two sessions, smoothed
         self._last: float | None = None
         self._died = 0.0
+        self._distrust = 0.0
         self._failures = 0
         self._not_before = 0.0
 
@@ -48,15 +50,15 @@ class Demand:
             else:
                 self._gap += (sample - self._gap) * (_FASTER if sample < self._gap else _SLOWER)
         self._last = now
-        if self.keeps < OLDEST and now - self._died >= _FORGIVEN:
+        if self.keeps < OLDEST and now - self._died >= self._distrust:
             self.keeps = OLDEST
 
     def wanted(self, most: int | Auto, rtt: float, now: float) -> int:
         """How many spares there should be, those on their way included."""
         if self._last is None or now < self._not_before or now - self._last >= OLDEST:
             return 0
-        if self._gap is None:
-            return 1  # the first session ever: whether there will be more is found out with one
+        if self._gap is None:  # one session, ever: whether more will come is found out with one spare
+            return 1 if most is AUTO else min(1, most)
         gap = max(self._gap, now - self._last, _NO_TIME)
         if most is AUTO:  # one, and what comes while two are dialled one after the other
             most = min(1 + ceil(2 * rtt / gap), AUTO_MOST)
@@ -73,6 +75,8 @@ class Demand:
 
     def died(self, age: float, now: float) -> None:
         """A spare was closed by its server at this age: the next are given up well before that."""
+        if not self._distrust or now - self._died > _AT_ONCE:
+            self._distrust = min(self._distrust * 2 or DISTRUST_FIRST, DISTRUST_LONGEST)
         self.keeps, self._died = min(self.keeps, age / 2), now
         if self.keeps < _SHORTEST_LIFE:
             self.keeps = _SHORTEST_LIFE
@@ -80,6 +84,8 @@ class Demand:
 
     def outlived(self) -> None:
         """A spare reached its age unused, and alive."""
+        if self.keeps >= OLDEST:
+            self._distrust = 0.0
         self.keeps = min(self.keeps * _LONGER, OLDEST)
 
     def idle(self, now: float) -> bool:

@@ -28,6 +28,19 @@ Handler = Callable[[int], None]
 """Told the events of its descriptor, a mask of the constants above."""
 
 
+class _Closed:
+    """What is left of an epoll. Who was cancelled together with it may still have descriptors to give back."""
+
+    def register(self, fd: int, events: int) -> None:
+        """Nothing will ever happen on it."""
+
+    def modify(self, fd: int, events: int) -> None:
+        """As above."""
+
+    def unregister(self, fd: int) -> None:
+        """As above."""
+
+
 class Watch:
     """The descriptors of one worker's sessions and who is told of them. `run` must be running."""
 
@@ -35,7 +48,7 @@ class Watch:
 
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock  # trio's
-        self._epoll = select.epoll()
+        self._epoll: select.epoll | _Closed = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._again: list[Callable[[], None]] = []
 
@@ -64,6 +77,7 @@ class Watch:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the epoll descriptor is closed at the end."""
         epoll, handlers = self._epoll, self._handlers
+        assert isinstance(epoll, select.epoll)
         fd = epoll.fileno()
         try:
             task_status.started()
@@ -80,6 +94,7 @@ class Watch:
                     if handler is not None:  # else an earlier handler of this round has closed it
                         handler(events)
         finally:
+            self._epoll = _Closed()
             epoll.close()
 
 

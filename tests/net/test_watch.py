@@ -160,6 +160,15 @@ async def test_the_epoll_descriptor_is_closed_at_the_end() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+async def test_descriptors_may_be_given_back_after_the_end() -> None:
+    with pair() as (ours, peer):
+        async with running() as watch:
+            watch.add(ours.fileno(), READ | EDGE, lambda _: None)
+        watch.change(ours.fileno(), WRITE)
+        watch.remove(ours.fileno())
+        watch.add(peer.fileno(), READ, lambda _: None)
+
+
 # Bell
 
 
