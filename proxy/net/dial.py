@@ -194,8 +194,6 @@ def _connected(
         evidence = Evidence.REFUSED
     else:
         evidence = Evidence.SYN_DATA_LOST if first.syn_bytes else Evidence.OPTION_LOST
-    if info is not None:
-        sockopt.send_at_once(won.sock)
     upstream = Upstream(
         endpoint, won.sock, won.syn_bytes, evidence, first.syn_bytes, first.started, now, info
     )

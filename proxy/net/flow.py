@@ -26,6 +26,9 @@ class Flow:
     pending = memoryview(b"")  # read, and not yet taken
     readable = False  # the source may have something for us
     hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
+    fin = False  # a FIN, to be exact
+    at_once = True  # the sink does not hold back small writes (`TCP_NODELAY`)
+    urgent = False  # there was urgent data: a read may stop short at its mark, and splice(2) never passes it (tcp(7))
     blocked = False  # the sink's kernel is full
     eof = False  # all that will ever come has been read
     finished = False  # and the sink knows
@@ -57,7 +60,7 @@ class Flow:
         for _ in range(_TURN):
             if not self.readable:
                 return False
-            if self._pipe is not None:
+            if self._pipe is not None and not self.urgent:
                 going_on = self._splice(self._pipe)
             else:
                 going_on = self._copy(buffer, view)
@@ -97,6 +100,7 @@ class Flow:
             self._in_pipe = 0
 
     def _copy(self, buffer: bytearray, view: memoryview) -> bool:
+        """One read and one write; whether another read may bring more."""
         try:
             count = self.source.recv_into(buffer)
         except BlockingIOError:
@@ -108,25 +112,42 @@ class Flow:
         if not count:
             self.end()
             return False
+        if not self._write(view[:count]):
+            return False
+        if count < BUFFER and not self.urgent:
+            # The socket is empty. An end behind what we read has been told by now or comes with its own event.
+            if self.fin:
+                self.end()
+            elif not self.hung_up:
+                self.readable = False
+            return self.readable
+        if self._splices and self.moved >= _BULK and not self.urgent:
+            self._open_pipe()
+        return True
+
+    def _write(self, data: memoryview) -> bool:
+        """Write what was just read and keep what is not taken; whether all was."""
+        if not self.at_once and self.moved:
+            self._send_at_once()
         try:
-            taken = self.sink.send(view[:count], socket.MSG_NOSIGNAL)
+            taken = self.sink.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             taken = 0
         except OSError as error:
             self.give_up(error.errno or errno.EIO)
             return False
         self.moved += taken
-        if taken < count:
-            self.pending = memoryview(bytes(view[taken:count]))
-            self.blocked = True
-            return False
-        if count < BUFFER:
-            # The socket is empty, unless an end is waiting behind what we read: that came with its own event.
-            self.readable = self.hung_up
-            return self.hung_up
-        if self._splices and self.moved >= _BULK:
-            self._open_pipe()
-        return True
+        if taken == len(data):
+            return True
+        self.pending = memoryview(bytes(data[taken:]))
+        self.blocked = True
+        return False
+
+    def _send_at_once(self) -> None:
+        """Only from the second write on could the kernel hold one back: many sessions never come to it."""
+        self.at_once = True
+        with suppress(OSError):
+            self.sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _flush(self) -> bool:
         """Write what is held; whether all of it went."""
@@ -167,8 +188,8 @@ class Flow:
             self.end(error.errno or errno.EIO)
             return False
         if not count:
-            self.end()
-            return False
+            self.urgent = True  # the end, or the mark of urgent data: a read will tell
+            return True
         self._in_pipe = count
         return self._drain(pipe[0])
 

@@ -22,7 +22,7 @@ import trio
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
 from proxy.net.flow import Flow
-from proxy.net.watch import BROKEN, EDGE, HUNG_UP, READ, WRITE, Watch
+from proxy.net.watch import BROKEN, EDGE, HUNG_UP, READ, URGENT, WRITE, Watch
 
 _EDGE_READ = READ | EDGE
 _EDGE_BOTH = READ | WRITE | EDGE
@@ -65,6 +65,7 @@ class Relay:
     def start(self, early: bytes, *, downstream_ended: bool) -> None:
         """Begin; ``early`` goes upstream first. ``ended`` may be called before this returns."""
         up = self.up
+        up.at_once = False  # the downstream's socket has it from its listener
         if early:
             up.put(early)
         if downstream_ended:
@@ -93,7 +94,9 @@ class Relay:
         if events & _READABLE:
             self.up.readable = not self.up.eof
             if events & HUNG_UP:
-                self.up.hung_up = True
+                self.up.hung_up, self.up.fin = True, not events & BROKEN
+            if events & URGENT:
+                self.up.urgent = True
             if self._heard is not None:
                 self._heard(True)
                 self._heard = None
@@ -105,7 +108,9 @@ class Relay:
         if events & _READABLE:
             self.down.readable = not self.down.eof
             if events & HUNG_UP:
-                self.down.hung_up = True
+                self.down.hung_up, self.down.fin = True, not events & BROKEN
+            if events & URGENT:
+                self.down.urgent = True
             if self.first_byte is None:
                 self.first_byte = self._watch.clock()
                 if self._heard is not None:
