@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from proxy.config import schema, sense
+from proxy.config import schema, sense, ways
 from proxy.config.addresses import Destination, EndpointAddress
+from proxy.config.conditions import NetworkCondition
 from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
-from proxy.core.routes import Routes
+from proxy.core.destinations import Ban, Destinations
+from proxy.core.networks import Network
 from proxy.core.snapshot import (
     DIRECT,
     Cluster,
@@ -21,11 +23,15 @@ from proxy.core.snapshot import (
     Listener,
     Log,
     Mode,
+    ProxyHeader,
     Replay,
+    Reply,
+    SendHeader,
     ServerFirst,
     Snapshot,
     Timeouts,
 )
+from proxy.core.users import Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,13 @@ class _Compiler:
         config = self.config
         self.clusters |= {name: _cluster(name, written) for name, written in config.clusters.items()}
         listeners = tuple(listener for name in config.listeners if (listener := self.listener(name)))
+        routes = ways.compile_routes(self, _cluster(DIRECT.name, config.defaults))
         self.check_unused()
         return Snapshot(
             listeners=listeners,
             clusters=self.clusters,
-            routes=Routes((), _cluster(DIRECT.name, config.defaults)),
+            routes=routes,
+            destinations=Destinations(_bans(config.direct.deny), _bans(config.direct.allow)),
             log=Log(config.log.level, config.log.format, config.log.sessions),
             drain=config.drain.value,
             state=config.state.value if config.state else None,
@@ -73,45 +81,58 @@ class _Compiler:
     def listener(self, name: str) -> Listener | None:
         """The listener of this name; None if it is not known where it sends its sessions."""
         written = self.config.listeners[name]
-        cluster = self.destination(name, written.to)
+        mode = Mode(written.mode)
+        cluster = self.forward_to(name, written.to, needed=mode is Mode.FORWARD)
         if cluster is None:
             return None
         return Listener(
             name=name,
             binds=tuple(bind.value for bind in written.bind),
-            mode=Mode(written.mode),
+            mode=mode,
             cluster=cluster,
             fast_open=written.fast_open,
             backlog=written.backlog,
+            reply=Reply(written.reply),
+            proxy_header=ProxyHeader(written.proxy_protocol),
+            trust=_networks(written.trust),
+            users=Users({user: secret.value for user, secret in written.users.items()})
+            if written.users
+            else None,
+            allow=_networks(written.allow),
             timeouts=_timeouts(written.timeouts),
         )
 
-    def destination(self, name: str, to: Destination | None) -> Cluster | None:
-        """The cluster that a listener's ``to`` names, made up for a bare address."""
-        node = self.tree.nearest("listeners", name, "to")
+    def forward_to(self, name: str, to: Destination | None, *, needed: bool) -> Cluster | None:
+        """The cluster that a listener's ``to`` names; `direct` where nothing ``needed`` is said."""
+        if to is None and not needed:
+            return _cluster(DIRECT.name, self.config.defaults)
         if to is None:
+            node = self.tree.nearest("listeners", name, "to")
             if is_empty(self.tree.find("listeners", name, "to")):
                 self.findings.wrong(node.place, f"listeners.{name} has no `to`; write {Destination.kind}")
             return None
+        return self.destination(f"listeners.{name}.to", self.tree.find("listeners", name, "to"), to)
+
+    def destination(self, path: str, node: Node | None, to: Destination) -> Cluster | None:
+        """The cluster that a ``to`` names, made up for a bare address."""
+        if not isinstance(node, ScalarNode):
+            return None
         if to.is_bare:
-            return self.bare(name)
+            return self.bare(path, node)
         self.used.add(to.value)
         names = self.tree.entries("clusters")
         if to.value not in names:
             meant = _meant(node, names) if self.findings.has_room else "name a cluster"
-            problem = f"listeners.{name}.to: {node} is neither a cluster nor an address"
+            problem = f"{path}: {node} is neither a cluster nor an address"
             self.findings.wrong(node.place, f"{problem}; {meant}")
         return self.clusters.get(to.value)
 
-    def bare(self, name: str) -> Cluster | None:
+    def bare(self, path: str, node: ScalarNode) -> Cluster | None:
         """A cluster of one endpoint, dialled as ``defaults`` says, for an address written in a ``to``."""
-        node = self.tree.find("listeners", name, "to")
-        if not isinstance(node, ScalarNode):
-            return None
         try:
             endpoint = read_scalar(EndpointAddress, node).value
         except BadScalar as error:
-            self.findings.wrong(node.place, f"listeners.{name}.to: {error}")
+            self.findings.wrong(node.place, f"{path}: {error}")
             return None
         text = str(endpoint)
         if text not in self.clusters:
@@ -124,6 +145,14 @@ class _Compiler:
             if name not in self.used:
                 problem = f"cluster {name!r} is not used; name it in a `to`, or leave it out"
                 self.findings.pointless(entry.key, problem)
+
+
+def _networks(written: Iterable[NetworkCondition]) -> tuple[Network, ...]:
+    return tuple(network for one in written for network in one.networks)
+
+
+def _bans(written: Iterable[NetworkCondition]) -> tuple[Ban, ...]:
+    return tuple(Ban(one.value, one.networks) for one in written)
 
 
 def _meant(node: Node, clusters: Iterable[str]) -> str:
@@ -172,6 +201,7 @@ def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
         preconnect=written.preconnect.value,
         connect=Connect(written.connect.timeout.value, written.connect.retries),
         keepalive=_keepalive(written.keepalive),
+        proxy_header=SendHeader(written.proxy_protocol),
     )
 
 

@@ -115,6 +115,8 @@ class Filler:
 
     def several(self, shape: shapes.VarTupleType, node: Node, path: str) -> object:
         """A sequence, or one value alone."""
+        if is_empty(node) and isinstance(shape.item_type, shapes.StructType):
+            return ()
         values = [self.value(shape.item_type, item, path) for item in items_of(node)]
         return tuple(value for value in values if value is not NOTHING)
 

@@ -10,9 +10,18 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct, field
 
-from proxy.config.addresses import BindAddress, Destination, EndpointAddress, FilePath, TfoKeys
+from proxy.config.addresses import (
+    BindAddress,
+    Destination,
+    EndpointAddress,
+    FilePath,
+    Password,
+    TfoKeys,
+)
+from proxy.config.conditions import HostCondition, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
 from proxy.core import snapshot
+from proxy.core.destinations import DENIED
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 
@@ -69,13 +78,42 @@ class Listener(Section, frozen=True):
         ),
     ]
     mode: Annotated[
-        Literal["forward"],
-        Meta(description="How it learns where its clients want to go: forward (always to `to`)."),
+        Literal["forward", "socks", "http", "mixed", "sni", "transparent", "tproxy"],
+        Meta(
+            description="How it learns where its clients want to go: forward (always to `to`), socks, http, mixed "
+            "(socks or http), sni (the name in a TLS hello), transparent (REDIRECT) or tproxy (TPROXY)."
+        ),
     ]
     to: Annotated[
         Destination | None,
-        Meta(description='Where sessions go: the name of a cluster, or a bare "host:port".'),
+        Meta(
+            description='Where sessions go: a cluster\'s name, or a bare "host:port". For sni: those without a name.'
+        ),
     ] = None
+    reply: Annotated[
+        Literal["auto", "dialed", "optimistic"],
+        Meta(
+            description="When a SOCKS or CONNECT client is told that it is connected: after the dial, before it, or "
+            "auto (before it where the endpoint was lately reached and Fast Open is likely to win)."
+        ),
+    ] = "auto"
+    users: Annotated[
+        dict[str, Password],
+        Meta(description="Who may use socks and http, by name; nobody is asked without it."),
+    ] = field(default_factory=dict[str, Password])
+    allow: Annotated[
+        tuple[NetworkCondition, ...],
+        Meta(description="From where clients may connect; everywhere without it."),
+    ] = ()
+    proxy_protocol: Annotated[
+        Literal["off", "accept", "require"],
+        Meta(
+            description="Whether connections begin with a PROXY header (v1 or v2): some (accept) or all (require)."
+        ),
+    ] = "off"
+    trust: Annotated[
+        tuple[NetworkCondition, ...], Meta(description="From where PROXY headers are believed.")
+    ] = ()
     fast_open: Annotated[
         bool, Meta(description="Take data in clients' SYNs (needs bit 2 of net.ipv4.tcp_fastopen).")
     ] = True
@@ -156,6 +194,10 @@ class ClusterDefaults(Section, frozen=True):
     keepalive: Annotated[
         Keepalive | Literal["off"], Meta(description="TCP keepalive towards both sides, or off.")
     ] = field(default_factory=Keepalive)
+    proxy_protocol: Annotated[
+        Literal["off", "v1", "v2"],
+        Meta(description="Whether the endpoints are told whom a session is for, by a PROXY header."),
+    ] = _CLUSTER.proxy_header.value
 
 
 class Cluster(ClusterDefaults, kw_only=True, frozen=True):
@@ -164,6 +206,59 @@ class Cluster(ClusterDefaults, kw_only=True, frozen=True):
     endpoints: Annotated[
         tuple[EndpointAddress, ...], Meta(description="The servers: host:port or unix:/path, one or a list.")
     ]
+
+
+class Match(Section, frozen=True):
+    """What must hold for a route; all that is said, and of a list one."""
+
+    host: Annotated[
+        tuple[HostCondition, ...],
+        Meta(
+            description='The name asked for; "*.example.com" for all below it, "/expression/" for whole names.'
+        ),
+    ] = ()
+    port: Annotated[
+        tuple[Ports, ...], Meta(description='The port asked for, or a range like "8000-8100".')
+    ] = ()
+    network: Annotated[
+        tuple[NetworkCondition, ...],
+        Meta(
+            description="The network of the address that is dialled, after DNS: CIDR, loopback, private, ..."
+        ),
+    ] = ()
+    client: Annotated[
+        tuple[NetworkCondition, ...], Meta(description="The network that the client connects from.")
+    ] = ()
+    listener: Annotated[
+        tuple[Text, ...], Meta(description="The name of the listener that the client connected to.")
+    ] = ()
+    user: Annotated[tuple[Text, ...], Meta(description="As whom the client has authenticated itself.")] = ()
+    sni: Annotated[
+        tuple[HostCondition, ...], Meta(description="The name in the client's TLS hello, written as host is.")
+    ] = ()
+
+
+class Route(Section, frozen=True):
+    """One rule: where sessions go whose client named its destination. The first that matches is taken."""
+
+    match: Annotated[Match, Meta(description="What must hold; nothing: always.")] = field(
+        default_factory=Match
+    )
+    to: Annotated[
+        Destination | None,
+        Meta(description='A cluster, a bare "host:port", or direct: what the client asked for.'),
+    ] = None
+    refuse: Annotated[Text | None, Meta(description="Refuse such sessions instead, for this reason.")] = None
+
+
+class Direct(Section, frozen=True):
+    """What clients may reach that name their destination, where a route says direct."""
+
+    deny: Annotated[
+        tuple[NetworkCondition, ...],
+        Meta(description="Networks that are never dialled, checked after DNS on the address really dialled."),
+    ] = tuple(NetworkCondition(name) for name in DENIED)
+    allow: Annotated[tuple[NetworkCondition, ...], Meta(description="Exceptions from deny.")] = ()
 
 
 class Log(Section, frozen=True):
@@ -193,6 +288,13 @@ class Config(Section, frozen=True):
         ClusterDefaults,
         Meta(description="Any key of a cluster, for clusters and bare addresses that do not say."),
     ] = field(default_factory=ClusterDefaults)
+    routes: Annotated[
+        tuple[Route, ...],
+        Meta(description="Where sessions go whose client names the destination; the first that matches."),
+    ] = ()
+    direct: Annotated[Direct, Meta(description="What may be dialled directly.")] = field(
+        default_factory=Direct
+    )
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
     state: Annotated[
         FilePath | None,

@@ -35,6 +35,14 @@ class ServerFirst(StrEnum):
     NO = "no"
 
 
+class SendHeader(StrEnum):
+    """Whether a cluster's servers are told by a PROXY protocol header whom the proxy speaks for."""
+
+    OFF = "off"
+    V1 = "v1"
+    V2 = "v2"
+
+
 class Auto(StrEnum):
     """The value of settings that tune themselves."""
 
@@ -76,9 +84,12 @@ class Cluster:
     preconnect: int | Auto = 0  # spare connections where Fast Open does not work
     connect: Connect = field(default_factory=Connect)
     keepalive: Keepalive | None = field(default_factory=Keepalive)
+    proxy_header: SendHeader = SendHeader.OFF
     only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
-    """The one endpoint, where there is but one and it is numeric: nothing to resolve, nothing to choose."""
+    """The one endpoint, where there is but one, it is numeric, and wants nothing but the client's bytes: nothing to
+    resolve, nothing to choose, nothing to add."""
 
     def __post_init__(self) -> None:
-        if len(self.endpoints) == 1 and isinstance(self.endpoints[0], Endpoint):
+        alone = len(self.endpoints) == 1 and self.proxy_header is SendHeader.OFF
+        if alone and isinstance(self.endpoints[0], Endpoint):
             object.__setattr__(self, "only", (self.endpoints[0],))

@@ -117,7 +117,7 @@ NAMED: dict[str, tuple[Network, ...]] = {
     "metadata": _named("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23",
                        "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
 }  # fmt: skip
-"""What is meant by a name. A new one belongs into the description of ``network`` in `config.schema` too."""
+"""What each name stands for."""
 
 
 class NetworkIndex:

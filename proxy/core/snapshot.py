@@ -11,12 +11,25 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.core.address import Endpoint
-from proxy.core.clusters import AUTO, Auto, Cluster, Connect, FastOpen, Keepalive, Replay, ServerFirst
+from proxy.core.clusters import (
+    AUTO,
+    Auto,
+    Cluster,
+    Connect,
+    FastOpen,
+    Keepalive,
+    Replay,
+    SendHeader,
+    ServerFirst,
+)
+from proxy.core.destinations import Destinations
+from proxy.core.networks import Network
 from proxy.core.routes import Routes
+from proxy.core.users import Users
 
 __all__ = [
-    "AUTO", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "FastOpen", "Keepalive", "Listener", "Log", "Mode",
-    "Replay", "ServerFirst", "Snapshot", "Timeouts",
+    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "FastOpen", "Keepalive",
+    "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot", "Timeouts",
 ]  # fmt: skip
 
 
@@ -24,6 +37,31 @@ class Mode(StrEnum):
     """How a listener learns where its clients want to go."""
 
     FORWARD = "forward"
+    SOCKS = "socks"
+    HTTP = "http"
+    MIXED = "mixed"  # SOCKS or HTTP, by the first byte
+    SNI = "sni"
+    TRANSPARENT = "transparent"  # redirected here by netfilter (REDIRECT)
+    TPROXY = "tproxy"  # the same without address translation (TPROXY)
+
+
+CLIENT_NAMES_DESTINATION = frozenset(Mode) - {Mode.FORWARD}
+
+
+class Reply(StrEnum):
+    """When a client that waits for it is told that it is connected."""
+
+    AUTO = "auto"  # before the dial where that is safe to say and wins something, else after it
+    DIALED = "dialed"  # after the dial: errors are always told as what they are
+    OPTIMISTIC = "optimistic"  # before the dial: a failed one ends in a reset
+
+
+class ProxyHeader(StrEnum):
+    """Whether connections begin with a PROXY protocol header."""
+
+    OFF = "off"
+    ACCEPT = "accept"  # some do
+    REQUIRE = "require"  # all must
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +98,21 @@ class Listener:
     name: str
     binds: tuple[Bind, ...]
     mode: Mode
-    cluster: Cluster
+    cluster: Cluster  # where sessions go whose client names nothing; `direct` where the file says nothing
     fast_open: bool = True  # take SYN data from clients
     backlog: int = 1024
+    reply: Reply = Reply.AUTO
+    proxy_header: ProxyHeader = ProxyHeader.OFF
+    trust: tuple[Network, ...] = ()  # who may say in such a header whom it speaks for
+    users: Users | None = None  # None: nobody is asked who he is
+    allow: tuple[Network, ...] = ()  # who may connect; empty: everybody
     timeouts: Timeouts = field(default_factory=Timeouts)
+    asks: bool = field(init=False, default=False, compare=False)
+    """Whether there is something to be found out before it is known where a session goes."""
+
+    def __post_init__(self) -> None:
+        asks = self.mode is not Mode.FORWARD or self.proxy_header is not ProxyHeader.OFF or bool(self.allow)
+        object.__setattr__(self, "asks", asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +135,7 @@ class Snapshot:
     listeners: tuple[Listener, ...]
     clusters: Mapping[str, Cluster]
     routes: Routes = field(default_factory=lambda: Routes((), DIRECT))
+    destinations: Destinations = field(default_factory=Destinations)  # what `direct` may dial
     log: Log = field(default_factory=Log)
     drain: float = 30.0
     state: str | None = None  # path of the state file; None: what is learned is kept in memory
