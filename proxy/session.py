@@ -10,11 +10,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
 from proxy.core.address import Endpoint
+from proxy.core.duplicates import Duplicates
 from proxy.core.evidence import Evidence
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
@@ -49,6 +50,7 @@ class Shared:
     reset: Callable[
         [socket.socket], None
     ]  # given a socket to close with a RST once it has sent what it holds
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
 
 class Session:
@@ -146,7 +148,9 @@ class Session:
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
         if shared.takes_syn_data and self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            record.client_syn_bytes = sockopt.client_syn_data(self._downstream).size
+            syn = sockopt.client_syn_data(self._downstream)
+            record.client_syn_bytes = syn.size
+            record.duplicate = bool(syn.size) and shared.duplicates.seen(syn.headers, record.began)
         early = early_data_now(self._downstream)
         if early is NOTHING_YET and self._worth_waiting(likely) > 0:
             return None

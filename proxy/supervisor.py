@@ -1,14 +1,20 @@
-"""Owns the listening sockets and the signals: opens all of them or none, starts the worker, and ends it in order."""
+"""Owns the listening sockets and the signals: opens all of them or none, starts the worker, and ends it in order.
+
+SIGHUP reads the configuration again. What is applied of it so far is `tfo_keys`; the rest waits for a restart, and the
+log says so.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 import trio
 
+from proxy.config import ConfigError
 from proxy.core.snapshot import Listener, Snapshot
 from proxy.memory import Memory
 from proxy.net import accept, sockopt
@@ -17,7 +23,9 @@ from proxy.worker import Worker
 
 _SYSCTL = "/proc/sys/net/ipv4/tcp_fastopen"
 _SERVER_BIT = 2
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+_HARMLESS = frozenset({signal.SIGUSR1, signal.SIGHUP})
+_SYN_DATA_ON = "sysctl -w net.ipv4.tcp_fastopen=3, in this network namespace; see `tfo-proxy doctor`"
 
 
 def open_listeners(snapshot: Snapshot) -> dict[str, list[socket.socket]]:
@@ -41,8 +49,24 @@ def close_listeners(opened: dict[str, list[socket.socket]]) -> None:
             accept.close_listener(sock)
 
 
-async def run(snapshot: Snapshot, events: Events) -> None:
-    """Serve until a signal says to stop and the last session has gone; raises `accept.CannotListen`."""
+def rekey(opened: Mapping[str, Sequence[socket.socket]], keys: tuple[bytes, ...]) -> int:
+    """Give open listeners new Fast Open keys, newest first; how many took them. No SYN is lost meanwhile.
+
+    Listeners that do no Fast Open are left alone. Keys cannot be taken away: the kernel has no way to.
+    """
+    taken = 0
+    for sock in (sock for sockets in opened.values() for sock in sockets):
+        if sock.family != socket.AF_UNIX and sockopt.fast_open_queue(sock):
+            sockopt.set_keys(sock, keys)
+            taken += 1
+    return taken
+
+
+async def run(snapshot: Snapshot, events: Events, reread: Callable[[], Snapshot] | None = None) -> None:
+    """Serve until a signal says to stop and the last session has gone; raises `accept.CannotListen`.
+
+    ``reread`` reads the configuration again, and raises `ConfigError`; it is called in a thread.
+    """
     opened = open_listeners(snapshot)
     memory = Memory(snapshot.state, events)
     memory.load(trio.current_time())
@@ -53,7 +77,7 @@ async def run(snapshot: Snapshot, events: Events) -> None:
                 await nursery.start(worker.run, opened)
                 nursery.start_soon(memory.save_now_and_then)
                 _announce(snapshot, opened, events)
-                await _obey(signals, worker, memory, opened, events)
+                await _obey(signals, worker, memory, opened, events, reread)
                 nursery.cancel_scope.cancel()
     finally:
         close_listeners(opened)
@@ -66,11 +90,15 @@ async def _obey(
     memory: Memory,
     opened: dict[str, list[socket.socket]],
     events: Events,
+    reread: Callable[[], Snapshot] | None,
 ) -> None:
     async for number in signals:
         if number == signal.SIGUSR1:
             account = memory.ledger.total.plain()
             events.say("status", open_sessions=len(worker.sessions), spares=worker.spares.plain(), **account)
+            continue
+        if number == signal.SIGHUP:
+            await _reread(worker, opened, events, reread)
             continue
         snapshot = worker.snapshot
         close_listeners(opened)
@@ -83,10 +111,42 @@ async def _obey(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, worker, snapshot.drain, events, nursery.cancel_scope)
             async for second in signals:
-                if second != signal.SIGUSR1:
+                if second not in _HARMLESS:
                     events.say("stopped", cut_off=len(worker.sessions))
                     nursery.cancel_scope.cancel()
         return
+
+
+async def _reread(
+    worker: Worker,
+    opened: Mapping[str, Sequence[socket.socket]],
+    events: Events,
+    reread: Callable[[], Snapshot] | None,
+) -> None:
+    """Take over what may change while we run: so far, the keys."""
+    if reread is None:
+        events.warn("not_reloaded", why="there is no configuration to read again")
+        return
+    try:
+        wanted = await trio.to_thread.run_sync(reread)
+    except ConfigError as mistakes:
+        events.warn("not_reloaded", why=str(mistakes))
+        return
+    running = worker.snapshot
+    if wanted.tfo_keys and wanted.tfo_keys != running.tfo_keys:
+        try:
+            listeners = rekey(opened, wanted.tfo_keys)
+        except OSError as error:
+            events.warn("not_reloaded", why=f"tfo_keys: {os.strerror(error.errno or 0)}")
+            return
+        running = worker.snapshot = replace(running, tfo_keys=wanted.tfo_keys)
+        events.say("reloaded", tfo_keys=len(wanted.tfo_keys), listeners=listeners)
+    else:
+        events.say("reloaded", unchanged="tfo_keys")
+    if wanted != running:
+        events.warn(
+            "restart_needed", why="SIGHUP applies new tfo_keys only; everything else that has changed waits"
+        )
 
 
 async def _drain(worker: Worker, limit: float, events: Events, scope: trio.CancelScope) -> None:
@@ -101,7 +161,28 @@ def _announce(snapshot: Snapshot, opened: dict[str, list[socket.socket]], events
             takes = _takes_syn_data(listener, sock)
             where = str(bind) if bind.is_unix or bind.port else f"{bind.host}:{sock.getsockname()[1]}"
             events.listening(listener.name, where, listener.cluster.name, fast_open=takes)
+    _warn_of_deaf_listeners(snapshot, opened, events)
     events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))
+
+
+def _warn_of_deaf_listeners(
+    snapshot: Snapshot, opened: Mapping[str, Sequence[socket.socket]], events: Events
+) -> None:
+    """Say where SYN data was wanted and will not be taken, or less of it, and what mends that."""
+    wanting = [listener for listener in snapshot.listeners if listener.fast_open]
+    queues = {
+        listener.name: min(map(sockopt.fast_open_queue, sockets))
+        for listener in wanting
+        if (sockets := [sock for sock in opened[listener.name] if sock.family != socket.AF_UNIX])
+    }
+    deaf = list(queues) if not _server_bit() else [name for name, queue in queues.items() if not queue]
+    if deaf:
+        events.warn("no_syn_data", listeners=deaf, do=_SYN_DATA_ON)
+    for listener in wanting:
+        queue = queues.get(listener.name, 0)
+        if 0 < queue < listener.backlog:
+            do = f"sysctl -w net.core.somaxconn={listener.backlog}, in this network namespace"
+            events.warn("short_queue", listener=listener.name, backlog=listener.backlog, allowed=queue, do=do)
 
 
 def _takes_syn_data(listener: Listener, sock: socket.socket) -> bool:

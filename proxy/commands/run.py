@@ -6,9 +6,14 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from proxy.core.snapshot import Snapshot
 
 _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
 
@@ -40,23 +45,21 @@ def command(config: str | None, forwards: tuple[str, ...], log_level: str | None
         sys.exit(78)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
-    sys.exit(_serve(loaded.snapshot, log_level))
+    sys.exit(_serve(loaded.snapshot, log_level, lambda: load(config, forwards=forwards).snapshot))
 
 
-def _serve(snapshot: object, log_level: str | None) -> int:
+def _serve(snapshot: Snapshot, log_level: str | None, reread: Callable[[], Snapshot]) -> int:
     import trio
 
     from proxy import supervisor
-    from proxy.core.snapshot import Snapshot
     from proxy.net.accept import CannotListen
     from proxy.telemetry import logs
     from proxy.telemetry.events import Events
 
-    assert isinstance(snapshot, Snapshot)
     _prepare_process()
     events = Events(logs.configure(log_level or snapshot.log.level, snapshot.log.format))
     try:
-        trio.run(supervisor.run, snapshot, events)
+        trio.run(supervisor.run, snapshot, events, reread)
     except CannotListen as failure:
         click.echo(f"tfo-proxy: {failure}", err=True)
         return 1

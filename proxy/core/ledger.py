@@ -114,6 +114,7 @@ class AccountData(TypedDict):
     hedges: int
     redials: int
     repeated_bytes: int
+    duplicates: int  # sessions begun by a SYN that had come before
     on_spares: int  # sessions carried by a connection that was ready
     dead_spares: int  # sessions whose spare the server had closed, and that were dialled plainly
 
@@ -145,6 +146,7 @@ class Account:
     hedges: int = 0
     redials: int = 0
     repeated_bytes: int = 0
+    duplicates: int = 0
 
     @property
     def net(self) -> float:
@@ -168,6 +170,7 @@ class Account:
             hedges=self.hedges + other.hedges,
             redials=self.redials + other.redials,
             repeated_bytes=self.repeated_bytes + other.repeated_bytes,
+            duplicates=self.duplicates + other.duplicates,
         )
 
     def count(self, record: SessionRecord) -> None:
@@ -189,6 +192,7 @@ class Account:
             self.dead_spares += 1
         self.lost += record.lost
         self.hedges += record.hedged
+        self.duplicates += record.duplicate
         self.redials += record.redialled
         self.repeated_bytes += record.repeated_bytes
 
@@ -215,6 +219,7 @@ class Account:
             "hedges": self.hedges,
             "redials": self.redials,
             "repeated_bytes": self.repeated_bytes,
+            "duplicates": self.duplicates,
             "on_spares": self.on_spares,
             "dead_spares": self.dead_spares,
         }

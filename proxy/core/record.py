@@ -31,6 +31,7 @@ class SessionRecord:
     early_bytes: int = field(default=0, init=False)
     safe_bytes: int = field(default=0, init=False)  # of these, how many may be sent twice
     client_syn_bytes: int = field(default=0, init=False)  # what the client itself sent inside its SYN
+    duplicate: bool = field(default=False, init=False)  # and that very SYN had come before
     waited: float = field(default=0.0, init=False)  # for early data
     client_first: bool = field(default=False, init=False)  # the client spoke before the upstream did
     client_delay: float | None = field(

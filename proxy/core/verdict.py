@@ -234,7 +234,7 @@ def _acked(trials: Sequence[Trial], load: Load) -> list[Trial]:
         trial
         for trial in trials
         if trial.evidence is Evidence.SYN_DATA_ACKED
-        and trial.step.load is load
+        and trial.step == Step(Open.DATA, load)
         and _fault(trial, trials) is None
     ]
 

@@ -26,9 +26,10 @@ class SynData(NamedTuple):
 
     fast_open: bool  # the SYN had a valid cookie (or none was needed)
     size: int  # bytes that came inside the SYN
+    headers: bytes  # of the SYN, IP and TCP
 
 
-NO_SYN_DATA = SynData(fast_open=False, size=0)
+NO_SYN_DATA = SynData(fast_open=False, size=0, headers=b"")
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo:
@@ -70,10 +71,18 @@ def accept_syn_data(sock: socket.socket, queue: int, keys: tuple[bytes, ...] = (
     keeps its place for a minute: hundreds, not tens. ``keys`` are 16 bytes each, newest first, at most two.
     """
     if keys:
-        sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_KEY, b"".join(keys))
+        set_keys(sock, keys)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, queue)
     with contextlib.suppress(OSError):  # without it we only know less about our clients
         sock.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
+
+
+def set_keys(sock: socket.socket, keys: tuple[bytes, ...]) -> None:
+    """Change what a listening socket makes and accepts cookies with; those of any of the keys are good.
+
+    At once, and without a SYN lost. Raises OSError (EINVAL: not one or two keys of 16 bytes).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_KEY, b"".join(keys))
 
 
 def fast_open_queue(sock: socket.socket) -> int:
@@ -96,7 +105,7 @@ def client_syn_data(sock: socket.socket) -> SynData:
         saved = sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256)
     except OSError:
         saved = b""
-    return SynData(fast_open=True, size=_payload_size(saved))
+    return SynData(fast_open=True, size=_payload_size(saved), headers=saved)
 
 
 def reset_on_close(sock: socket.socket) -> None:

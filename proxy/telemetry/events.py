@@ -83,6 +83,8 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
     fields["early_bytes"] = record.early_bytes
     if record.client_syn_bytes:
         fields["client_syn_bytes"] = record.client_syn_bytes
+    if record.duplicate:
+        fields["duplicate"] = True
     if record.evidence is not None:
         fields["open"] = record.open
         fields["syn_bytes"] = record.syn_bytes

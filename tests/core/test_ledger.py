@@ -206,6 +206,11 @@ def test_sessions_are_counted() -> None:
         "hedges": 1,
         "redials": 0,
         "repeated_bytes": 9,
+        "duplicates": 0,
+        "on_spares": 0,
+        "dead_spares": 0,
+        "round_trips_saved_by_spares": 0,
+        "seconds_saved_by_spares": 0.0,
     }
     assert ledger.endpoints[Endpoint("192.0.2.1", 443)].sessions == 3
 
