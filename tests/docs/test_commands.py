@@ -1,0 +1,115 @@
+"""Every command that README.md and docs/ tell a reader to type is run, here or by the test that is named."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+ELSEWHERE = {
+    "make run": "tests/e2e/test_make.py",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+    "make bench": "tests/bench/test_bench.py",
+    "docker build": "tests/e2e/test_container.py",
+    "docker run": "tests/e2e/test_container.py",
+}
+
+
+def commands() -> list[str]:
+    lines = [
+        line for page in PAGES for block in SHELL.findall(page.read_text()) for line in block.splitlines()
+    ]
+    return sorted({line.split("  #")[0].strip() for line in lines if line.strip()})
+
+
+@pytest.fixture
+def upstream() -> Iterator[int]:
+    """A server that answers whatever comes with one line of HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if connection.recv(65536):
+                        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) > 8
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("tfo-proxy ")])
+def test_commands_of_others_are_run_by_a_test_that_exists(command: str) -> None:
+    known = next((where for start, where in ELSEWHERE.items() if command.startswith(start)), None)
+    assert known is not None, f"no test runs {command!r}"
+    text = (ROOT / known).read_text()
+    assert command.rsplit(maxsplit=1)[-1] in text or "Dockerfile" in text or "bench" in text, (
+        f"{known} does not run {command!r}"
+    )
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("tfo-proxy ")])
+def test_our_commands_work(command: str, upstream: int) -> None:
+    words = shlex.split(command.replace("example.com:443", f"127.0.0.1:{upstream}"))[1:]
+    if words[0] == "run":
+        _runs(words, upstream)
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    # `probe` and `doctor` answer with their exit status what they have found on this machine.
+    assert done.returncode == 0 or (words[0] in {"probe", "doctor"} and done.returncode == 1), done.stderr
+    assert done.stdout.strip()
+
+
+def _runs(words: list[str], upstream: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [
+        re.sub(r"^127\.0\.0\.1:8080=.*", f"127.0.0.1:{port}=127.0.0.1:{upstream}", word) for word in words
+    ]
+    words = [word.replace("127.0.0.1:8080", f"127.0.0.1:{port}") for word in words]
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stderr is not None
+        try:
+            for line in program.stderr:
+                if '"ready"' in line:
+                    break
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.0 200")
+        finally:
+            program.send_signal(signal.SIGTERM)
+            rest = program.stderr.read()
+        assert program.wait(30) == 0, rest
