@@ -112,8 +112,8 @@ async def _obey(
             nursery.start_soon(_drain, worker, snapshot.drain, events, nursery.cancel_scope)
             async for second in signals:
                 if second not in _HARMLESS:
-                    events.say("stopped", cut_off=len(worker.sessions))
                     nursery.cancel_scope.cancel()
+                    events.say("stopped", cut_off=worker.cut_off())
         return
 
 

@@ -85,6 +85,10 @@ class Worker:
             self._no_sessions.set()
         with trio.move_on_after(limit):
             await self._no_sessions.wait()
+        return self.cut_off()
+
+    def cut_off(self) -> int:
+        """End all sessions now; how many there were."""
         cut_off = len(self.sessions)
         for session in list(self.sessions):
             if session.relay is not None:
