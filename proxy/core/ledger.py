@@ -241,11 +241,8 @@ class Ledger:
     def add(self, record: SessionRecord) -> None:
         """Account for one session that has ended and been settled."""
         key = (record.listener, record.cluster, record.endpoint)
-        account = self._accounts.get(key)
-        if account is None:
-            account = self._new(key)
-        else:
-            self._accounts.move_to_end(key)
+        account = self._accounts.get(key) or self._new(key)
+        self._accounts.move_to_end(key)
         account.count(record)
 
     @property
@@ -284,8 +281,7 @@ class Ledger:
     def _new(self, key: tuple[str, str, Endpoint | None]) -> Account:
         if len(self._accounts) >= self._most:
             (listener, cluster, _), forgotten = self._accounts.popitem(last=False)
-            remainder = self._remainders.get((listener, cluster), _NONE)
-            self._remainders[listener, cluster] = remainder + forgotten
+            self._remainders[listener, cluster] = self._remainders.get((listener, cluster), _NONE) + forgotten
         account = self._accounts[key] = Account()
         return account
 
@@ -295,10 +291,7 @@ _NONE = Account()
 
 def add_up(accounts: Iterable[Account]) -> Account:
     """The sum, also of none."""
-    total = Account()
-    for account in accounts:
-        total += account
-    return total
+    return sum(accounts, Account())
 
 
 def _sum(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
