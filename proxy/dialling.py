@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from proxy.core import replay
+from proxy.core import proxy_header, replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import Plan, Standing
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.record import SessionRecord
-from proxy.core.snapshot import Cluster, Replay
+from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
-from proxy.net import dial
+from proxy.net import dial, sockopt
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
@@ -23,7 +24,16 @@ from proxy.spares import Spares, alive
 class Dialling:
     """The dials of one session, written down in its record."""
 
-    __slots__ = ("_cluster", "_plan", "_record", "_spares", "_standings", "_unavailable", "_watch")
+    __slots__ = (
+        "_cluster",
+        "_plan",
+        "_preface",
+        "_record",
+        "_spares",
+        "_standings",
+        "_unavailable",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -42,6 +52,7 @@ class Dialling:
         self._unavailable = unavailable
         self._spares = spares
         self._plan: Plan | None = None
+        self._preface = b""  # what stands in front of the client's bytes: a PROXY header
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
         """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
@@ -70,6 +81,19 @@ class Dialling:
         begun: dial.Attempt | None,
     ) -> Upstream:
         """The first endpoint that answers, of as many as may be tried, from ``begun`` on; raises `DialFailed`."""
+        if self._cluster.proxy_header is not SendHeader.OFF:
+            self._preface = self._introduction(downstream)
+            early = early._replace(data=self._preface + early.data)
+            return self._introduced(await self._first_of(candidates, early, downstream, begun))
+        return await self._first_of(candidates, early, downstream, begun)
+
+    async def _first_of(
+        self,
+        candidates: Sequence[Endpoint],
+        early: EarlyData,
+        downstream: socket.socket,
+        begun: dial.Attempt | None,
+    ) -> Upstream:
         failure: DialFailed | None = None
         for endpoint in candidates[: 1 + self._cluster.connect.retries]:
             try:
@@ -81,9 +105,32 @@ class Dialling:
                 return await self._one(endpoint, attempt, early, downstream)
             except DialFailed as failed:
                 failure = failed
+                self._standings.get(endpoint).reached = None
                 if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
                     break  # our trouble, not the endpoint's
         raise failure or DialFailed(Reason.NO_ENDPOINT)
+
+    def _introduction(self, downstream: socket.socket) -> bytes:
+        """The header that says whom this session is for; one of ours may be repeated as often as need be."""
+        source, destination = self._record.source, self._record.destination
+        if source is not None and destination is None:
+            with suppress(OSError):
+                destination = sockopt.dialled_address(downstream)
+        write = (
+            proxy_header.version1 if self._cluster.proxy_header is SendHeader.V1 else proxy_header.version2
+        )
+        return write(source, destination)
+
+    def _introduced(self, upstream: Upstream) -> Upstream:
+        """All of the header has been sent, and what counts as sent are the client's bytes."""
+        size = len(self._preface)
+        if upstream.sent < size:  # a socket that was connected just now takes so little at once
+            upstream.sent += _send_rest(upstream.sock, self._preface[upstream.sent :])
+        if upstream.sent < size:
+            upstream.sock.close()
+            raise DialFailed(Reason.RESET)
+        upstream.sent -= size
+        return upstream
 
     async def _one(
         self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData, downstream: socket.socket
@@ -167,13 +214,13 @@ class Dialling:
         self._record.rtt = standing.rtt
 
     def _safe_prefix(self, early: bytes) -> int:
-        record, mode = self._record, self._cluster.replay
-        known, record.protocol = replay.classify(early)
+        record, mode, preface = self._record, self._cluster.replay, len(self._preface)
+        known, record.protocol = replay.classify(early[preface:] if preface else early)
         if mode is Replay.NONE:
             return 0
         # A client that put bytes into its own SYN has said that they may come twice.
-        own = min(record.client_syn_bytes, len(early))
-        safe = record.safe_bytes = len(early) if mode is Replay.ANY else max(known, own)
+        own = min(record.client_syn_bytes, len(early) - preface)
+        safe = record.safe_bytes = len(early) if mode is Replay.ANY else preface + max(known, own)
         return safe
 
 

@@ -17,6 +17,7 @@ from proxy.core.standings import Standings
 from proxy.telemetry.events import Events
 
 SAVE_EVERY = 60.0
+MOST_PATIENCES = 4096  # the oldest are forgotten first
 
 
 class Memory:
@@ -36,6 +37,8 @@ class Memory:
         key = listener, cluster
         patience = self._patience.get(key)
         if patience is None:
+            if len(self._patience) >= MOST_PATIENCES:
+                self._patience.pop(next(iter(self._patience)))
             patience = self._patience[key] = Patience(ports)
             recalled = self._recalled.get(key)
             if recalled is not None:

@@ -8,7 +8,7 @@ for a name or for a handshake. The relay needs none, and the end of it is an eve
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import DEFAULT_CEILING, Patience
 from proxy.core.record import Peer, SessionRecord
+from proxy.core.request import Refused
 from proxy.core.snapshot import AUTO, Cluster, Listener, Replay, ServerFirst
 from proxy.core.standings import Standings
 from proxy.dialling import Dialling
@@ -31,6 +32,7 @@ from proxy.net.resolve import NoSuchHost, Resolver
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
+from proxy.routing import Routing
 from proxy.spares import Spares
 
 
@@ -50,6 +52,9 @@ class Shared:
     reset: Callable[
         [socket.socket], None
     ]  # given a socket to close with a RST once it has sent what it holds
+    farewell: Callable[[socket.socket, bytes], None]  # given a socket to close when a refusal has been heard
+    patience: Callable[[Listener, Cluster, Endpoint], Patience]
+    routing: Routing
     duplicates: Duplicates = field(default_factory=Duplicates)
 
 
@@ -61,8 +66,10 @@ class Session:
         "_dialling",
         "_downstream",
         "_interruption",
+        "_only",
         "_patience",
         "_shared",
+        "_since",
         "_upstream",
         "listener",
         "record",
@@ -83,19 +90,25 @@ class Session:
         self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
         self.relay: Relay | None = None
         self._interruption: tuple[EndedBy, Reason] | None = None
-        self._cluster: Cluster = cluster
+        self._since = self.record.began  # when the client could first have said something for the upstream
+        self._cluster = cluster
+        self._only: Sequence[Endpoint] = cluster.only
         self._downstream = downstream
         self._upstream: socket.socket | None = None
         self._patience = patience
         self._shared = shared
-        self._dialling = Dialling(
+        self._dialling = self._dial_to(cluster)
+
+    def _dial_to(self, cluster: Cluster) -> Dialling:
+        shared = self._shared
+        return Dialling(
             self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares
         )
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
-            only = self._cluster.only
+            only = self._only
             early = self._sniff_now(only[0]) if only else None
             if early is None or self._cluster.preconnect:
                 nursery.start_soon(self.run, early)
@@ -112,7 +125,7 @@ class Session:
     async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""
         try:
-            candidates = self._cluster.only or await self._resolve()
+            candidates = self._only or await self._resolve()
             if early is None:
                 early = await self._sniff(candidates[0])
             self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
@@ -139,7 +152,7 @@ class Session:
             self._reset_both()
             self._finish()
 
-    async def _resolve(self) -> list[Endpoint]:
+    async def _resolve(self) -> Sequence[Endpoint]:
         self.record.during = Stage.ROUTE
         return await self._shared.resolver.candidates(self._cluster)
 
@@ -225,26 +238,36 @@ class Session:
         record = self.record
         if downstream:
             record.client_first = True
-            record.client_delay = self._shared.watch.clock() - record.began
-            self._patience.client_spoke(record.client_delay, record.waited)
+            record.client_delay = self._shared.watch.clock() - self._since
+            self._patience.client_spoke(record.client_delay, self._silent_until())
         else:
             record.server_first = True
             self._patience.server_spoke()
 
+    def _silent_until(self) -> float | None:
+        """When it was last known that the client had not spoken; None: it has been heard since it could."""
+        return self.record.waited
+
     def _failed(self, error: Exception) -> None:
         """It ends here, because of this."""
+        self._explain(error)
+        self._reset_both()
+        self._finish()
+
+    def _explain(self, error: Exception) -> None:
+        """Write down why it ends."""
         record = self.record
         if isinstance(error, DialFailed):
             record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
         elif isinstance(error, NoSuchHost):
             record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(error)
+        elif isinstance(error, Refused):
+            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
         elif isinstance(error, OSError) and record.during is Stage.SNIFF:
             record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.RESET
             record.detail = sockopt.errno_name(error.errno or 0)
         else:  # one session's mistake must never be another's end
             self._shared.fault(record, error)
-        self._reset_both()
-        self._finish()
 
     def _reset_both(self) -> None:
         sockopt.reset_on_close(self._downstream)

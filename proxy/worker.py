@@ -13,16 +13,19 @@ from functools import partial
 
 import trio
 
+from proxy.asking import AskingSession
+from proxy.core.address import Endpoint
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
 from proxy.core.record import Peer
-from proxy.core.snapshot import Listener, Snapshot
+from proxy.core.snapshot import Cluster, Listener, Snapshot
 from proxy.memory import Memory
-from proxy.net import accept, sockopt
+from proxy.net import accept, sniff, sockopt
 from proxy.net.flow import BUFFER
 from proxy.net.relay import close_with_reset, unsent
 from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
+from proxy.routing import Routing
 from proxy.session import Session, Shared
 from proxy.spares import Spares
 from proxy.telemetry.events import Events
@@ -44,9 +47,11 @@ class Worker:
             trio.lowlevel.current_clock().current_time
         )  # without trio's detour: it is asked often
         self.spares = Spares(memory.standings, self._watch)
+        resolver = Resolver()
         self._shared = Shared(
-            memory.standings, Resolver(), self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
-            self._no_fast_open, self._ended, self._events.fault, self._reset,
+            memory.standings, resolver, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
+            self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
+            Routing(snapshot.routes, snapshot.destinations, resolver),
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, self._shared.resolver, self._watch)
         self._numbers = itertools.count(1)
@@ -102,10 +107,17 @@ class Worker:
             listener.name, cluster.name, {target.port for target in cluster.endpoints if target.port}
         )
 
+    def _patience_with(self, listener: Listener, cluster: Cluster, likely: Endpoint) -> Patience:
+        """The same where sessions of one listener have different ways; `direct` goes anywhere, so it learns by port."""
+        if cluster.endpoints:
+            return self._memory.patience(listener.name, cluster.name, {likely.port})
+        return self._memory.patience(listener.name, f"{cluster.name}:{likely.port}", {likely.port})
+
     def _serve(
         self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: Peer
     ) -> None:
-        session = Session(sock, peer, listener, patience, self._shared, next(self._numbers))
+        kind = AskingSession if listener.asks else Session
+        session = kind(sock, peer, listener, patience, self._shared, next(self._numbers))
         self.sessions.add(session)
         session.begin(nursery)
 
@@ -115,6 +127,9 @@ class Worker:
             self._nursery.start_soon(close_with_reset, sock.dup())
         else:
             sockopt.reset_on_close(sock)
+
+    def _farewell(self, sock: socket.socket, reply: bytes) -> None:
+        self._nursery.start_soon(sniff.farewell, sock, reply)
 
     def _ended(self, session: Session) -> None:
         self.sessions.discard(session)

@@ -16,6 +16,7 @@ from proxy.core.address import (
     split_host_port,
 )
 from proxy.core.snapshot import Bind
+from proxy.core.users import BadSecret, Secret, read_secret
 
 
 class BindAddress(Scalar[Bind]):
@@ -99,6 +100,25 @@ class FilePath(Scalar[str]):
         if not text or "\0" in text or text.endswith("/"):
             raise BadScalar(f"{text!r} does not name a file; write a path like /var/lib/tfo-proxy/state.json")
         return cls(text)
+
+
+class Password(Scalar[Secret]):
+    """A password, or its scrypt hash: ``$scrypt$ln=14,r=8,p=1$salt$hash``."""
+
+    __slots__ = ()
+    kind = "a password, or $$scrypt$$ln=14,r=8,p=1$$salt$$hash (a dollar is written twice)"
+    json_schema: ClassVar[dict[str, object]] = {"type": "string", "minLength": 1}
+    secret = True
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """As `Scalar.read`."""
+        if not text:
+            raise BadScalar("it is empty; write a password")
+        try:
+            return cls(read_secret(text))
+        except BadSecret as error:
+            raise BadScalar(str(error)) from None
 
 
 class TfoKeys(Scalar[tuple[bytes, ...]]):

@@ -69,6 +69,36 @@ class Connect:
     retries: int = 2
 
 
+class Balance(StrEnum):
+    """How sessions are shared out among a cluster's endpoints."""
+
+    ROUND_ROBIN = "round_robin"
+    LEAST_CONNECTIONS = "least_connections"
+    RANDOM = "random"  # the better of two
+    SOURCE_HASH = "source_hash"  # a client always to the same one
+    FIRST = "first"  # the others are spares
+
+
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """When an endpoint whose dials fail is left alone, and for how long (seconds); ``most``: percent that may be out."""
+
+    after: int = 3  # dials in a row
+    time: float = 10.0  # the first time; doubled each time
+    longest: float = 300.0
+    most: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Active checks of every endpoint: seconds, seconds, and how many in a row change what is believed."""
+
+    every: float = 10.0
+    timeout: float = 2.0
+    rise: int = 2
+    fall: int = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A named group of equivalent endpoints, and how they are dialled."""
@@ -85,6 +115,10 @@ class Cluster:
     connect: Connect = field(default_factory=Connect)
     keepalive: Keepalive | None = field(default_factory=Keepalive)
     proxy_header: SendHeader = SendHeader.OFF
+    balance: Balance = Balance.ROUND_ROBIN
+    weights: tuple[int, ...] = ()  # of the endpoints, in their order; empty: all weigh 1
+    eject: Ejection = field(default_factory=Ejection)
+    health: Health | None = None  # None: no checks
     only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
     """The one endpoint, where there is but one, it is numeric, and wants nothing but the client's bytes: nothing to
     resolve, nothing to choose, nothing to add."""

@@ -20,6 +20,7 @@ from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
 
 FIRST_SENTENCE = 60.0
 LONGEST_SENTENCE = 3600.0 * 4
+LATELY = 300.0  # an endpoint that was reached so lately will be reached again, but for accidents
 PROBE_PATIENCE = 60.0  # a probe that never reported (a cancelled session) is written off after this
 UNCOUNTED = 3  # so many requests for a cookie, or ignored SYNs, in a row mean "not here"
 SMALL_SYN = 1200  # fits every path that carries IPv6 (minimum MTU 1280, RFC 8200 section 5) with its options
@@ -105,6 +106,7 @@ class Standing:
         "cause",
         "era",
         "ignored",
+        "reached",
         "requested",
         "rtt",
         "rtt_variation",
@@ -123,6 +125,7 @@ class Standing:
         self.until = 0.0  # QUARANTINED: its end; PROBING: the probe is written off; UNSUPPORTED: next try
         self.cause: Evidence | None = None  # what the last quarantine was for
         self.syn_data: int | None = None  # most bytes for a SYN on this path; None: what the MSS allows
+        self.reached: float | None = None  # when a handshake last ended well; None: the last one did not
         self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
         self.rtt: float | None = None  # seconds
         self.rtt_variation = 0.0
@@ -130,6 +133,7 @@ class Standing:
 
     def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> None:
         """Take in what a dial showed. ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds."""
+        self.reached = now
         if evidence in LOSSES and plan.era != self.era:
             return  # planned before the last loss was known: the same event, not a second one
         evidence = self._count(evidence, plan)
@@ -191,6 +195,12 @@ class Standing:
         if self.state in {State.QUARANTINED, State.PROBING, State.UNSUPPORTED}:
             return now >= self.until
         return True
+
+    def keeps_word(self, cluster: Cluster, now: float) -> bool:
+        """Whether a client may be told that it is connected before it is, and has something to win by it."""
+        if self.reached is None or now - self.reached > LATELY or self.state is State.UNKNOWN:
+            return False
+        return self.worth_waiting(cluster, now)
 
     def brings_nothing(self, cluster: Cluster, safe: int, now: float) -> bool:
         """Whether a dial with ``safe`` early bytes could win nothing and find out nothing: time for a spare."""

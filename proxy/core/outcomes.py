@@ -40,6 +40,13 @@ class Reason(StrEnum):
     NO_DESCRIPTORS = "no_descriptors"  # EMFILE, ENFILE
     NO_MEMORY = "no_memory"  # ENOBUFS, ENOMEM
     NOT_PERMITTED = "not_permitted"  # EACCES, EPERM: a local firewall or policy
+    BAD_REQUEST = "bad_request"  # the handshake breaks its rules, or asks what nobody serves
+    HANDSHAKE_TIMEOUT = "handshake_timeout"  # it did not say in time where it wants to go
+    NO_REQUEST = "no_request"  # it left before it said so
+    NOT_AUTHENTICATED = "not_authenticated"
+    NOT_ALLOWED = "not_allowed"  # the listener does not serve this client
+    DENIED = "denied"  # a route, or what `direct` denies, is against it
+    LOOP = "loop"  # the way would lead back to this proxy
     IDLE = "idle"
     HALF_CLOSED = "half_closed"
     LIFETIME = "lifetime"

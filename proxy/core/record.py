@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from proxy.core.address import Endpoint, join_host_port
+from proxy.core.address import Endpoint, Target, join_host_port
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
@@ -27,6 +27,12 @@ class SessionRecord:
     cluster: str
     began: float  # monotonic, when it was accepted
     endpoint: Endpoint | None = field(default=None, init=False)  # the one that was dialled last
+    mode: str = field(default="", init=False)  # how the client said where it wants to go: socks5, connect ...
+    authority: Target | None = field(default=None, init=False)  # and where that is
+    user: str | None = field(default=None, init=False)  # as whom it has authenticated itself
+    destination: Endpoint | None = field(default=None, init=False)  # the client's, if a PROXY header told it
+    asked: float = field(default=0.0, init=False)  # from accepted until that was known
+    reply: str = field(default="", init=False)  # when it was told "connected": optimistic | dialed
     protocol: str = field(default="", init=False)  # what the early data looked like
     early_bytes: int = field(default=0, init=False)
     safe_bytes: int = field(default=0, init=False)  # of these, how many may be sent twice
@@ -64,6 +70,16 @@ class SessionRecord:
     during: Stage = field(default=Stage.ACCEPT, init=False)
     reason: Reason = field(default=Reason.FAULT, init=False)
     detail: str = field(default="", init=False)  # words for the operator, where the reason wants some
+
+    @property
+    def source(self) -> Endpoint | None:
+        """The downstream's address as numbers; None for a unix socket."""
+        if isinstance(self.peer, str | bytes):
+            return None
+        # An IPv4 client of a dual-stack listener comes as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+        bare = self.peer[0].partition("%")[0]
+        mapped = bare.removeprefix("::ffff:")
+        return Endpoint(mapped if "." in mapped else bare, self.peer[1])
 
     @property
     def client(self) -> str:

@@ -1,13 +1,20 @@
-"""Read what a downstream says first, because those bytes may travel in the SYN."""
+"""Read what a downstream says first: where it wants to go, and the bytes that may travel in the SYN."""
 
 from __future__ import annotations
 
 import socket
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import trio
 
+from proxy.core.reader import Parser, Reader, Reading
+
 MOST_EARLY_DATA = 65536
+_FAREWELL = 1.0  # how long a client may go on talking that has been told no
+_MOST_UNHEARD = 1024 * 1024
+
+T = TypeVar("T")
 
 
 class EarlyData(NamedTuple):
@@ -37,3 +44,73 @@ async def early_data(sock: socket.socket, patience: float) -> EarlyData:
         await trio.lowlevel.wait_readable(sock)
     early = early_data_now(sock)
     return early._replace(waited=trio.current_time() - started)
+
+
+class HungUp(Exception):
+    """The downstream ended before it had said all that was needed."""
+
+
+class Incoming:
+    """What a downstream says, taken apart by one parser after the other.
+
+    ``data`` has been said and belongs to no message yet; ``consumed`` counts the bytes of those that were read.
+    """
+
+    __slots__ = ("consumed", "data", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.data = b""
+        self.consumed = 0
+
+    async def read(self, parser: Callable[[Reader], Parser[T]], limit: int) -> T:
+        """The next message. Raises what the parser does, `HungUp`, and OSError; then ``data`` is as if none was read.
+
+        Waits for as long as the client takes: bound it from outside.
+        """
+        reading = Reading(parser, limit)
+        try:
+            parsed = reading.feed(self.data)
+            while parsed is None:
+                parsed = reading.feed(await self._more())
+        finally:
+            self.data = bytes(reading.reader.data)
+        self.data = self.data[parsed.consumed :]
+        self.consumed += parsed.consumed
+        return parsed.value
+
+    async def _more(self) -> bytes:
+        while True:
+            try:
+                data = self.sock.recv(MOST_EARLY_DATA)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.sock)
+                continue
+            if not data:
+                raise HungUp
+            return data
+
+
+def say(sock: socket.socket, reply: bytes) -> None:
+    """Tell a client something short. Raises OSError; a client that reads nothing is one that broke."""
+    if reply and sock.send(reply, socket.MSG_NOSIGNAL) < len(reply):
+        raise BlockingIOError
+
+
+async def farewell(sock: socket.socket, reply: bytes) -> None:
+    """Tell a client no, and close when it has heard: a close with bytes unread would reset the reply away."""
+    try:
+        say(sock, reply)
+        sock.shutdown(socket.SHUT_WR)
+        heard = 0
+        with trio.move_on_after(_FAREWELL):
+            while heard < _MOST_UNHEARD:
+                await trio.lowlevel.wait_readable(sock)
+                data = sock.recv(MOST_EARLY_DATA)
+                if not data:
+                    break
+                heard += len(data)
+    except OSError:
+        return
+    finally:
+        sock.close()

@@ -16,6 +16,11 @@ TCP_FASTOPEN = 23
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
 TCP_FASTOPEN_KEY = 33
+SO_ORIGINAL_DST = (
+    80  # include/uapi/linux/netfilter_ipv4.h, and the same number in netfilter_ipv6/ip6_tables.h
+)
+IP_TRANSPARENT = 19
+IPV6_TRANSPARENT = 75
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
@@ -106,6 +111,51 @@ def client_syn_data(sock: socket.socket) -> SynData:
     except OSError:
         saved = b""
     return SynData(fast_open=True, size=_payload_size(saved), headers=saved)
+
+
+def dialled_address(sock: socket.socket) -> Endpoint:
+    """Where an accepted connection ends: one of our addresses or, with TPROXY, any."""
+    host, port, *_ = sock.getsockname()
+    return Endpoint(unmapped(host), port)
+
+
+def is_ours(host: str) -> bool:
+    """Whether this is an address of this machine: others cannot be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+def original_destination(sock: socket.socket) -> Endpoint | None:
+    """Where a client was going that REDIRECT or DNAT brought here; None where it dialled us itself.
+
+    Raises OSError (ENOENT: netfilter knows nothing of this connection).
+    """
+    here = dialled_address(sock)
+    if "." in here.host:
+        raw = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+        there = Endpoint(socket.inet_ntop(socket.AF_INET, raw[4:8]), int.from_bytes(raw[2:4], "big"))
+    else:
+        raw = sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28)
+        there = Endpoint(socket.inet_ntop(socket.AF_INET6, raw[8:24]), int.from_bytes(raw[2:4], "big"))
+    return None if there == here else there
+
+
+def unmapped(host: str) -> str:
+    """``192.0.2.1`` for ``::ffff:192.0.2.1``, which is how an IPv4 peer of a dual-stack socket is called."""
+    bare = host.removeprefix("::ffff:")
+    return bare if "." in bare else host
+
+
+def transparent(sock: socket.socket) -> None:
+    """Let a listening socket take connections to addresses that are not ours; needs CAP_NET_ADMIN."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
 
 
 def reset_on_close(sock: socket.socket) -> None:

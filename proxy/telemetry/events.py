@@ -78,13 +78,12 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
     }
     if record.endpoint is not None:
         fields["endpoint"] = str(record.endpoint)
-    if record.protocol:
-        fields["protocol"] = record.protocol
+    fields |= _request_fields(record) if record.mode else {}
     fields["early_bytes"] = record.early_bytes
-    if record.client_syn_bytes:
-        fields["client_syn_bytes"] = record.client_syn_bytes
-    if record.duplicate:
-        fields["duplicate"] = True
+    for name in ("protocol", "client_syn_bytes", "duplicate"):
+        value = getattr(record, name)
+        if value:
+            fields[name] = value
     if record.evidence is not None:
         fields["open"] = record.open
         fields["syn_bytes"] = record.syn_bytes
@@ -95,16 +94,28 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
         value = getattr(record, name)
         if value:
             fields[name] = round(value, _MICRO)
+    if record.tried > 1:
+        fields["tried"] = record.tried
     for name in ("spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail"):
         value = getattr(record, name)
         if value:
             fields[name] = value
-    if record.tried > 1:
-        fields["tried"] = record.tried
     fields["up_bytes"] = record.up_bytes
     fields["down_bytes"] = record.down_bytes
     fields["duration"] = round(record.duration, _MICRO)
     fields["ended_by"] = record.ended_by
     fields["during"] = record.during
     fields["reason"] = record.reason
+    return fields
+
+
+def _request_fields(record: SessionRecord) -> dict[str, object]:
+    """What the client asked for."""
+    fields: dict[str, object] = {"mode": record.mode, "asked": round(record.asked, _MICRO)}
+    if record.authority is not None:
+        fields["authority"] = str(record.authority)
+    if record.user is not None:
+        fields["user"] = record.user
+    if record.reply:
+        fields["reply"] = record.reply
     return fields

@@ -1,0 +1,101 @@
+"""What a client asks for before its session has anywhere to go, and the words in which it is answered.
+
+Every way in is a parser (`core.reader`) that ends in an `Opening`: a `Request`, or a `Turn` where the protocol wants
+an answer before it says more. When a request is granted is not the parser's business: `proxy.session` decides.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+from proxy.core.address import Authority, BadAddress, Endpoint, Target, check_name, is_numeric
+from proxy.core.outcomes import EndedBy, Reason
+from proxy.core.reader import Parser, Reader
+
+__all__ = ["Body", "Credentials", "Opening", "OpeningParser", "Refused", "Request", "Turn", "target_of"]
+
+
+_BLAMED = {Reason.HANDSHAKE_TIMEOUT: EndedBy.TIMEOUT, Reason.NO_REQUEST: EndedBy.DOWNSTREAM}
+
+
+class Refused(Exception):
+    """The client is told no; ``reply`` are the bytes that say so in its protocol, ``str()`` says it in the log."""
+
+    def __init__(self, reason: Reason, detail: str = "", reply: bytes = b"") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.reply = reply
+
+    @property
+    def blame(self) -> EndedBy:
+        """Whose act it was."""
+        return _BLAMED.get(self.reason, EndedBy.PROXY)
+
+
+class Credentials(NamedTuple):
+    """Who a client says it is; not checked yet."""
+
+    user: str
+    password: str
+
+
+class Body(Protocol):
+    """How far a message goes whose head has been read already."""
+
+    def take(self, data: bytes | memoryview) -> int:
+        """How many of the next bytes belong to it; fewer than there are: it ends there."""
+        ...
+
+
+def _nothing_to_say(reason: Reason, detail: str) -> bytes:  # noqa: ARG001  # the shape of `Request.refused`
+    return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Where a client wants to go."""
+
+    protocol: str  # it asked in: socks4, socks5, connect, http, tls; "" where it said nothing
+    authority: Target | None = None  # None: where the listener says
+    early: bytes = b""  # first bytes for the upstream that the request itself consists of
+    granted: bytes = (
+        b""  # what the client is told once it is connected; nothing where it does not wait for that
+    )
+    refused: Callable[[Reason, str], bytes] = _nothing_to_say  # the reply that says why not, in few words
+    user: str | None = None  # as whom it has authenticated itself
+    sni: str | None = None  # the name in its ClientHello
+    body: Body | None = None  # bounds what may go upstream after `early`; None: all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The client is told something and goes on; with ``credentials`` only where they hold."""
+
+    reply: bytes
+    proceed: Callable[[str | None], OpeningParser]  # given the user's name once the credentials hold
+    credentials: Credentials | None = None
+    rejected: bytes = b""  # the reply where they do not hold
+
+
+Opening: TypeAlias = Request | Turn
+OpeningParser: TypeAlias = Callable[[Reader], Parser[Opening]]
+
+
+def target_of(host: str, port: int) -> Target:
+    """What a client named, as something to dial; raises `BadAddress`.
+
+    An IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) is the IPv4 address: rules for one hold for the other.
+    """
+    if not 0 < port <= 65535:
+        raise BadAddress(f"{port} is not a port that can be dialled")
+    if not is_numeric(host):
+        return Authority(check_name(host), port)
+    if "%" in host:
+        raise BadAddress(f"{host!r} has a scope, which means nothing to anybody but its owner")
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return Endpoint(str(address), port)
