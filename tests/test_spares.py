@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from proxy.core.standings import Standings
 from proxy.net import sockopt
 from proxy.net.watch import Watch
 from proxy.spares import MOST_EARLY, Spare, Spares, alive
+from tests.net.pairs import reset
 
 SAID = 10  # first bytes, all of them safe
 
@@ -65,13 +66,13 @@ async def room(**cluster: Any) -> AsyncIterator[Room]:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         listener.settimeout(5)
         endpoint = Endpoint(*listener.getsockname()[:2])
-        settings = {"endpoints": (endpoint,), "fast_open": FastOpen.OFF, "preconnect": 1} | cluster
+        usual = Cluster("c", (endpoint,), fast_open=FastOpen.OFF, preconnect=1)
         spares = Spares(standings, watch)
         async with trio.open_nursery() as nursery:
             await nursery.start(watch.run)
             nursery.start_soon(spares.run)
             await trio.testing.wait_all_tasks_blocked(0.001)
-            yield Room(listener, Cluster("c", **settings), spares, standings, watch)
+            yield Room(listener, replace(usual, **cluster), spares, standings, watch)
             nursery.cancel_scope.cancel()
     assert spares.plain()["ready"] == 0
 
@@ -242,7 +243,7 @@ def said(here: Room) -> Iterator[socket.socket]:
         (lambda peer: peer.send(b"pong"), True),
         (lambda peer: None, True),  # it took the bytes, and thinks
         (lambda peer: peer.shutdown(socket.SHUT_WR), False),
-        (lambda peer: (sockopt.reset_on_close(peer), peer.close()), False),
+        (reset, False),
     ],
 )
 async def test_alive(act: Callable[[socket.socket], object], lives: bool) -> None:

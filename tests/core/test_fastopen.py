@@ -413,3 +413,28 @@ def test_two_losses_for_every_quarantine(history: list[tuple[Evidence, int, bool
             assert standing.until <= now + LONGEST_SENTENCE
             if before not in {State.QUARANTINED, State.PROBING}:
                 assert evidence in LOSSES
+
+
+# --- spares
+
+
+@pytest.mark.parametrize("safe", [0, SAFE])
+def test_a_spare_never_stands_in_for_a_dial_that_would_find_something_out(safe: int) -> None:
+    """Whatever the state: where a spare may be used, the dial would have been plain, or an empty open in vain."""
+    for state in State:
+        for cause in (Evidence.OPTION_LOST, Evidence.SYN_DATA_LOST):
+            for now in (10.0, 20.0, 30.0):
+                standing = Standing()
+                standing.state, standing.cause, standing.until = state, cause, 20.0
+                instead = standing.brings_nothing(AUTOMATIC, safe, now)
+                plan = standing.plan(AUTOMATIC, safe, now)
+                if state is State.UNSUPPORTED:
+                    assert instead == (now < 20.0)
+                else:
+                    assert instead == (plan.open is Open.PLAIN)
+                assert not (instead and plan.probe)
+
+
+def test_a_spare_may_stand_in_wherever_fast_open_is_off_and_nowhere_it_is_insisted_on() -> None:
+    assert Standing().brings_nothing(OFF, SAFE, 0.0)
+    assert not quarantined().brings_nothing(ALWAYS, SAFE, 0.0)

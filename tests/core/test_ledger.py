@@ -228,6 +228,49 @@ def test_listeners_and_clusters_are_told_apart() -> None:
     assert json.loads(json.dumps(plain)) == plain
 
 
+# --- spares
+
+
+def on_spare(**facts: object) -> tuple[float, float]:
+    return settled(**{"spare": True, "open": "spare", "evidence": Evidence.PLAIN, "dial_time": 0.0} | facts)
+
+
+@pytest.mark.parametrize(
+    ("spoke", "saved", "lost"), [(0.0, 0.1, 0.0), (0.002, 0.098, 0.0), (0.1, 0.0, 0.0), (0.3, 0.0, 0.2)]
+)
+def test_a_spare_saves_the_handshake_less_the_wait(spoke: float, saved: float, lost: float) -> None:
+    assert on_spare(early_bytes=100, client_first=True, waited=spoke) == (saved, exactly(lost))
+
+
+def test_a_banner_that_was_there_saves_its_own_way_too() -> None:
+    assert on_spare(server_first=True, first_byte=0.001) == (exactly(2 * RTT - 0.001), 0.0)
+    assert on_spare(server_first=True, first_byte=0.5) == (0.0, 0.0)
+    assert on_spare() == (0.0, 0.0)
+
+
+def test_a_dead_spare_is_lost_time() -> None:
+    assert early(Evidence.PLAIN, dead_spare=0.03) == (0.0, 0.03)
+    assert server_first(Evidence.PLAIN, dead_spare=0.03) == (0.0, 0.03)
+    assert settled(dial_time=None, dead_spare=0.03) == (0.0, 0.03)
+
+
+def test_what_spares_save_is_told_apart() -> None:
+    ledger = Ledger()
+    for facts in (
+        {"spare": True, "evidence": Evidence.PLAIN, "dial_time": 0.0, "early_bytes": 1},
+        {"spare": True, "evidence": Evidence.PLAIN, "dial_time": 0.0},
+        {"dead_spare": 0.01, "evidence": Evidence.PLAIN, "early_bytes": 1},
+        {"evidence": Evidence.SYN_DATA_ACKED, "early_bytes": 1, "syn_bytes": 1},
+    ):
+        record = session(**facts)
+        settle(record)
+        ledger.add(record)
+    plain = (ledger.total + Account()).plain()
+    assert (plain["on_spares"], plain["dead_spares"]) == (2, 1)
+    assert (plain["round_trips_saved"], plain["round_trips_saved_by_spares"]) == (2, 1)
+    assert (plain["seconds_saved"], plain["seconds_saved_by_spares"]) == pytest.approx((2 * RTT, RTT))
+
+
 def test_accounts_add_up() -> None:
     ledgers = [Ledger() for _ in range(3)]
     for number, ledger in enumerate(ledgers):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.clusters import AUTO
+from proxy.core.clusters import AUTO, Auto
 from proxy.core.spares import (
     AUTO_MOST,
     DISTRUST_FIRST,
@@ -138,9 +138,12 @@ def test_failed_dials_back_off_and_one_that_succeeds_clears() -> None:
 event = st.sampled_from(["arrived", "died", "outlived", "failed", "dialled"])
 
 
+limit: st.SearchStrategy[int | Auto] = st.one_of(st.integers(0, 8), st.just(AUTO))
+
+
 @settings(max_examples=50)
-@given(st.lists(st.tuples(event, st.floats(0, 100))), st.integers(0, 8) | st.just(AUTO))
-def test_never_more_than_allowed_and_never_too_old(events: list[tuple[str, float]], most: int) -> None:
+@given(st.lists(st.tuples(event, st.floats(0, 100))), limit)
+def test_never_more_than_allowed_and_never_too_old(events: list[tuple[str, float]], most: int | Auto) -> None:
     demand, now = Demand(), 0.0
     for what, later in events:
         now += later

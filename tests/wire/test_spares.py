@@ -122,7 +122,7 @@ def test_a_spare_that_dies_as_it_is_taken_costs_a_plain_dial_and_nothing_else(wa
                 deaf(victim)
         program.session(2)
         (time_taken,) = first_bytes(list(asked(program, times=1)))
-        assert time_taken <= (3.1 if end != "deaf" else 3.6) * wan.rtt + (0.25 if end == "deaf" else 0)
+        assert time_taken <= (3.2 if end != "deaf" else 6.5) * wan.rtt
         line = program.session(3)
         assert line["ended_by"] == "downstream"
         assert (line["reason"], "spare" in line) == ("closed", False)
