@@ -81,7 +81,7 @@ class Balance(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ejection:
-    """When an endpoint whose dials fail is left alone, and for how long (seconds); ``most``: percent that may be out."""
+    """When an endpoint whose dials fail is left alone, and how long (seconds); ``most``: percent that may be out."""
 
     after: int = 3  # dials in a row
     time: float = 10.0  # the first time; doubled each time

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from proxy.core.address import Endpoint
+from proxy.core.availability import Availability
+from proxy.core.clusters import Ejection
+from proxy.core.members import Members, members_of
+
+TEN = members_of((Endpoint(f"192.0.2.{n}", 80), 1) for n in range(10))
+A, B, C = TEN.endpoints[:3]
+
+
+def fail(
+    availability: Availability, endpoint: Endpoint, times: int, now: float, members: int = 10
+) -> list[bool]:
+    return [availability.failed(endpoint, members, now) for _ in range(times)]
+
+
+def test_some_failures_in_a_row_eject_for_longer_each_time() -> None:
+    state = Availability(Ejection(after=3, time=10.0, longest=35.0, most=50))
+    assert fail(state, A, 3, 100.0) == [False, False, True]
+    assert state.out(TEN, 109.9) == {A}
+    assert state.out(TEN, 110.0) == frozenset()
+    for length, now in ((20.0, 110.0), (35.0, 140.0), (35.0, 200.0)):
+        assert fail(state, A, 1, now) == [True]  # back, it has one try
+        assert state.until(A) == now + length
+
+
+def test_one_that_works_is_forgiven() -> None:
+    state = Availability(Ejection())
+    fail(state, A, 2, 0.0)
+    state.worked(A)
+    assert fail(state, A, 2, 0.0) == [False, False]
+    fail(state, A, 1, 0.0)
+    assert state.out(TEN, 1.0) == {A}
+    state.worked(A)
+    assert state.out(TEN, 1.0) == frozenset()
+    assert fail(state, A, 3, 1.0) == [False, False, True]
+    assert state.until(A) == 11.0
+
+
+def test_no_more_than_so_many_are_out() -> None:
+    state = Availability(Ejection(after=1, most=30))
+    assert [state.failed(endpoint, 10, 0.0) for endpoint in TEN.endpoints[:5]] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert len(state.out(TEN, 1.0)) == 3
+    assert Availability(Ejection(after=1, most=30)).failed(A, 3, 0.0) is False
+    assert Availability(Ejection(after=1, most=50)).failed(A, 1, 0.0) is False
+    assert Availability(Ejection(after=1, most=0)).failed(A, 100, 0.0) is False
+
+
+def test_health_checks_rise_and_fall() -> None:
+    state = Availability(Ejection())
+
+    def check(*results: bool) -> list[bool]:
+        return [state.checked(A, healthy=healthy, rise=2, fall=3) for healthy in results]
+
+    assert check(True, False, False, True, False, False) == [False] * 6
+    assert check(False) == [True]
+    assert state.is_down(A)
+    assert state.out(TEN, 0.0) == {A}
+    assert check(True, False, True) == [False, False, False]
+    assert check(True) == [True]
+    assert state.out(TEN, 0.0) == frozenset()
+
+
+def test_where_all_are_out_none_is() -> None:
+    two = Members((A, B), (1, 1))
+    state = Availability(Ejection(after=1, most=100))
+    state.failed(A, 2, 0.0)
+    state.checked(B, healthy=False, rise=1, fall=1)
+    assert state.out(two, 1.0) == frozenset()
+
+
+def test_those_that_left_are_forgotten() -> None:
+    state = Availability(Ejection(after=1))
+    state.failed(A, 10, 0.0)
+    state.checked(B, healthy=False, rise=1, fall=1)
+    state.keep(Members((C,), (1,)))
+    assert state.out(TEN, 0.0) == frozenset()
+    assert not state.is_down(B)
