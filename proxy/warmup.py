@@ -28,6 +28,7 @@ _AT_ONCE = 8  # handshakes of a warm-up in flight
 _TRIES = (
     4  # the kernel asks by option 34, then by the experimental 254, then by 34 again; one more for a loss
 )
+_NEWCOMERS = 30.0  # seconds between two looks for endpoints that have appeared
 _USELESS = frozenset({State.QUARANTINED, State.PROBING, State.UNSUPPORTED})
 
 
@@ -39,41 +40,49 @@ class WarmUp:
         self._resolver = resolver
         self._watch = watch
         self._limit = trio.CapacityLimiter(_AT_ONCE)
-        self._busy: set[str] = set()  # addresses under way
 
-    async def clusters(self, clusters: Iterable[Cluster]) -> int:
-        """Warm every endpoint that may want it; how many were dialled."""
+    async def keep(self, clusters: Iterable[Cluster]) -> None:
+        """Warm all endpoints, and then those that appear: a name's new address, a list's new line."""
+        clusters = [
+            cluster for cluster in clusters if cluster.warm_up and cluster.fast_open is not FastOpen.OFF
+        ]
+        await self.clusters(clusters)
+        while True:
+            await trio.sleep(_NEWCOMERS)
+            await self.clusters(clusters, newcomers=True)
+
+    async def clusters(self, clusters: Iterable[Cluster], *, newcomers: bool = False) -> int:
+        """Warm every endpoint that may want it, or only those never heard of; how many were dialled."""
+        hosts: dict[str, dict[Endpoint, Cluster]] = {}
+        for cluster in clusters:
+            for endpoint in await self._endpoints(cluster):
+                known = newcomers and self._standings.peek(endpoint) is not None
+                if not (endpoint.is_unix or known):
+                    hosts.setdefault(endpoint.host, {})[endpoint] = cluster
         warmed = 0
 
-        async def one(cluster: Cluster, endpoint: Endpoint) -> None:
+        async def one_host(endpoints: dict[Endpoint, Cluster]) -> None:
             nonlocal warmed
             async with self._limit:
-                warmed += await self.endpoint(cluster, endpoint)
+                for endpoint, cluster in endpoints.items():
+                    warmed += await self.endpoint(cluster, endpoint)
 
         async with trio.open_nursery() as nursery:
-            for cluster in clusters:
-                if cluster.warm_up and cluster.fast_open is not FastOpen.OFF:
-                    for endpoint in await self._endpoints(cluster):
-                        nursery.start_soon(one, cluster, endpoint)
+            for endpoints in hosts.values():
+                nursery.start_soon(one_host, endpoints)
         return warmed
 
     async def endpoint(self, cluster: Cluster, endpoint: Endpoint) -> bool:
         """Warm one endpoint; whether anything was dialled."""
-        if endpoint.is_unix or endpoint.host in self._busy:
-            return False
         standing = self._standings.get(endpoint)
-        self._busy.add(endpoint.host)
-        try:
-            dialled = False
-            for _ in range(_TRIES):
-                if standing.state in _USELESS or (standing.rtt is not None and _has_cookie(endpoint)):
-                    break
-                dialled = True
-                if not await self._try(cluster, endpoint, standing):
-                    break
-            return dialled
-        finally:
-            self._busy.discard(endpoint.host)
+        dialled = False
+        for _ in range(_TRIES):
+            if standing.state in _USELESS or (standing.rtt is not None and _has_cookie(endpoint)):
+                break
+            dialled = True
+            if not await self._try(cluster, endpoint, standing):
+                break
+        return dialled
 
     async def _try(self, cluster: Cluster, endpoint: Endpoint, standing: Standing) -> bool:
         """One empty fast open; whether another would teach more."""

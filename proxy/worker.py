@@ -71,7 +71,7 @@ class Worker:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
             listeners.start_soon(self.spares.run)
-            listeners.start_soon(self._warm_up.clusters, list(self.snapshot.clusters.values()))
+            listeners.start_soon(self._warm_up.keep, list(self.snapshot.clusters.values()))
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
                 for sock in sockets[listener.name]:
