@@ -49,7 +49,9 @@ class AskingSession(Session):
         """Hear the request, and find its way."""
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
-        request = await self._reception.hear(takes_syn_data=shared.takes_syn_data)
+        request = await self._reception.hear(
+            takes_syn_data=shared.takes_syn_data, seen=shared.duplicates.seen
+        )
         self._since = shared.watch.clock()
         record.asked = self._since - record.began
         record.during = Stage.ROUTE

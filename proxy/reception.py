@@ -7,6 +7,7 @@ connected before that is so (`Reception.may_promise`), and what it is told when 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -52,11 +53,16 @@ class Reception:
         self.held: EarlyData | None = None  # first bytes that came with the request
         self.granted = False  # it has been told that it is connected, or is owed nothing of the kind
 
-    async def hear(self, *, takes_syn_data: bool) -> Request:
-        """What the client wants; raises `Refused`, and OSError where it hung up rudely."""
+    async def hear(self, *, takes_syn_data: bool, seen: Callable[[bytes, float], bool]) -> Request:
+        """What the client wants; raises `Refused`, and OSError where it hung up rudely.
+
+        ``seen`` is `core.duplicates.Duplicates.seen`.
+        """
         listener = self._listener
         if takes_syn_data and listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            self._record.client_syn_bytes = sockopt.client_syn_data(self._downstream).size
+            syn = sockopt.client_syn_data(self._downstream)
+            self._record.client_syn_bytes = syn.size
+            self._record.duplicate = bool(syn.size) and seen(syn.headers, self._record.began)
         try:
             await self._who()
             with trio.fail_after(listener.timeouts.handshake):
