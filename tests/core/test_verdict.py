@@ -142,8 +142,8 @@ def test_where_ordinary_dials_suffer_as_well_nothing_is_blamed() -> None:
     assert len(trials) <= 12
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_ten_percent_random_loss_is_not_a_middlebox(seed: int) -> None:
+def lossy(seed: int) -> Path:
+    """A tenth of all first SYNs is lost."""
     dice = random.Random(seed)
 
     def path(step: Step, before: list[Trial]) -> Trial:
@@ -154,7 +154,11 @@ def test_ten_percent_random_loss_is_not_a_middlebox(seed: int) -> None:
             return trial._replace(evidence=evidence, retransmits=1, cookie=has_cookie(before))
         return trial
 
-    assert run(path)[0] is Verdict.WORKS
+    return path
+
+
+def test_ten_percent_random_loss_is_not_a_middlebox() -> None:
+    assert {run(lossy(seed))[0] for seed in range(200)} == {Verdict.WORKS}
 
 
 def server_first(saves: bool) -> Path:
@@ -195,7 +199,7 @@ TRIALS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(TRIALS, min_size=MOST_TRIALS, max_size=MOST_TRIALS), st.sampled_from([ALL, SMALL, NOTHING]))
 def test_whatever_happens_it_comes_to_an_end(outcomes: list[Trial], abilities: Abilities) -> None:
     run(lambda step, before: outcomes[len(before)]._replace(step=step), abilities)
