@@ -151,16 +151,15 @@ class _Race:
 
     def _sort_out(self, rung: list[tuple[int, int]]) -> Attempt | None:
         """The attempt that is connected, if any; those that failed are closed."""
-        for fd, _ in rung:
+        for fd, events in rung:
             attempt = self._attempts.get(fd)
             if attempt is None:
                 continue
-            error = sockopt.pending_error(attempt.sock)
-            if not error:
+            if not events & FAULT or _was_open(attempt.sock):
                 del self._attempts[fd]
                 self._watch.remove(fd)
                 return attempt
-            self._refusal = self._refusal or error
+            self._refusal = self._refusal or sockopt.pending_error(attempt.sock)
             self._close(attempt)
         return None
 
@@ -179,6 +178,14 @@ class _Race:
         self._watch.forget(fd)
         del self._attempts[fd]
         attempt.sock.close()
+
+
+def _was_open(sock: socket.socket) -> bool:
+    """Whether a broken connection had got through its handshake: a server may take SYN data and reset at once.
+
+    That is its answer and no refusal. The error stays in the socket, for whoever reads next.
+    """
+    return sockopt.tcp_info(sock).rtt > 0  # measured by the SYN-ACK
 
 
 def _connected(

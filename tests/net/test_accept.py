@@ -159,7 +159,7 @@ async def test_every_connection_is_handed_on_with_its_peer() -> None:
                 accept_forever,
                 sock,
                 lambda *one: served.append(one),
-                troubles.append,  # type: ignore[arg-type]
+                troubles.append,
             )
             clients = [socket.create_connection(sock.getsockname(), 2) for _ in range(7)]
             with trio.fail_after(2):

@@ -4,7 +4,6 @@ import errno
 from typing import Any
 
 import pytest
-import structlog
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
@@ -31,8 +30,7 @@ def log() -> Log:
 
 @pytest.fixture
 def events(log: Log) -> Events:
-    assert structlog is not None
-    return Events(log)  # type: ignore[arg-type]  # as a logger
+    return Events(log)
 
 
 def record(number: int = 1) -> SessionRecord:

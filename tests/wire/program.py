@@ -109,7 +109,7 @@ class Program:
 
     def session(self, number: int = 1, **fields: object) -> Line:
         """The line of the `number`-th session that ended."""
-        return self.wait_for("session", number, **fields)
+        return self.wait_for("session", number, PATIENCE, **fields)
 
     def events(self, event: str) -> list[Line]:
         """All lines of an event so far."""

@@ -112,7 +112,7 @@ def test_the_clients_reset_is_passed_on_to_the_server(wan: Wan) -> None:
         assert not [item for item in ended.way(Direction.UP) if item.packet.is_fin], "a RST, not a FIN"
         assert ended.way(Direction.UP).resets()
     (conversation,) = server.wait(1)
-    assert (conversation.ended, conversation.received) == ("reset", GET)
+    assert (conversation.ended, bytes(conversation.received)) == ("reset", GET)
 
 
 def test_the_servers_reset_is_passed_on_to_the_client_after_what_it_had_said(wan: Wan) -> None:
@@ -212,7 +212,12 @@ def test_bulk_both_ways_over_the_line(wan: Wan) -> None:
     data = pattern(size)
     with Program(wan.client, {"a": forward(server)}) as program:
         with connect(program) as client:
-            feeder = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+
+            def feed() -> None:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+
+            feeder = threading.Thread(target=feed)
             feeder.start()
             assert read_all(client) == data
             feeder.join()

@@ -203,6 +203,7 @@ def test_a_server_that_resets(wan: Wan, reply: bytes) -> None:
             assert reply.startswith(got)
             line = program.session(number)
             assert (line["ended_by"], line["during"], line["reason"]) == ("upstream", "relay", "reset")
+            assert not line.get("redialled")
         assert line["evidence"] == "syn_data_acked"
         assert len(wan.capture().syns(dst=server.address)) == 1, "the request is not made twice"
         assert wan.capture().between(server.address).way(Direction.DOWN).resets()
