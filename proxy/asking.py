@@ -102,6 +102,9 @@ class AskingSession(Session):
                 self._reception.grant(Reply.DIALED)
             self._since = self._shared.watch.clock()
         super()._relay(upstream, early)
+        request = self._reception.request
+        if self.relay is not None and request is not None:
+            self.relay.up.body = request.body
 
     def _silent_until(self) -> float | None:
         return None if self.record.reply == Reply.DIALED else self.record.waited

@@ -28,24 +28,35 @@ _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and al
     help="Add a forward listener, like 127.0.0.1:8080=example.com:80.",
 )
 @click.option(
+    "--mixed",
+    multiple=True,
+    metavar="BIND",
+    help="Add a SOCKS and HTTP proxy, like 127.0.0.1:8080.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Instead of the file's log.level.",
 )
-def command(config: str | None, forwards: tuple[str, ...], log_level: str | None) -> None:
+def command(
+    config: str | None, forwards: tuple[str, ...], mixed: tuple[str, ...], log_level: str | None
+) -> None:
     """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
     from proxy.config import ConfigError, load  # only when it is needed
 
-    if config is None and not forwards:
-        raise click.UsageError("nothing to serve: name a CONFIG file, or give --forward BIND=TO")
+    if config is None and not (forwards or mixed):
+        meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
+        raise click.UsageError(f"nothing to serve: {meant}")
     try:
-        loaded = load(config, forwards=forwards)
+        loaded = load(config, forwards=forwards, mixed=mixed)
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(78)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
-    sys.exit(_serve(loaded.snapshot, log_level, lambda: load(config, forwards=forwards).snapshot))
+    sys.exit(
+        _serve(loaded.snapshot, log_level, lambda: load(config, forwards=forwards, mixed=mixed).snapshot)
+    )
 
 
 def _serve(snapshot: Snapshot, log_level: str | None, reread: Callable[[], Snapshot]) -> int:

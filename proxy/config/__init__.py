@@ -30,8 +30,8 @@ class Loaded:
     warnings: tuple[Mistake, ...]
 
 
-def load(path: str | None = None, *, forwards: Iterable[str] = ()) -> Loaded:
-    """The configuration of a file, of flags (``forwards`` are ``BIND=TO`` each), or of both together.
+def load(path: str | None = None, *, forwards: Iterable[str] = (), mixed: Iterable[str] = ()) -> Loaded:
+    """The configuration of a file, of flags (``forwards`` are ``BIND=TO``, ``mixed`` ``BIND`` each), or of both.
 
     Raises `ConfigError`, whose text is the whole report; nothing else, whatever the file holds.
     """
@@ -39,7 +39,7 @@ def load(path: str | None = None, *, forwards: Iterable[str] = ()) -> Loaded:
     root = MappingNode(Place(Source("the command line", "")))
     if path is not None:
         root = _read(path, findings)
-    compiled = compile_config(_with_forwards(root, forwards, findings), findings)
+    compiled = compile_config(_with_flags(root, forwards, mixed, findings), findings)
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
     return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))
@@ -60,14 +60,19 @@ def _read(path: str, findings: Findings) -> MappingNode:
     raise ConfigError(findings.mistakes)
 
 
-def _with_forwards(root: MappingNode, forwards: Iterable[str], findings: Findings) -> MappingNode:
-    """``root`` with a forward listener added for each ``BIND=TO``."""
+def _with_flags(
+    root: MappingNode, forwards: Iterable[str], mixed: Iterable[str], findings: Findings
+) -> MappingNode:
+    """``root`` with a forward listener added for each ``BIND=TO``, and a mixed one for each ``BIND``."""
     listeners = root.get("listeners")
     added = listeners if isinstance(listeners, MappingNode) else MappingNode(root.place)
     for text in forwards:
         node = _forward_listener(text, findings)
         if node is not None:
             added = added.with_entry(_free_name("forward", added.entries), Entry(node.place, node))
+    for text in mixed:
+        node = _mixed_listener(text)
+        added = added.with_entry(_free_name("mixed", added.entries), Entry(node.place, node))
     if added is listeners or not added.entries:
         return root
     return root.with_entry("listeners", Entry(root.place, added))
@@ -87,6 +92,13 @@ def _forward_listener(text: str, findings: Findings) -> MappingNode | None:
         "to": scalar_from_flag("--forward", text, len(bind) + 1),
     }
     return MappingNode(whole.place, {key: Entry(node.place, node) for key, node in nodes.items()})
+
+
+def _mixed_listener(text: str) -> MappingNode:
+    """The listener that ``--mixed BIND`` stands for."""
+    bind = scalar_from_flag("--mixed", text, 0)
+    nodes: dict[str, Node] = {"bind": bind, "mode": replace(bind, value="mixed", text="mixed")}
+    return MappingNode(bind.place, {key: Entry(node.place, node) for key, node in nodes.items()})
 
 
 def _free_name(stem: str, taken: Iterable[str]) -> str:

@@ -12,12 +12,15 @@ from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
+from proxy.core.clusters import Balance, Ejection, Health
 from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
     DIRECT,
     Cluster,
     Connect,
+    Dns,
+    Family,
     FastOpen,
     Keepalive,
     Listener,
@@ -72,6 +75,7 @@ class _Compiler:
             clusters=self.clusters,
             routes=routes,
             destinations=Destinations(_bans(config.direct.deny), _bans(config.direct.allow)),
+            dns=_dns(config.dns),
             log=Log(config.log.level, config.log.format, config.log.sessions),
             drain=config.drain.value,
             state=config.state.value if config.state else None,
@@ -98,7 +102,7 @@ class _Compiler:
             users=Users({user: secret.value for user, secret in written.users.items()})
             if written.users
             else None,
-            allow=_networks(written.allow),
+            allow=_networks(written.allow or ()),
             timeouts=_timeouts(written.timeouts),
         )
 
@@ -189,9 +193,17 @@ def _with_defaults(root: MappingNode) -> MappingNode:
 
 def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
     endpoints = written.endpoints if isinstance(written, schema.Cluster) else ()
+    origins = [schema.weighted(endpoint) for endpoint in endpoints]
+    weights = tuple(weight for _, weight in origins)
     return Cluster(
         name=name,
-        endpoints=tuple(endpoint.value for endpoint in endpoints),
+        endpoints=tuple(origin for origin, _ in origins),
+        balance=Balance(written.balance),
+        weights=weights if set(weights) - {1} else (),
+        eject=Ejection(
+            written.eject.after, written.eject.time.value, written.eject.longest.value, written.eject.most
+        ),
+        health=_health(written.health),
         fast_open=FastOpen(written.fast_open),
         replay=Replay(written.replay),
         server_first=ServerFirst(written.server_first),
@@ -203,6 +215,18 @@ def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
         keepalive=_keepalive(written.keepalive),
         proxy_header=SendHeader(written.proxy_protocol),
     )
+
+
+def _health(written: schema.Health | str) -> Health | None:
+    if isinstance(written, schema.Health):
+        return Health(written.every.value, written.timeout.value, written.rise, written.fall)
+    return None
+
+
+def _dns(written: schema.Dns) -> Dns:
+    servers = tuple(server.value for server in written.servers if server.value is not None)
+    ttls = written.ttl.value, written.negative_ttl.value, written.stale.value
+    return Dns(*ttls, servers, Family(written.family))
 
 
 def _keepalive(written: schema.Keepalive | str) -> Keepalive | None:

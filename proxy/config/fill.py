@@ -96,7 +96,7 @@ class Filler:
         fitting = [
             s for s in shape.types if isinstance(s, shapes.StructType) is isinstance(node, MappingNode)
         ]
-        first = next((s for s in fitting if not isinstance(s, shapes.NoneType)), shape.types[0])
+        first = next(s for s in (*fitting, *shape.types) if not isinstance(s, shapes.NoneType))
         return self.value(first, node, path)
 
     def named(self, shape: shapes.DictType, node: Node, path: str) -> object:

@@ -18,9 +18,10 @@ from proxy.config.addresses import (
     Password,
     TfoKeys,
 )
-from proxy.config.conditions import HostCondition, NetworkCondition, Ports, Text
+from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
-from proxy.core import snapshot
+from proxy.core import clusters, snapshot
+from proxy.core.clusters import Origin
 from proxy.core.destinations import DENIED
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
@@ -31,6 +32,9 @@ _TIMEOUTS = snapshot.Timeouts()
 _KEEPALIVE = snapshot.Keepalive()
 _CONNECT = snapshot.Connect()
 _CLUSTER = snapshot.Cluster("", ())
+_EJECT = clusters.Ejection()
+_HEALTH = clusters.Health()
+_DNS = snapshot.Dns()
 _LOG = snapshot.Log()
 _SNAPSHOT = snapshot.Snapshot((), {})
 
@@ -98,13 +102,13 @@ class Listener(Section, frozen=True):
         ),
     ] = "auto"
     users: Annotated[
-        dict[str, Password],
+        dict[str, Password] | None,
         Meta(description="Who may use socks and http, by name; nobody is asked without it."),
-    ] = field(default_factory=dict[str, Password])
+    ] = None
     allow: Annotated[
-        tuple[NetworkCondition, ...],
+        tuple[NetworkCondition, ...] | None,
         Meta(description="From where clients may connect; everywhere without it."),
-    ] = ()
+    ] = None
     proxy_protocol: Annotated[
         Literal["off", "accept", "require"],
         Meta(
@@ -155,9 +159,46 @@ class Keepalive(Section, frozen=True):
     ] = _KEEPALIVE.count
 
 
+class Ejection(Section, frozen=True):
+    """When an endpoint whose dials fail is left alone."""
+
+    after: Annotated[int, Meta(ge=1, le=1000, description="Dials that fail in a row.")] = _EJECT.after
+    time: Annotated[Duration, Meta(description="For how long at first; twice as long each time.")] = Duration(
+        _EJECT.time
+    )
+    longest: Annotated[Duration, Meta(description="The longest it may get.")] = Duration(_EJECT.longest)
+    most: Annotated[
+        int,
+        Meta(ge=0, le=100, description="Percent of a cluster's endpoints that may be out at once; 0: never."),
+    ] = _EJECT.most
+
+
+class Health(Section, frozen=True):
+    """Active checks of each endpoint: a handshake, which is an empty Fast Open where there is Fast Open."""
+
+    every: Annotated[Duration, Meta(description="From one check to the next.")] = Duration(_HEALTH.every)
+    timeout: Annotated[Duration, Meta(description="The longest an endpoint may take to answer.")] = Duration(
+        _HEALTH.timeout
+    )
+    rise: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Checks in a row that must work before an endpoint is used again."),
+    ] = _HEALTH.rise
+    fall: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Checks in a row that must fail before an endpoint is left alone."),
+    ] = _HEALTH.fall
+
+
 class ClusterDefaults(Section, frozen=True):
     """How endpoints are dialled."""
 
+    balance: Annotated[
+        Literal["round_robin", "least_connections", "random", "source_hash", "first"],
+        Meta(
+            description="Who is next: round_robin, least_connections, random (the better of two), source_hash, first."
+        ),
+    ] = _CLUSTER.balance.value
     fast_open: Annotated[
         Literal["auto", "always", "off"],
         Meta(description="Fast Open towards the endpoints: auto (learn per endpoint), always, or off."),
@@ -198,13 +239,46 @@ class ClusterDefaults(Section, frozen=True):
         Literal["off", "v1", "v2"],
         Meta(description="Whether the endpoints are told whom a session is for, by a PROXY header."),
     ] = _CLUSTER.proxy_header.value
+    eject: Annotated[
+        Ejection, Meta(description="When an endpoint whose dials fail is left alone, and for how long.")
+    ] = field(default_factory=Ejection)
+    health: Annotated[
+        Health | Literal["off"], Meta(description="Active checks of each endpoint, or off.")
+    ] = "off"
+
+
+class WeightedEndpoint(Section, frozen=True):
+    """An endpoint and its share of the sessions."""
+
+    address: Annotated[EndpointAddress, Meta(description="The server, as in a list of endpoints.")]
+    weight: Annotated[
+        int, Meta(ge=0, le=1000, description="How many sessions it gets for one of weight 1; 0: none.")
+    ] = 1
+
+
+class EndpointList(Section, frozen=True):
+    """What a file of endpoints holds."""
+
+    endpoints: Annotated[
+        tuple[EndpointAddress | WeightedEndpoint, ...], Meta(description="The servers.")
+    ] = ()
+
+
+def weighted(written: EndpointAddress | WeightedEndpoint) -> tuple[Origin, int]:
+    """An endpoint and its weight, however it is written."""
+    if isinstance(written, WeightedEndpoint):
+        return written.address.value, written.weight
+    return written.value, 1
 
 
 class Cluster(ClusterDefaults, kw_only=True, frozen=True):
     """A group of equivalent servers, and how they are dialled."""
 
     endpoints: Annotated[
-        tuple[EndpointAddress, ...], Meta(description="The servers: host:port or unix:/path, one or a list.")
+        tuple[EndpointAddress | WeightedEndpoint, ...],
+        Meta(
+            description="The servers: host:port, unix:/path, srv:_service._tcp.name, file:path; {address, weight}."
+        ),
     ]
 
 
@@ -261,6 +335,27 @@ class Direct(Section, frozen=True):
     allow: Annotated[tuple[NetworkCondition, ...], Meta(description="Exceptions from deny.")] = ()
 
 
+class Dns(Section, frozen=True):
+    """How names are looked up: for each dial, through a cache."""
+
+    ttl: Annotated[Duration, Meta(description="How long an answer is good that does not say so itself.")] = (
+        Duration(_DNS.ttl)
+    )
+    negative_ttl: Annotated[
+        Duration, Meta(description="How long it is remembered that a name could not be found.")
+    ] = Duration(_DNS.negative_ttl)
+    stale: Annotated[Delay, Meta(description="How long an old answer is used while there is no new one.")] = (
+        Delay(_DNS.stale)
+    )
+    servers: Annotated[
+        tuple[NameServer, ...],
+        Meta(description="system, or the addresses of name servers (needs tfo-proxy[dns])."),
+    ] = ()
+    family: Annotated[
+        Literal["auto", "ipv4", "ipv6"], Meta(description="Which addresses of a name are used: auto (both).")
+    ] = _DNS.family.value
+
+
 class Log(Section, frozen=True):
     """What is logged and how."""
 
@@ -295,6 +390,7 @@ class Config(Section, frozen=True):
     direct: Annotated[Direct, Meta(description="What may be dialled directly.")] = field(
         default_factory=Direct
     )
+    dns: Annotated[Dns, Meta(description="How names are looked up.")] = field(default_factory=Dns)
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
     state: Annotated[
         FilePath | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,12 +12,14 @@ from proxy.config import schema
 from proxy.config.addresses import BindAddress
 from proxy.config.fill import read_scalar
 from proxy.config.mistakes import Findings, Place, closest, quoted
-from proxy.config.nodes import MappingNode, Node, ScalarNode, Tree, is_empty, items_of
+from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, Tree, is_empty, items_of
 from proxy.config.scalars import BadScalar
-from proxy.core.snapshot import Auto, Bind
+from proxy.core.networks import NAMED, is_within
+from proxy.core.snapshot import CLIENT_NAMES_DESTINATION, Auto, Bind
 
 _NAME = re.compile(schema.NAME_PATTERN)
 _RESERVED = frozenset({"direct"})  # what routes call the destination the client asked for
+_NAMED_BY_CLIENTS = frozenset(mode.value for mode in CLIENT_NAMES_DESTINATION)
 _KEYS_AT_MOST = 2  # TCP_FASTOPEN_KEY takes the current key and a backup (net/ipv4/tcp_fastopen.c)
 _ANY, _V4_ANY, _V6_ANY = "*", "0.0.0.0", "::"  # compared with, never bound
 
@@ -39,6 +41,8 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     for name, cluster in config.clusters.items():
         _check_twice(cluster, name, tree, findings)
         _check_dialling(cluster, ("clusters", name), tree, findings)
+    for name, listener in config.listeners.items():
+        _check_admission(listener, name, tree, findings)
     _check_binds(config, tree, findings)
     _check_keys(config, tree, findings)
 
@@ -65,11 +69,11 @@ def _check_names(section: str, tree: Tree, findings: Findings) -> None:
 def _check_twice(cluster: schema.Cluster, name: str, tree: Tree, findings: Findings) -> None:
     """An endpoint listed twice gets no more sessions for it."""
     seen: set[object] = set()
-    for endpoint in cluster.endpoints:
-        if endpoint.value in seen:
+    for endpoint, _ in map(schema.weighted, cluster.endpoints):
+        if endpoint in seen:
             place = tree.nearest("clusters", name, "endpoints").place
             findings.pointless(place, f"clusters.{name}.endpoints: one is listed twice; once is enough")
-        seen.add(endpoint.value)
+        seen.add(endpoint)
 
 
 def _check_dialling(
@@ -88,6 +92,60 @@ def _check_dialling(
     for reason in (reason for reason, holds in off.items() if holds):
         place = tree.nearest(*path, "syn_data").place
         findings.pointless(place, f"{label}.syn_data: with {reason} no SYN carries data; leave it out")
+
+
+def _check_admission(listener: schema.Listener, name: str, tree: Tree, findings: Findings) -> None:
+    """Who may come in: a proxy that goes wherever anybody says is a weapon of whoever finds it."""
+    label, path = f"listeners.{name}", ("listeners", name)
+    for key in ("allow", "users"):
+        node = tree.find(*path, key)
+        if isinstance(node, SequenceNode | MappingNode) and not _content(node):
+            findings.wrong(node.place, f"{label}.{key}: it is empty; say who, or leave it out")
+    if listener.mode in _NAMED_BY_CLIENTS and not listener.allow and not (listener.users and _asks(listener)):
+        open_to = next((bind for bind in listener.bind if not _is_local(bind.value)), None)
+        if open_to is not None:
+            why = f"{open_to} is open to others, and they name where the proxy goes"
+            meant = "say who may connect (`allow: [10.0.0.0/8]`)" + (" or `users`" if _asks(listener) else "")
+            findings.wrong(tree.nearest(*path, "bind").place, f"{label}.bind: {why}; {meant}")
+    if listener.users and not _asks(listener):
+        problem = (
+            f"{label}.users: mode {listener.mode} asks nobody who he is; leave them out, or write `allow`"
+        )
+        findings.wrong(tree.nearest(*path, "users").place, problem)
+    if listener.proxy_protocol != "off" and not listener.trust and not _only_unix(listener):
+        problem = f"{label}.proxy_protocol: say whose headers are believed (`trust: [10.0.0.5]`)"
+        findings.wrong(tree.nearest(*path, "proxy_protocol").place, problem)
+    if listener.to is not None and listener.mode not in {"forward", "sni"}:
+        problem = (
+            f"{label}.to: in mode {listener.mode} the client says where to; write `routes`, or leave it out"
+        )
+        findings.wrong(tree.nearest(*path, "to").place, problem)
+    if listener.trust and listener.proxy_protocol == "off":
+        place = tree.nearest(*path, "trust").place
+        findings.pointless(
+            place, f"{label}.trust: without proxy_protocol nobody's header is read; leave it out"
+        )
+    if listener.reply != "auto" and not _asks(listener):
+        place = tree.nearest(*path, "reply").place
+        findings.pointless(place, f"{label}.reply: mode {listener.mode} has no reply; leave it out")
+
+
+def _content(node: SequenceNode | MappingNode) -> Collection[object]:
+    return node.items if isinstance(node, SequenceNode) else node.entries
+
+
+def _asks(listener: schema.Listener) -> bool:
+    """Whether its clients wait for an answer."""
+    return listener.mode in {"socks", "http", "mixed"}
+
+
+def _is_local(bind: Bind) -> bool:
+    """Whether only this machine can come in here; who may open a unix socket is the file system's to say."""
+    return bind.is_unix or (bind.host != _ANY and is_within(bind.host, NAMED["loopback"]))
+
+
+def _only_unix(listener: schema.Listener) -> bool:
+    return all(bind.value.is_unix for bind in listener.bind)
 
 
 def _check_binds(config: schema.Config, tree: Tree, findings: Findings) -> None:

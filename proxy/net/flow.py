@@ -11,6 +11,8 @@ import socket
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 
+from proxy.core.request import Body
+
 BUFFER = 65536
 _TURN = 16  # reads in a row before other sessions get a turn
 _BULK = 512 * 1024  # bytes after which a direction whose reads fill the buffer is spliced
@@ -35,6 +37,7 @@ class Flow:
     last = False  # the other direction has ended already
     source_fault = 0
     sink_fault = 0
+    body: Body | None = None  # bounds what may go to the sink
     _splices = True
     _pipe: tuple[int, int] | None = None
     _in_pipe = 0
@@ -112,6 +115,8 @@ class Flow:
         if not count:
             self.end()
             return False
+        if self.body is not None:
+            return self._pass_body(self.body, view[:count])
         if not self._write(view[:count]):
             return False
         if count < BUFFER and not self.urgent:
@@ -123,6 +128,16 @@ class Flow:
             return self.readable
         if self._splices and self.moved >= _BULK and not self.urgent:
             self._open_pipe()
+        return True
+
+    def _pass_body(self, body: Body, data: memoryview) -> bool:
+        """Write what belongs to the body. What comes behind it is read and forgotten: it is meant for somebody else."""
+        wanted = body.take(data)
+        if wanted and not self._write(data[:wanted]):
+            return False
+        if wanted < len(data):
+            with suppress(OSError):  # whoever is spoken to once answers once, and need not wait for more
+                self.sink.shutdown(socket.SHUT_WR)
         return True
 
     def _write(self, data: memoryview) -> bool:

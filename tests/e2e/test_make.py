@@ -71,8 +71,12 @@ def test_make_run_serves_the_example(fresh: Path, upstream: str, patience: float
     port = free_port()
     example = (HOUSE / "config.example.yaml").read_text()
     assert example.count("127.0.0.1:8080") == 2
-    (fresh / "config.example.yaml").write_text(example.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
-    environment = {**os.environ, "TFO_PROXY_UPSTREAM": upstream, "PYTHON": sys.executable}
+    example = example.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace(
+        "http://example.com", f"http://{upstream}"
+    )
+    # The upstream is on this machine, where nobody may go unless it is said.
+    (fresh / "config.example.yaml").write_text(f"{example}\ndirect: {{allow: [127.0.0.1]}}\n")
+    environment = {**os.environ, "PYTHON": sys.executable}
     log = fresh / f"{which}.log"
     with log.open("wb") as output:
         make = subprocess.Popen(
