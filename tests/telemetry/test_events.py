@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.telemetry.events import Events, session_fields, session_id
+from proxy.telemetry.logs import Logger
 
 
 class Log:
@@ -30,7 +31,7 @@ def log() -> Log:
 
 @pytest.fixture
 def events(log: Log) -> Events:
-    return Events(log)
+    return Events(cast(Logger, log))
 
 
 def record(number: int = 1) -> SessionRecord:

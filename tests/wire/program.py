@@ -59,6 +59,7 @@ class Program:
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
         ready: bool = True,
+        document: Line | None = None,
         **settings: Any,
     ) -> None:
         self.lines: list[Line] = []
@@ -66,10 +67,10 @@ class Program:
         self._changed = threading.Condition()
         self._over = False
         self._folder = tempfile.TemporaryDirectory()
-        if listeners is not None:
+        if listeners is not None or document is not None:
             Path(self._folder.name).chmod(0o755)
             file = Path(self._folder.name, "proxy.yaml")
-            file.write_text(json.dumps(_config(listeners) | settings))
+            file.write_text(json.dumps(_config(listeners or {}) | (document or {}) | settings))
             arguments = [str(file), *arguments]
         self.process = namespace.popen(
             [*prefix, python, "-m", "proxy", "run", *arguments],

@@ -31,6 +31,7 @@ def test_a_server_that_waits_for_more_is_not_taken_for_a_silent_path(wan: Wan) -
             line = program.session(number)
             assert len(wan.capture().syns(dst=server.address)) == 1, "no second connection"
             assert not line.get("hedged")
+        line = program.session(4)
         assert (line["evidence"], line["standing_after"]) == ("syn_data_acked", "confirmed")
     server.wait(4)
     assert server.received == [b"headtail"] * 4
@@ -87,6 +88,7 @@ def test_a_slow_server_keeps_the_connection_that_it_has(wan: Wan) -> None:
             line = program.session(number)
             dialled = len(wan.capture().syns(dst=server.address))
             assert dialled == (2 if number == 2 else 1), "once, and then it is known to answer"
+        line = program.session(4)
         assert (line["evidence"], line["standing_after"]) == ("syn_data_acked", "confirmed")
 
 
