@@ -28,7 +28,7 @@ def test_warm(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     times = []
     with Program(wan.client, {"a": forward(server)}) as program:
-        for number in range(TIMES + 1):
+        for _ in range(TIMES + 1):
             asked = ask(program.address(), GET, fast_open=False)
             assert asked.first_byte is not None
             times.append(asked.first_byte)
