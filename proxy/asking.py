@@ -76,7 +76,7 @@ class AskingSession(Session):
                 return way.cluster, way.candidates
         except routing.Refused as refused:
             raise Refused(Reason.DENIED, str(refused)) from None
-        return fixed, fixed.only or await shared.resolver.candidates(fixed)
+        return fixed, fixed.only or await shared.pools.candidates(fixed, client)
 
     async def _sniff(self, likely: Endpoint) -> EarlyData:
         """The client's first bytes: those behind its request, or those that it says when it is told to."""

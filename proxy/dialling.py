@@ -18,7 +18,12 @@ from proxy.net import dial, sockopt
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
+from proxy.pools import Pool
 from proxy.spares import Spares, alive
+
+_BLAMED = frozenset(
+    {Reason.REFUSED, Reason.UNREACHABLE, Reason.CONNECT_TIMEOUT}
+)  # on the endpoint or the way there
 
 
 class Dialling:
@@ -26,7 +31,9 @@ class Dialling:
 
     __slots__ = (
         "_cluster",
+        "_counted",
         "_plan",
+        "_pool",
         "_preface",
         "_record",
         "_spares",
@@ -35,7 +42,7 @@ class Dialling:
         "_watch",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what a session shares with others
         self,
         record: SessionRecord,
         cluster: Cluster,
@@ -43,14 +50,17 @@ class Dialling:
         watch: Watch,
         unavailable: Callable[[int], None],
         spares: Spares,
+        pool: Pool | None,
     ) -> None:
-        """``unavailable`` is told the errno when the kernel would not fast-open at all."""
+        """``unavailable`` is told the errno when the kernel would not fast-open at all; ``pool`` is the cluster's."""
         self._record = record
         self._cluster = cluster
         self._standings = standings
         self._watch = watch
         self._unavailable = unavailable
         self._spares = spares
+        self._pool = pool
+        self._counted: Endpoint | None = None
         self._plan: Plan | None = None
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
 
@@ -72,6 +82,17 @@ class Dialling:
             return None
         self._learn(upstream)
         return upstream
+
+    def connected(self, endpoint: Endpoint) -> None:
+        """The session goes to ``endpoint``, and counts as its load until it is `disconnected`."""
+        if self._pool is not None:
+            self._counted = endpoint
+            self._pool.began(endpoint)
+
+    def disconnected(self) -> None:
+        """The session is over."""
+        if self._pool is not None and self._counted is not None:
+            self._pool.ended(self._counted)
 
     async def first_of(
         self,
@@ -105,6 +126,8 @@ class Dialling:
                 return await self._one(endpoint, attempt, early, downstream)
             except DialFailed as failed:
                 failure = failed
+                if self._pool is not None and failed.reason in _BLAMED:
+                    self._pool.failed(endpoint, self._watch.clock())
                 self._standings.get(endpoint).reached = None
                 if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
                     break  # our trouble, not the endpoint's

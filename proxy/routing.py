@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.destinations import Destinations
 from proxy.core.routes import Route, RouteQuery, Routes
-from proxy.net.resolve import Resolver
+from proxy.pools import Pools
 
 
 class Refused(Exception):
@@ -24,19 +25,21 @@ class Way(NamedTuple):
 
     route: Route
     cluster: Cluster
-    candidates: list[Endpoint]  # the cluster's own, or those of the request's authority; in the order to be tried
+    candidates: Sequence[
+        Endpoint
+    ]  # the cluster's, or those of the request's authority, in the order to be tried
 
 
 class Routing:
     """The way of one request after another, through one snapshot."""
 
-    __slots__ = ("_destinations", "_direct", "_resolver", "_routes")
+    __slots__ = ("_destinations", "_direct", "_pools", "_routes")
 
-    def __init__(self, routes: Routes, destinations: Destinations, resolver: Resolver) -> None:
+    def __init__(self, routes: Routes, destinations: Destinations, pools: Pools) -> None:
         self._routes = routes
         self._direct = routes.direct
         self._destinations = destinations
-        self._resolver = resolver
+        self._pools = pools
 
     def route(self, query: RouteQuery) -> Route:
         """The route as far as it is known without DNS; raises `Refused`."""
@@ -48,7 +51,7 @@ class Routing:
         cluster = route.cluster
         assert cluster is not None
         if cluster.endpoints:
-            return Way(route, cluster, await self._resolver.candidates(cluster))
+            return Way(route, cluster, await self._pools.candidates(cluster, query.client))
         if query.authority is None:
             raise Refused("the client named no destination, and the route says direct", route)
         return await self._direct_way(query, route)
@@ -67,7 +70,9 @@ class Routing:
                 continue
             if settled.cluster is not self._direct and not allowed:
                 assert settled.cluster is not None
-                return Way(settled, settled.cluster, await self._resolver.candidates(settled.cluster))
+                return Way(
+                    settled, settled.cluster, await self._pools.candidates(settled.cluster, query.client)
+                )
             if settled.cluster is self._direct:
                 route = route if allowed else settled
                 allowed.append(endpoint)
@@ -86,7 +91,7 @@ class Routing:
         return route
 
     async def _lookup(self, authority: Authority) -> list[Endpoint]:
-        return await self._resolver.lookup(authority)
+        return await self._pools.lookup(authority)
 
 
 def _open(route: Route) -> Route:

@@ -28,10 +28,11 @@ from proxy.dialling import Dialling
 from proxy.net import sockopt
 from proxy.net.dial import Attempt
 from proxy.net.relay import Relay
-from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
+from proxy.pools import Pools
 from proxy.routing import Routing
 from proxy.spares import Spares
 
@@ -41,7 +42,7 @@ class Shared:
     """What the sessions of one worker share."""
 
     standings: Standings
-    resolver: Resolver
+    pools: Pools
     watch: Watch
     spares: Spares
     buffer: bytearray  # every relay reads into it, none keeps anything there
@@ -101,8 +102,9 @@ class Session:
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
         shared = self._shared
+        pool = shared.pools.of(cluster) if cluster.endpoints and not cluster.only else None
         return Dialling(
-            self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares
+            self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares, pool
         )
 
     def begin(self, nursery: trio.Nursery) -> None:
@@ -154,7 +156,8 @@ class Session:
 
     async def _resolve(self) -> Sequence[Endpoint]:
         self.record.during = Stage.ROUTE
-        return await self._shared.resolver.candidates(self._cluster)
+        source = self.record.source
+        return await self._shared.pools.candidates(self._cluster, source.host if source is not None else "")
 
     def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
         """What the client has said already; None where it is worth waiting for more than nothing."""
@@ -208,6 +211,7 @@ class Session:
         shared = self._shared
         self._upstream = upstream.sock
         self.record.during = Stage.RELAY
+        self._dialling.connected(upstream.endpoint)
         heard = None if early.data else self._heard
         relay = self.relay = Relay(
             self._downstream, upstream.sock, shared.watch, shared.buffer, self._relayed, heard
@@ -289,6 +293,7 @@ class Session:
         self._downstream.close()
         if self._upstream is not None:
             self._upstream.close()
+            self._dialling.disconnected()
         record.duration = shared.watch.clock() - record.began
         settle(record)
         shared.ended(self)

@@ -8,7 +8,7 @@ ports), a handful of tries, and none where the kernel has the cookie already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import trio
@@ -20,9 +20,10 @@ from proxy.core.snapshot import Cluster, FastOpen
 from proxy.core.standings import Standings
 from proxy.net import dial
 from proxy.net.cookies import CookieCache
-from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.net.resolve import NoSuchHost
 from proxy.net.upstream import DialFailed
 from proxy.net.watch import Watch
+from proxy.pools import Pools
 
 _AT_ONCE = 8  # handshakes of a warm-up in flight
 _TRIES = (
@@ -35,9 +36,9 @@ _USELESS = frozenset({State.QUARANTINED, State.PROBING, State.UNSUPPORTED})
 class WarmUp:
     """Warm-ups of one worker."""
 
-    def __init__(self, standings: Standings, resolver: Resolver, watch: Watch) -> None:
+    def __init__(self, standings: Standings, pools: Pools, watch: Watch) -> None:
         self._standings = standings
-        self._resolver = resolver
+        self._pools = pools
         self._watch = watch
         self._limit = trio.CapacityLimiter(_AT_ONCE)
 
@@ -103,10 +104,10 @@ class WarmUp:
         standing.learn(upstream.evidence, plan, self._watch.clock())
         return upstream.evidence in LOSSES or upstream.evidence is Evidence.COOKIE_REQUESTED
 
-    async def _endpoints(self, cluster: Cluster) -> list[Endpoint]:
+    async def _endpoints(self, cluster: Cluster) -> Sequence[Endpoint]:
         with suppress(NoSuchHost):  # whoever wants to go there will be told
-            return list(await self._resolver.candidates(cluster))
-        return []
+            return cluster.only or (await self._pools.of(cluster).members()).endpoints
+        return ()
 
 
 def _has_cookie(endpoint: Endpoint) -> bool:

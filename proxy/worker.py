@@ -25,6 +25,7 @@ from proxy.net.flow import BUFFER
 from proxy.net.relay import close_with_reset, unsent
 from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
+from proxy.pools import Pools
 from proxy.routing import Routing
 from proxy.session import Session, Shared
 from proxy.spares import Spares
@@ -47,13 +48,13 @@ class Worker:
             trio.lowlevel.current_clock().current_time
         )  # without trio's detour: it is asked often
         self.spares = Spares(memory.standings, self._watch)
-        resolver = Resolver()
+        pools = Pools(Resolver(snapshot.dns))
         self._shared = Shared(
-            memory.standings, resolver, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
+            memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
-            Routing(snapshot.routes, snapshot.destinations, resolver),
+            Routing(snapshot.routes, snapshot.destinations, pools),
         )  # fmt: skip
-        self._warm_up = WarmUp(memory.standings, self._shared.resolver, self._watch)
+        self._warm_up = WarmUp(memory.standings, pools, self._watch)
         self._numbers = itertools.count(1)
         self._clocks: dict[Session, tuple[int, float]] = {}
         self._no_sessions = trio.Event()

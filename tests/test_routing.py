@@ -10,6 +10,7 @@ from proxy.core.destinations import Destinations, named
 from proxy.core.networks import NAMED
 from proxy.core.routes import Route, RouteQuery, Routes, Rule
 from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.pools import Pools
 from proxy.routing import Refused, Routing
 
 DIRECT = Cluster("direct", ())
@@ -18,7 +19,7 @@ LOCAL = Authority("localhost", 80)
 
 
 def routing(*rules: Rule, deny: tuple[str, ...] = ()) -> Routing:
-    return Routing(Routes(rules, DIRECT), Destinations(named(*deny)), Resolver())
+    return Routing(Routes(rules, DIRECT), Destinations(named(*deny)), Pools(Resolver()))
 
 
 def ask(authority: Authority | Endpoint | None) -> RouteQuery:
@@ -27,7 +28,7 @@ def ask(authority: Authority | Endpoint | None) -> RouteQuery:
 
 async def test_a_cluster_is_dialled_where_it_says() -> None:
     way = await routing(Rule(Route(API, None, 1))).way(ask(LOCAL))
-    assert (way.cluster, way.candidates) == (API, [Endpoint("192.0.2.1", 443)])
+    assert (way.cluster, way.candidates) == (API, (Endpoint("192.0.2.1", 443),))
 
 
 async def test_direct_dials_what_was_asked_for() -> None:

@@ -8,13 +8,14 @@ from typing import ClassVar, Self
 from proxy.config.scalars import BadScalar, Scalar
 from proxy.core.address import (
     BadAddress,
-    Target,
+    check_name,
     is_numeric,
     normal_ip,
     parse_target,
     parse_unix,
     split_host_port,
 )
+from proxy.core.clusters import EndpointFile, Origin, Service
 from proxy.core.snapshot import Bind
 from proxy.core.users import BadSecret, Secret, read_secret
 
@@ -46,22 +47,30 @@ class BindAddress(Scalar[Bind]):
         return cls(Bind(normal_ip(host), port))
 
 
-class EndpointAddress(Scalar[Target]):
-    """A server to dial: ``203.0.113.10:443``, ``api.example.com:443``, ``"[2001:db8::1]:443"``, ``unix:/run/x``."""
+class EndpointAddress(Scalar[Origin]):
+    """A server to dial: ``203.0.113.10:443``, ``api.example.com:443``, ``"[2001:db8::1]:443"``, ``unix:/run/x``.
+
+    Or where servers are named: ``srv:_https._tcp.example.com``, ``file:/etc/tfo-proxy/endpoints.yaml``.
+    """
 
     __slots__ = ()
     kind = "an address to dial like 203.0.113.10:443, api.example.com:443 or unix:/run/x.sock"
-    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": "^unix:[/@].+$|^.+:[0-9]{1,5}$"}
+    json_schema: ClassVar[dict[str, object]] = {
+        "type": "string",
+        "pattern": "^unix:[/@].+$|^.+:[0-9]{1,5}$|^srv:.+$|^file:.+$",
+    }
 
     @classmethod
     def read(cls, text: str) -> Self:
         """As `Scalar.read`."""
-        scheme = text.partition(":")[0]
-        if scheme in {"srv", "file"} or "://" in text:
-            raise BadScalar(
-                f"{text!r} is not an address this version can dial; write host:port or unix:/path"
-            )
+        scheme, _, rest = text.partition(":")
+        if "://" in text:
+            raise BadScalar(f"{text!r} is not an address; write host:port or unix:/path")
         try:
+            if scheme == "srv":
+                return cls(Service(check_name(rest)))
+            if scheme == "file":
+                return cls(EndpointFile(FilePath.read(rest).value))
             return cls(parse_target(text))
         except BadAddress as error:
             raise BadScalar(str(error)) from None

@@ -193,11 +193,10 @@ def _with_defaults(root: MappingNode) -> MappingNode:
 
 def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
     endpoints = written.endpoints if isinstance(written, schema.Cluster) else ()
-    origins = [schema.weighted(endpoint) for endpoint in endpoints]
-    weights = tuple(weight for _, weight in origins)
+    weights = tuple(endpoint.weight for endpoint in endpoints)
     return Cluster(
         name=name,
-        endpoints=tuple(origin for origin, _ in origins),
+        endpoints=tuple(endpoint.address.value for endpoint in endpoints),
         balance=Balance(written.balance),
         weights=weights if set(weights) - {1} else (),
         eject=Ejection(

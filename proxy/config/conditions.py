@@ -6,7 +6,7 @@ import re
 from typing import ClassVar, Self
 
 from proxy.config.scalars import BadScalar, Scalar
-from proxy.core.address import BadAddress, check_name, is_numeric, normal_ip
+from proxy.core.address import BadAddress, Endpoint, check_name, is_numeric, normal_ip, parse_target
 from proxy.core.networks import NAMED, BadNetwork, Network, parse_network
 from proxy.core.patterns import BadPattern, compile_pattern
 
@@ -99,6 +99,32 @@ class NetworkCondition(Scalar[str]):
     def networks(self) -> tuple[Network, ...]:
         """What it stands for."""
         return NAMED.get(self.value) or (parse_network(self.value),)
+
+
+class NameServer(Scalar[Endpoint | None]):
+    """A DNS server's address, or ``system`` for those of resolv.conf(5)."""
+
+    __slots__ = ()
+    kind = "system, or an address like 192.0.2.53 or 192.0.2.53:5353"
+    json_schema: ClassVar[dict[str, object]] = {"type": "string", "minLength": 2}
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """As `Scalar.read`."""
+        if text == "system":
+            return cls(None)
+        if is_numeric(text):
+            return cls(Endpoint(normal_ip(text), 53))
+        try:
+            target = parse_target(text)
+        except BadAddress as error:
+            raise BadScalar(f"{error}; write {cls.kind}") from None
+        if not isinstance(target, Endpoint) or target.is_unix:
+            raise BadScalar(f"{text!r} is not a number; write {cls.kind}")
+        return cls(target)
+
+    def __str__(self) -> str:
+        return "system" if self.value is None else str(self.value)
 
 
 class Text(Scalar[str]):

@@ -42,6 +42,10 @@ class Filler:
 
     def struct(self, shape: shapes.StructType, node: Node, path: str) -> object:
         """An instance of the struct; `NOTHING` if ``node`` is not a mapping."""
+        short = shorthand(shape)
+        if short is not None and isinstance(node, ScalarNode):
+            value = self.value(short.type, node, path)
+            return NOTHING if value is NOTHING else shape.cls(**{short.name: value})
         if is_empty(node):
             node = MappingNode(node.place)
         if not isinstance(node, MappingNode):
@@ -115,7 +119,8 @@ class Filler:
 
     def several(self, shape: shapes.VarTupleType, node: Node, path: str) -> object:
         """A sequence, or one value alone."""
-        if is_empty(node) and isinstance(shape.item_type, shapes.StructType):
+        item = shape.item_type
+        if is_empty(node) and isinstance(item, shapes.StructType) and shorthand(item) is None:
             return ()
         values = [self.value(shape.item_type, item, path) for item in items_of(node)]
         return tuple(value for value in values if value is not NOTHING)
@@ -174,7 +179,7 @@ def read_scalar(cls: type[Scalar[ValueT]], node: ScalarNode) -> Scalar[ValueT]:
         raise
 
 
-def meaning(shape: shapes.Type) -> str:
+def meaning(shape: shapes.Type) -> str:  # noqa: PLR0911  # a line for each kind
     """What may be written for a value of this shape."""
     match shape:
         case shapes.Metadata():
@@ -189,6 +194,8 @@ def meaning(shape: shapes.Type) -> str:
             return f"write a whole number from {shape.ge} to {shape.le}"
         case shapes.VarTupleType():
             return f"{meaning(shape.item_type)}, or a list of these"
+        case shapes.StructType() if (short := shorthand(shape)) is not None:
+            return meaning(short.type)
         case shapes.UnionType():
             return meaning(
                 next(s for s in shape.types if not isinstance(s, (shapes.NoneType, shapes.StructType)))
@@ -208,6 +215,12 @@ def blank(shape: shapes.Type) -> object:
             return ()
         case _:
             return NOTHING
+
+
+def shorthand(shape: shapes.StructType) -> shapes.Field | None:
+    """The key whose value may stand for the whole struct, where its class names one."""
+    name: object = getattr(shape.cls, "shorthand", None)
+    return next((key for key in shape.fields if key.name == name), None)
 
 
 def homes_of_keys(root: shapes.StructType) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 import msgspec
 from msgspec import inspect as shapes
 
-from proxy.config.fill import shape_of
+from proxy.config.fill import shape_of, shorthand
 from proxy.config.scalars import Scalar, scalar_class
 from proxy.config.schema import Config
 
@@ -65,7 +65,8 @@ def _value(shape: shapes.Type, definitions: dict[str, Schema]) -> Schema:
         case shapes.UnionType():
             return _any_of(*(_value(one, definitions) for one in shape.types))
         case shapes.StructType():
-            return _reference_to(shape, definitions)
+            whole, short = _reference_to(shape, definitions), shorthand(shape)
+            return whole if short is None else _any_of(_value(short.type, definitions), whole)
         case shapes.DictType():
             names = shape.key_type.pattern if isinstance(shape.key_type, shapes.StrType) else None
             values = _value(shape.value_type, definitions)

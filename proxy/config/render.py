@@ -9,7 +9,7 @@ import yaml
 
 from proxy.config.interpolate import escape
 from proxy.config.scalars import Scalar
-from proxy.config.schema import Cluster, Config
+from proxy.config.schema import Cluster, Config, WeightedEndpoint
 
 _HIDDEN = "***"
 
@@ -25,6 +25,8 @@ def _plain(value: object) -> object:
         case Cluster():  # the endpoints first, as people write them
             fields = {name: getattr(value, name) for name in ("endpoints", *value.__struct_fields__)}
             return _plain(fields)
+        case WeightedEndpoint(weight=1):
+            return _plain(value.address)
         case msgspec.Struct():
             return _plain({name: getattr(value, name) for name in value.__struct_fields__})
         case dict():

@@ -6,7 +6,7 @@ place for each. A required field is a collection or a choice, which `config.fill
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct, field
 
@@ -21,7 +21,6 @@ from proxy.config.addresses import (
 from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
 from proxy.core import clusters, snapshot
-from proxy.core.clusters import Origin
 from proxy.core.destinations import DENIED
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
@@ -250,6 +249,7 @@ class ClusterDefaults(Section, frozen=True):
 class WeightedEndpoint(Section, frozen=True):
     """An endpoint and its share of the sessions."""
 
+    shorthand: ClassVar[str] = "address"
     address: Annotated[EndpointAddress, Meta(description="The server, as in a list of endpoints.")]
     weight: Annotated[
         int, Meta(ge=0, le=1000, description="How many sessions it gets for one of weight 1; 0: none.")
@@ -259,23 +259,14 @@ class WeightedEndpoint(Section, frozen=True):
 class EndpointList(Section, frozen=True):
     """What a file of endpoints holds."""
 
-    endpoints: Annotated[
-        tuple[EndpointAddress | WeightedEndpoint, ...], Meta(description="The servers.")
-    ] = ()
-
-
-def weighted(written: EndpointAddress | WeightedEndpoint) -> tuple[Origin, int]:
-    """An endpoint and its weight, however it is written."""
-    if isinstance(written, WeightedEndpoint):
-        return written.address.value, written.weight
-    return written.value, 1
+    endpoints: Annotated[tuple[WeightedEndpoint, ...], Meta(description="The servers.")] = ()
 
 
 class Cluster(ClusterDefaults, kw_only=True, frozen=True):
     """A group of equivalent servers, and how they are dialled."""
 
     endpoints: Annotated[
-        tuple[EndpointAddress | WeightedEndpoint, ...],
+        tuple[WeightedEndpoint, ...],
         Meta(
             description="The servers: host:port, unix:/path, srv:_service._tcp.name, file:path; {address, weight}."
         ),

@@ -69,11 +69,11 @@ def _check_names(section: str, tree: Tree, findings: Findings) -> None:
 def _check_twice(cluster: schema.Cluster, name: str, tree: Tree, findings: Findings) -> None:
     """An endpoint listed twice gets no more sessions for it."""
     seen: set[object] = set()
-    for endpoint, _ in map(schema.weighted, cluster.endpoints):
-        if endpoint in seen:
+    for endpoint in cluster.endpoints:
+        if endpoint.address in seen:
             place = tree.nearest("clusters", name, "endpoints").place
             findings.pointless(place, f"clusters.{name}.endpoints: one is listed twice; once is enough")
-        seen.add(endpoint)
+        seen.add(endpoint.address)
 
 
 def _check_dialling(

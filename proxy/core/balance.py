@@ -110,7 +110,7 @@ class Balancer:
 def _strategy(balance: Balance, members: Members, dice: Callable[[], float]) -> Strategy:
     match balance:
         case Balance.ROUND_ROBIN:
-            return _RoundRobin(members, dice)
+            return _RoundRobin(members)
         case Balance.LEAST_CONNECTIONS:
             return _LeastConnections(members)
         case Balance.RANDOM:
@@ -141,11 +141,9 @@ class _RoundRobin:
 
     __slots__ = ("_round", "_turn")
 
-    def __init__(self, members: Members, dice: Callable[[], float]) -> None:
+    def __init__(self, members: Members) -> None:
         self._round = _interleaved(members.weights)
-        self._turn = int(
-            dice() * len(self._round)
-        )  # workers, and restarts, must not all begin with the same one
+        self._turn = 0
 
     def order(self, key: str) -> Iterator[int]:  # noqa: ARG002  # one of several strategies
         whole, turn = self._round, self._turn

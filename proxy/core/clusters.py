@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar, TypeAlias
 
 from proxy.core.address import Endpoint, Target
 
@@ -100,11 +101,37 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """Endpoints that an SRV record names, like ``_https._tcp.example.com`` (RFC 2782)."""
+
+    name: str
+    port: ClassVar[int] = 0  # the record says
+
+    def __str__(self) -> str:
+        return f"srv:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFile:
+    """Endpoints that stand in a file, which may change."""
+
+    path: str
+    port: ClassVar[int] = 0  # the file says
+
+    def __str__(self) -> str:
+        return f"file:{self.path}"
+
+
+Origin: TypeAlias = Target | Service | EndpointFile
+"""Where a cluster's endpoints come from."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """A named group of equivalent endpoints, and how they are dialled."""
 
     name: str
-    endpoints: tuple[Target, ...]
+    endpoints: tuple[Origin, ...]
     fast_open: FastOpen = FastOpen.AUTO
     replay: Replay = Replay.SAFE
     server_first: ServerFirst = ServerFirst.AUTO

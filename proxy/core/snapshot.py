@@ -28,8 +28,9 @@ from proxy.core.routes import Routes
 from proxy.core.users import Users
 
 __all__ = [
-    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "FastOpen", "Keepalive",
-    "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot", "Timeouts",
+    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "Dns", "Family", "FastOpen",
+    "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot",
+    "Timeouts",
 ]  # fmt: skip
 
 
@@ -115,6 +116,25 @@ class Listener:
         object.__setattr__(self, "asks", asks)
 
 
+class Family(StrEnum):
+    """Which addresses of a name are used."""
+
+    AUTO = "auto"  # both, those of the better way first
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """How names are looked up; seconds."""
+
+    ttl: float = 30.0  # where the answer does not say
+    negative_ttl: float = 5.0
+    stale: float = 600.0  # an expired answer is used so long, where there is no new one
+    servers: tuple[Endpoint, ...] = ()  # none: the system's
+    family: Family = Family.AUTO
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """What is logged and how: ``level`` debug..error, ``format`` auto | console | json."""
@@ -136,6 +156,7 @@ class Snapshot:
     clusters: Mapping[str, Cluster]
     routes: Routes = field(default_factory=lambda: Routes((), DIRECT))
     destinations: Destinations = field(default_factory=Destinations)  # what `direct` may dial
+    dns: Dns = field(default_factory=Dns)
     log: Log = field(default_factory=Log)
     drain: float = 30.0
     state: str | None = None  # path of the state file; None: what is learned is kept in memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from proxy.core.address import Endpoint, Target
+from proxy.core.address import Authority, Endpoint, Target
 from proxy.core.snapshot import FastOpen, Snapshot
 from proxy.diagnosis.finding import Finding, Level
 from proxy.diagnosis.machine import Machine
@@ -19,7 +19,7 @@ def cookies(_: Machine, snapshot: Snapshot | None) -> Iterator[Finding]:
     targets: dict[Target, None] = {}
     for cluster in snapshot.clusters.values() if snapshot is not None else ():
         if cluster.fast_open is not FastOpen.OFF:
-            targets.update(dict.fromkeys(cluster.endpoints))
+            targets.update((one, None) for one in cluster.endpoints if isinstance(one, Authority | Endpoint))
     with CookieCache() as cache:
         for target in list(targets)[:_MOST]:
             yield from _of_target(target, cache)

@@ -1,101 +1,143 @@
-"""From a cluster to the endpoints that may be dialled for one session, in the order to try them.
+"""Names to endpoints, through a cache: asked for each dial, and answered from memory as long as the answer is good.
 
-Names are resolved for each dial through a small cache: the C library's resolver honours ``/etc/hosts`` and nsswitch
-but tells no time to live, so answers are kept for a fixed while.
+One question at a time for a name (single flight), failures remembered for a short while, and an answer that has
+expired is still given while nobody can tell a newer one (RFC 8767).
 """
 
 from __future__ import annotations
 
-import socket
+import math
+from collections.abc import Awaitable, Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import trio
 
 from proxy.core.address import Authority, Endpoint
-from proxy.core.snapshot import Cluster
+from proxy.core.snapshot import Dns, Family
+from proxy.net.answers import Addresses, LookupFailed, Servers
+from proxy.net.names import Names
 
-TTL = 30.0
-NEGATIVE_TTL = 5.0
 _MOST_NAMES = 4096
+_LONGEST = 3600.0  # whatever a TTL says
+_SHORTEST = 1.0
+_STALE_AFTER = 0.5  # with an old answer at hand, a new one is not waited for longer
+
+_ValueT = TypeVar("_ValueT", Addresses, Servers)
 
 
 class NoSuchHost(Exception):
     """A name with no address; says which name and what the resolver said."""
 
 
-class _Answer:
-    __slots__ = ("endpoints", "error", "expires", "ready")
+class Found(NamedTuple):
+    """Endpoints, the best first, and until when they are good (trio's clock)."""
+
+    endpoints: list[Endpoint]
+    until: float
+
+
+class Service(NamedTuple):
+    """The servers of the lowest priority number with their weights, and until when that is good."""
+
+    servers: list[tuple[Authority, int]]
+    until: float
+
+
+class _Entry(Generic[_ValueT]):
+    """What is known of one name. Old answers stay beside the failure to renew them."""
+
+    __slots__ = ("asking", "error", "good_until", "retry_at", "value")
 
     def __init__(self) -> None:
-        self.ready: trio.Event | None = trio.Event()
-        self.endpoints: list[Endpoint] = []
+        self.value: _ValueT | None = None
         self.error = ""
-        self.expires = 0.0
+        self.good_until = 0.0
+        self.retry_at = 0.0
+        self.asking: trio.Event | None = None
 
 
 class Resolver:
-    """Candidates for each dial; names looked up once at a time (single flight), kept a while."""
+    """All look-ups of a worker."""
 
-    def __init__(self) -> None:
-        self._answers: dict[Authority, _Answer] = {}
-        self._turns: dict[str, int] = {}
-
-    async def candidates(self, cluster: Cluster) -> list[Endpoint]:
-        """The cluster's endpoints, each session beginning with the next one; raises `NoSuchHost`."""
-        targets = cluster.endpoints
-        if len(targets) == 1 and isinstance(targets[0], Endpoint):
-            return [targets[0]]
-        endpoints: list[Endpoint] = []
-        failure: NoSuchHost | None = None
-        for target in targets:
-            if isinstance(target, Endpoint):
-                endpoints.append(target)
-                continue
-            try:
-                endpoints += await self.lookup(target)
-            except NoSuchHost as missing:
-                failure = missing
-        if not endpoints:
-            raise failure or NoSuchHost(f"cluster {cluster.name} has no endpoints")
-        turn = self._turns.get(cluster.name, -1) + 1
-        self._turns[cluster.name] = turn
-        first = turn % len(endpoints)
-        return endpoints[first:] + endpoints[:first]
+    def __init__(self, dns: Dns | None = None, names: Names | None = None) -> None:
+        self._dns = dns or Dns()
+        self._names = names or Names(self._dns.servers)
+        self._addresses: dict[str, _Entry[Addresses]] = {}
+        self._services: dict[str, _Entry[Servers]] = {}
 
     async def lookup(self, authority: Authority) -> list[Endpoint]:
-        """The addresses of one name; raises `NoSuchHost`."""
-        answer = self._answers.get(authority)
-        while answer is not None and answer.ready is not None:  # somebody is asking: hear it with them
-            await answer.ready.wait()
-            answer = self._answers.get(authority)
-        if answer is None or answer.expires <= trio.current_time():
-            answer = await self._ask(authority)
-        if answer.error:
-            raise NoSuchHost(answer.error)
-        return answer.endpoints
+        """The endpoints of one name; raises `NoSuchHost`."""
+        return (await self.find(authority)).endpoints
 
-    async def _ask(self, authority: Authority) -> _Answer:
-        if len(self._answers) >= _MOST_NAMES:
-            self._answers.pop(next(iter(self._answers)))
-        answer = self._answers[authority] = _Answer()
-        done = answer.ready
+    async def find(self, authority: Authority) -> Found:
+        """The same, and how long that is good; raises `NoSuchHost`."""
+        value, until = await self._known(self._addresses, authority.host, self._names.addresses)
+        hosts = [host for host in value.hosts if _is_of(host, self._dns.family)]
+        if not hosts:
+            raise NoSuchHost(f"{authority.host}: there is no {self._dns.family} address")
+        return Found([Endpoint(host, authority.port) for host in hosts], until)
+
+    async def service(self, name: str) -> Service:
+        """The servers of ``_https._tcp.example.com``; raises `NoSuchHost`."""
+        value, until = await self._known(self._services, name, self._names.servers)
+        if not value.servers:
+            raise NoSuchHost(f"{name}: the service is not offered")
+        best = min(server.priority for server in value.servers)
+        return Service(
+            [
+                (Authority(server.host, server.port), max(server.weight, 1))
+                for server in value.servers
+                if server.priority == best
+            ],
+            until,
+        )
+
+    async def _known(
+        self, cache: dict[str, _Entry[_ValueT]], name: str, ask: Callable[[str], Awaitable[_ValueT]]
+    ) -> tuple[_ValueT, float]:
+        entry = cache.get(name) or self._new(cache, name)
+        while (asking := entry.asking) is not None:  # somebody asks already: hear it with them
+            await asking.wait()
+        if trio.current_time() >= max(entry.good_until, entry.retry_at):
+            await self._ask(cache, name, entry, ask)
+        now = trio.current_time()
+        if entry.value is not None and now < entry.good_until + self._dns.stale:
+            return entry.value, max(entry.good_until, entry.retry_at)
+        raise NoSuchHost(entry.error or f"{name}: no answer yet")
+
+    def _new(self, cache: dict[str, _Entry[_ValueT]], name: str) -> _Entry[_ValueT]:
+        if len(cache) >= _MOST_NAMES:
+            cache.pop(next((old for old, entry in cache.items() if entry.asking is None), next(iter(cache))))
+        entry = cache[name] = _Entry()
+        return entry
+
+    async def _ask(
+        self,
+        cache: dict[str, _Entry[_ValueT]],
+        name: str,
+        entry: _Entry[_ValueT],
+        ask: Callable[[str], Awaitable[_ValueT]],
+    ) -> None:
+        """Renew ``entry``; it keeps its old answer where that fails."""
+        done = entry.asking = trio.Event()
+        stale = entry.value is not None and trio.current_time() < entry.good_until + self._dns.stale
         try:
-            found = await trio.to_thread.run_sync(_getaddrinfo, authority, abandon_on_cancel=True)
-        except OSError as error:
-            answer.error = f"{authority.host}: {error.strerror or error}"
-            answer.expires = trio.current_time() + NEGATIVE_TTL
-        except BaseException:
-            self._answers.pop(authority, None)  # whoever waits with us asks again
-            raise
-        else:
-            answer.endpoints = found
-            answer.expires = trio.current_time() + TTL
+            with trio.move_on_after(_STALE_AFTER if stale else math.inf):
+                value = await ask(name)
+                ttl = self._dns.ttl if value.ttl is None else min(max(value.ttl, _SHORTEST), _LONGEST)
+                entry.value, entry.error, entry.good_until = value, "", trio.current_time() + ttl
+                cache[name] = cache.pop(name, entry)  # the oldest answer is the first to be forgotten
+                return
+            entry.retry_at = trio.current_time() + self._dns.negative_ttl
+        except LookupFailed as failure:
+            if failure.lasting:
+                entry.value = None
+            entry.error = str(failure)
+            entry.retry_at = trio.current_time() + self._dns.negative_ttl
         finally:
-            answer.ready = None
-            if done is not None:
-                done.set()
-        return answer
+            entry.asking = None
+            done.set()
 
 
-def _getaddrinfo(authority: Authority) -> list[Endpoint]:
-    rows = socket.getaddrinfo(authority.host, authority.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(Endpoint(str(row[4][0]), authority.port) for row in rows))
+def _is_of(host: str, family: Family) -> bool:
+    return family is Family.AUTO or (":" in host) is (family is Family.IPV6)

@@ -71,8 +71,9 @@ def test_what_to_dial(text: str, target: object) -> None:
     ("text", "says"),
     [
         ("api.example.com", "has no port; write host:port"),
-        ("http://api.example.com:80", "is not an address this version can dial"),
-        ("srv:_https._tcp.example.com", "is not an address this version can dial"),
+        ("http://api.example.com:80", "is not an address; write host:port"),
+        ("srv:", "is not a valid host name"),
+        ("file:", "does not name a file"),
         ("1.2.3.4:0", "port 0 cannot be dialled"),
         ("127.1:80", "looks like an IPv4 address but is not one"),
         ("a b:80", "is not a valid host name"),

@@ -1,0 +1,174 @@
+"""A cluster at work: who its endpoints are just now, whose turn it is, and who is better left alone.
+
+Pools outlive a reload where their cluster stays the same, so nothing that was learned of it is lost.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from proxy.config.endpoints import read_endpoints
+from proxy.config.mistakes import ConfigError
+from proxy.core.address import Authority, Endpoint, Target
+from proxy.core.balance import Balancer
+from proxy.core.clusters import Cluster, EndpointFile, Origin, Service
+from proxy.core.members import Members, members_of
+from proxy.net.resolve import NoSuchHost, Resolver
+
+_LOOK = 1.0  # seconds between two looks at a file
+_AGAIN = 1.0  # seconds before those who could not be found are looked for again
+
+
+class Pool:
+    """One cluster's endpoints."""
+
+    __slots__ = ("_files", "_good_until", "_members", "_resolver", "balancer", "cluster")
+
+    def __init__(self, cluster: Cluster, resolver: Resolver) -> None:
+        self.cluster = cluster
+        self.balancer = Balancer(cluster, random.random)
+        self._resolver = resolver
+        self._members: Members | None = None
+        self._good_until = -math.inf
+        self._files: dict[EndpointFile, _File] = {}
+
+    async def candidates(self, client: str = "") -> list[Endpoint]:
+        """The endpoints that a session of ``client`` (its address) tries, in this order; raises `NoSuchHost`."""
+        now = trio.current_time()
+        members = self._members
+        if members is None or now >= self._good_until:
+            members = await self.members()
+        return self.balancer.pick(members, client, now)
+
+    async def members(self) -> Members:
+        """All endpoints; raises `NoSuchHost` where there is none."""
+        now = trio.current_time()
+        if self._members is not None and now < self._good_until:
+            return self._members
+        found: list[tuple[Endpoint, int]] = []
+        failure: NoSuchHost | None = None
+        until = math.inf
+        weights = self.cluster.weights or (1,) * len(self.cluster.endpoints)
+        for origin, weight in zip(self.cluster.endpoints, weights, strict=True):
+            try:
+                some, good_until = await self._expand(origin, weight)
+            except NoSuchHost as missing:
+                failure, until = missing, min(until, now + _AGAIN)
+            else:
+                found += some
+                until = min(until, good_until)
+        if not found:
+            raise failure or NoSuchHost(f"cluster {self.cluster.name} has no endpoints")
+        return self._adopt(members_of(found), until)
+
+    def began(self, endpoint: Endpoint) -> None:
+        """A session has been connected to ``endpoint``."""
+        self.balancer.availability.worked(endpoint)
+        self.balancer.began(endpoint)
+
+    def ended(self, endpoint: Endpoint) -> None:
+        """Such a session is over."""
+        self.balancer.ended(endpoint)
+
+    def failed(self, endpoint: Endpoint, now: float) -> bool:
+        """A dial failed for which the endpoint or the way there may be blamed; whether it is left alone now."""
+        if self._members is None:
+            return False
+        return self.balancer.availability.failed(endpoint, len(self._members), now)
+
+    def _adopt(self, members: Members, until: float) -> Members:
+        known = self._members
+        if known is not None and (known.endpoints, known.weights) == (members.endpoints, members.weights):
+            members = known  # nothing to be worked out anew
+        self._members, self._good_until = members, until
+        return members
+
+    async def _expand(self, origin: Origin, weight: int) -> tuple[list[tuple[Endpoint, int]], float]:
+        """The endpoints behind one entry, and until when that is good."""
+        match origin:
+            case Endpoint():
+                return [(origin, weight)], math.inf
+            case Authority():
+                found = await self._resolver.find(origin)
+                return [(endpoint, weight) for endpoint in found.endpoints], found.until
+            case Service():
+                service = await self._resolver.service(origin.name)
+                some, until = await self._expand_all(service.servers)
+                return some, min(until, service.until)
+            case EndpointFile():
+                file = self._files.setdefault(origin, _File(origin.path))
+                some, until = await self._expand_all(file.read())
+                return some, min(until, trio.current_time() + _LOOK)
+
+    async def _expand_all(
+        self, targets: Iterable[tuple[Target, int]]
+    ) -> tuple[list[tuple[Endpoint, int]], float]:
+        """Those that can be found; raises `NoSuchHost` where none can."""
+        found: list[tuple[Endpoint, int]] = []
+        failure: NoSuchHost | None = None
+        until = math.inf
+        for target, weight in targets:
+            try:
+                some, good_until = await self._expand(target, weight)
+            except NoSuchHost as missing:
+                failure, until = missing, min(until, trio.current_time() + _AGAIN)
+            else:
+                found += some
+                until = min(until, good_until)
+        if failure is not None and not found:
+            raise failure
+        return found, until
+
+
+class _File:
+    """A file of endpoints, read again when it has changed; one that is broken leaves what it said before."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._targets: tuple[tuple[Target, int], ...] = ()
+        self._problem = ""
+
+    def read(self) -> Sequence[tuple[Target, int]]:
+        """What it says; raises `NoSuchHost` where it never could be read."""
+        try:
+            status = os.stat(self._path)
+            seen = status.st_mtime_ns, status.st_size, status.st_ino
+            if seen != self._seen:
+                self._seen = seen
+                self._targets, self._problem = read_endpoints(self._path), ""
+        except (OSError, ConfigError) as error:
+            self._problem = str(error)
+        if not self._targets:
+            raise NoSuchHost(self._problem or f"{self._path} names no endpoints")
+        return self._targets
+
+
+class Pools:
+    """The pools of a worker, by cluster."""
+
+    __slots__ = ("_pools", "_resolver")
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._pools: dict[str, Pool] = {}
+
+    def of(self, cluster: Cluster) -> Pool:
+        """The pool of ``cluster``: a new one where a cluster of this name was another before."""
+        pool = self._pools.get(cluster.name)
+        if pool is None or (pool.cluster is not cluster and pool.cluster != cluster):
+            pool = self._pools[cluster.name] = Pool(cluster, self._resolver)
+        return pool
+
+    async def candidates(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
+        """The endpoints that a session of ``client`` tries, in this order; raises `NoSuchHost`."""
+        return cluster.only or await self.of(cluster).candidates(client)
+
+    async def lookup(self, authority: Authority) -> list[Endpoint]:
+        """The endpoints of one name; raises `NoSuchHost`."""
+        return await self._resolver.lookup(authority)
