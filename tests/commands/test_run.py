@@ -1,0 +1,84 @@
+"""`tfo-proxy run` from outside: what it accepts, what it refuses, and with which exit status."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = [sys.executable, "-m", "proxy", "run"]
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run([*RUN, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_nothing_to_serve_is_a_usage_error() -> None:
+    status, said = refused()
+    assert status == 2
+    assert "--forward" in said
+
+
+@pytest.mark.parametrize("forward", ["127.0.0.1:0", "=127.0.0.1:80", "127.0.0.1:0=nowhere"])
+def test_a_bad_flag_is_a_bad_configuration(forward: str) -> None:
+    status, said = refused("--forward", forward)
+    assert status == 78
+    assert "--forward" in said
+
+
+def test_a_bad_file_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text("listeners:\n  web: {bind: 127.0.0.1:0, mode: fourward, to: 127.0.0.1:80}\n")
+    status, said = refused(str(file))
+    assert status == 78
+    assert f"{file}:2:" in said
+    assert "forward" in said
+
+
+def test_a_bind_that_is_taken_is_named_and_nothing_lingers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+        other.close()
+        port = taken.getsockname()[1]
+        flags = [f"--forward=127.0.0.1:{free}=127.0.0.1:9", f"--forward=127.0.0.1:{port}=127.0.0.1:9"]
+        status, said = refused(*flags)
+        assert status == 1
+        assert f"127.0.0.1:{port}" in said
+        assert "Address already in use (EADDRINUSE)" in said
+    with socket.create_server(("127.0.0.1", free)):
+        pass
+
+
+def test_file_and_flags_serve_together(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text('listeners: {one: {bind: "127.0.0.1:0", mode: forward, to: "127.0.0.1:9"}}\n')
+    command = [*RUN, str(file), "--forward", "127.0.0.1:0=127.0.0.1:9", "--log-level", "info"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        listening = 0
+        for line in program.stderr:
+            listening += '"listening"' in line
+            if '"ready"' in line:
+                break
+        program.send_signal(signal.SIGINT)
+        rest = program.stderr.read()
+        assert program.wait(30) == 0
+    assert listening == 2
+    assert '"stopped"' in rest
+
+
+def test_a_higher_log_level_says_less() -> None:
+    command = [*RUN, "--forward", "127.0.0.1:0=127.0.0.1:9", "--log-level", "error"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(2)
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=30)
+    assert program.returncode == 0
+    assert said == ""
