@@ -56,6 +56,7 @@ class Shared:
     farewell: Callable[[socket.socket, bytes], None]  # given a socket to close when a refusal has been heard
     patience: Callable[[Listener, Cluster, Endpoint], Patience]
     routing: Routing
+    own: set[tuple[Endpoint, Endpoint]]  # from where to where we dial, for those who might meet themselves
     duplicates: Duplicates = field(default_factory=Duplicates)
 
 
@@ -225,8 +226,7 @@ class Session:
         assert relay is not None
         if self._interruption is not None:
             record.ended_by, record.reason = self._interruption
-            if self._interruption[0] is EndedBy.OPERATOR:
-                self._reset_both()
+            self._reset_both()  # a FIN would make what was cut off look complete
         elif relay.fault is not None:
             self._failed(relay.fault)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import trio
@@ -52,7 +52,7 @@ class Worker:
         self._shared = Shared(
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
-            Routing(snapshot.routes, snapshot.destinations, pools),
+            Routing(snapshot.routes, snapshot.destinations, pools), set(),
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, pools, self._watch)
         self._numbers = itertools.count(1)
@@ -71,14 +71,22 @@ class Worker:
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
-            listeners.start_soon(self.spares.run)
-            listeners.start_soon(self._warm_up.keep, list(self.snapshot.clusters.values()))
+            clusters = list(self.snapshot.clusters.values())
+            listeners.start_soon(self._beside, "spares", self.spares.run)
+            listeners.start_soon(self._beside, "warm-up", partial(self._warm_up.keep, clusters))
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
                 for sock in sockets[listener.name]:
                     listeners.start_soon(accept.accept_forever, sock, serve, partial(self._trouble, listener))
             self._nursery = sessions
             task_status.started()
+
+    async def _beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """What the service can do without must not end it: a mistake there is logged, and it is given up."""
+        try:
+            await work()
+        except Exception as fault:  # noqa: BLE001  # whatever it is
+            self._events.background_fault(name, fault)
 
     async def drain(self, limit: float) -> int:
         """Let sessions end by themselves for ``limit`` seconds, then end them; how many had to be ended.

@@ -30,6 +30,10 @@ class Events:
         """A mistake of ours that ended one session."""
         self._log.error("session_fault", id=session_id(record), exc_info=fault)
 
+    def background_fault(self, work: str, fault: BaseException) -> None:
+        """A mistake of ours in something the service can do without."""
+        self._log.error("background_fault", work=work, exc_info=fault)
+
     def listening(self, listener: str, bind: str, cluster: str, *, fast_open: bool) -> None:
         """A listener is open."""
         self._log.info("listening", listener=listener, bind=bind, to=cluster, fast_open=fast_open)
