@@ -9,7 +9,12 @@ The way of the data, and the rooms it passes::
 ``net``       verbs: one room a stage, on sockets; neither logs nor reads configuration
 ``config``    the YAML file, validated whole, compiled to one immutable ``Snapshot``
 ``telemetry`` a finished session as a log line
-``session``   one connection from accepted to accounted for: the only place where the stages meet
+``session``   one connection from accepted to accounted for: the only place where the stages meet; its neighbours
+              ``asking`` (clients that name their destination), ``reception``, ``routing``, ``pools``, ``dialling``
+              each carry it through one of them
+``warmup``    cookies before they are needed; ``spares`` connections before they are needed
+``memory``    what was learned, and ``state``, the file that keeps it
+``probe``     what a path does with Fast Open; ``diagnosis`` what this machine does
 ``worker``    one process: listeners, sessions, drain
 ``supervisor`` owns the listening sockets and the signals
 ``commands``  the command line, one module a command
