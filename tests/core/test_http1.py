@@ -58,7 +58,7 @@ def test_connect(data: bytes, target: Target, step: int) -> None:
     ("data", "target", "early"),
     [
         (
-            lines("GET http://Example.org/a?b=c HTTP/1.1", "Host: wrong", "Accept: */*", "Proxy-Connection: keep-alive"),
+            lines("GET http://Example.org/a?b=c HTTP/1.1", "Host: wrong", "Accept: */*", "Proxy-Connection: x"),
             Authority("example.org", 80),
             lines("GET /a?b=c HTTP/1.1", "Host: Example.org", "Accept: */*", "Connection: close"),
         ),

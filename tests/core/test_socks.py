@@ -58,7 +58,7 @@ GOOD: list[tuple[bytes, bool, Target, str | None, bytes]] = [
     (b"\x05\x01\x00" + connect5(V4), False, Endpoint("192.0.2.1", 443), None, b"\5\0"),
     (b"\x05\x02\x00\x02" + connect5(V6), False, Endpoint("2001:db8::1", 443), None, b"\5\0"),
     (b"\x05\x01\x00" + connect5(), False, Authority("example.org", 443), None, b"\5\0"),
-    (b"\x05\x01\x00" + connect5(b"\x03\x0910.0.0.01"[:2] + b"10.0.0.10"), False, Endpoint("10.0.0.10", 443), None, b"\5\0"),
+    (b"\x05\x01\x00" + connect5(b"\x03\x0910.0.0.10"), False, Endpoint("10.0.0.10", 443), None, b"\5\0"),
     (LOGIN + connect5(), True, Authority("example.org", 443), "alice", b"\5\2\1\0"),
     (connect4(), False, Endpoint("192.0.2.1", 443), None, b""),
     (connect4(b"\0\0\0\x07", b"\0Example.ORG\0"), False, Authority("example.org", 443), None, b""),

@@ -169,9 +169,8 @@ def test_a_client_that_does_not_wait_is_served_in_one_go(wan: Wan) -> None:
 def test_after_an_optimistic_reply_a_failed_dial_is_a_reset(wan: Wan) -> None:
     nobody = (wan.fresh_address(), 81)
     with program(wan, listener(reply="optimistic")) as proxy:
-        with connect(proxy.address(), nobody, "socks5") as sock:
-            with pytest.raises(ConnectionResetError):
-                sock.recv(1)
+        with connect(proxy.address(), nobody, "socks5") as sock, pytest.raises(ConnectionResetError):
+            sock.recv(1)
         line = proxy.session()
         assert (line["reason"], line["reply"]) == ("refused", "optimistic")
         assert "had been told" in line["detail"]
@@ -191,14 +190,16 @@ def test_what_comes_behind_a_forwarded_request_goes_nowhere(wan: Wan) -> None:
     server = wan.serve(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", request=10, closes=True))
     to = server.address[0]
     post = f"POST http://{to}/a HTTP/1.1\r\nHost: other\r\nContent-Length: 3\r\nProxy-Connection: x\r\n\r\n".encode()
-    with program(wan, listener("http")) as proxy:
-        with socket.create_connection(proxy.address(), timeout=10) as sock:
-            sock.sendall(post + b"ab")
-            time.sleep(0.05)
-            sock.sendall(
-                b"cGET http://secret.test/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic abc\r\n\r\n"
-            )
-            assert sock.recv(100).endswith(b"ok")
+    with (
+        program(wan, listener("http")) as proxy,
+        socket.create_connection(proxy.address(), timeout=10) as sock,
+    ):
+        sock.sendall(post + b"ab")
+        time.sleep(0.05)
+        sock.sendall(
+            b"cGET http://secret.test/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic abc\r\n\r\n"
+        )
+        assert sock.recv(100).endswith(b"ok")
     server.wait(1)
     head, _, body = server.received[0].partition(b"\r\n\r\n")
     assert head.decode().split("\r\n") == [

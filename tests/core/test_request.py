@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.address import Authority, BadAddress, Endpoint, Target
+from proxy.core.outcomes import EndedBy, Reason
+from proxy.core.request import Refused, Request, target_of
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [
+        ("Example.ORG.", Authority("example.org", 80)),
+        ("192.0.2.1", Endpoint("192.0.2.1", 80)),
+        ("2001:DB8:0::1", Endpoint("2001:db8::1", 80)),
+        ("::ffff:127.0.0.1", Endpoint("127.0.0.1", 80)),
+        ("::ffff:7f00:1", Endpoint("127.0.0.1", 80)),
+        ("bücher.test", Authority("xn--bcher-kva.test", 80)),
+    ],
+)
+def test_what_a_client_names(host: str, target: Target) -> None:
+    assert target_of(host, 80) == target
+
+
+@pytest.mark.parametrize(
+    "host", ["", "127.1", "0x7f.1", "2130706433", "a b", "a..b", "fe80::1%eth0", "unix:/x", "/x", "@x"]
+)
+def test_what_is_no_destination(host: str) -> None:
+    with pytest.raises(BadAddress):
+        target_of(host, 80)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_what_is_no_port(port: int) -> None:
+    with pytest.raises(BadAddress):
+        target_of("a", port)
+
+
+def test_whose_act_a_refusal_is() -> None:
+    assert Refused(Reason.HANDSHAKE_TIMEOUT).blame is EndedBy.TIMEOUT
+    assert Refused(Reason.NO_REQUEST).blame is EndedBy.DOWNSTREAM
+    assert Refused(Reason.DENIED, "why").blame is EndedBy.PROXY
+    assert str(Refused(Reason.DENIED, "why")) == "why"
+
+
+def test_who_says_nothing_is_told_nothing() -> None:
+    assert Request("").refused(Reason.REFUSED, "why") == b""
