@@ -18,6 +18,7 @@ from proxy.core.record import Peer
 from proxy.core.request import Refused, Request
 from proxy.core.routes import RouteQuery
 from proxy.core.snapshot import Cluster, Listener, Mode, Reply
+from proxy.dialling import Dialling
 from proxy.net import sockopt
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
@@ -25,11 +26,14 @@ from proxy.net.upstream import DialFailed, Upstream
 from proxy.reception import Reception
 from proxy.session import Session, Shared
 
+# Where a client need say nothing of its own to be sent on: a dial of ours that comes back would be sent on again.
+_MAY_LOOP = frozenset({Mode.TRANSPARENT, Mode.TPROXY, Mode.SNI})
+
 
 class AskingSession(Session):
     """As `Session`, for listeners that ask."""
 
-    __slots__ = ("_answered", "_reception")
+    __slots__ = ("_answered", "_own", "_reception")
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class AskingSession(Session):
         shared: Shared,
         number: int,
     ) -> None:
+        self._own: list[tuple[Endpoint, Endpoint]] = []
         super().__init__(downstream, peer, listener, patience, shared, number)
         self._only = ()  # there is nothing to do before the client is heard
         self._reception = Reception(downstream, listener, self.record)
@@ -52,6 +57,7 @@ class AskingSession(Session):
         request = await self._reception.hear(
             takes_syn_data=shared.takes_syn_data, seen=shared.duplicates.seen
         )
+        self._avoid_myself(request)
         self._since = shared.watch.clock()
         record.asked = self._since - record.began
         record.during = Stage.ROUTE
@@ -61,6 +67,30 @@ class AskingSession(Session):
             self._patience = shared.patience(self.listener, cluster, candidates[0])
             self._dialling = self._dial_to(cluster)
         return candidates
+
+    def _avoid_myself(self, request: Request) -> None:
+        """Refuse a session that is one of our own dials come back: it would go round for ever."""
+        mode, source = self.listener.mode, self.record.source
+        if mode not in _MAY_LOOP or source is None:
+            return
+        there = request.authority if mode is Mode.TRANSPARENT else sockopt.dialled_address(self._downstream)
+        if (source, there) in self._shared.own:
+            raise Refused(Reason.LOOP, "it is a dial of this proxy that was brought back to it")
+
+    def _dial_to(self, cluster: Cluster) -> Dialling:
+        dialling = super()._dial_to(cluster)
+        if self.listener.mode in _MAY_LOOP:
+            dialling.begun = self._remember
+        return dialling
+
+    def _remember(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        if not endpoint.is_unix:
+            self._own.append((sockopt.dialled_address(sock), endpoint))
+            self._shared.own.add(self._own[-1])
+
+    def _finish(self) -> None:
+        self._shared.own.difference_update(self._own)
+        super()._finish()
 
     async def _find_way(self, request: Request) -> tuple[Cluster, Sequence[Endpoint]]:
         record, shared, fixed = self.record, self._shared, self.listener.cluster

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 
 from proxy.core.record import Peer
-from proxy.core.snapshot import Bind, Listener
+from proxy.core.snapshot import Bind, Listener, Mode
 from proxy.net import sockopt
 
 # Nothing is wrong with the listener, we only lack something for one more connection: wait, somebody will leave.
@@ -47,6 +47,8 @@ def listen(listener: Listener, bind: Bind, keys: tuple[bytes, ...] = ()) -> sock
             sockopt.send_at_once(sock)
             if listener.cluster.keepalive is not None:
                 sockopt.keep_alive(sock, listener.cluster.keepalive)
+            if listener.mode is Mode.TPROXY:
+                sockopt.transparent(sock)
             if listener.fast_open:
                 with contextlib.suppress(OSError):  # the start-up check says what is missing
                     sockopt.accept_syn_data(sock, listener.backlog, keys)
