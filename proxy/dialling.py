@@ -40,6 +40,7 @@ class Dialling:
         "_standings",
         "_unavailable",
         "_watch",
+        "begun",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917  # what a session shares with others
@@ -62,6 +63,7 @@ class Dialling:
         self._pool = pool
         self._counted: Endpoint | None = None
         self._plan: Plan | None = None
+        self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
@@ -73,7 +75,10 @@ class Dialling:
         standing = self._standings.get(endpoint)
         plan = self._plan = standing.plan(self._cluster, safe, clock())
         record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
-        return dial.begin(endpoint, early.data, plan, clock)
+        attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source)
+        if self.begun is not None:
+            self.begun(attempt.sock, endpoint)
+        return attempt
 
     def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
         """The connection, where nothing has to be waited for; raises `DialFailed`."""
@@ -116,14 +121,14 @@ class Dialling:
         begun: dial.Attempt | None,
     ) -> Upstream:
         failure: DialFailed | None = None
-        for endpoint in candidates[: 1 + self._cluster.connect.retries]:
+        for number, endpoint in enumerate(candidates[: 1 + self._cluster.connect.retries]):
             try:
                 if begun is None and self._cluster.preconnect:
                     upstream = await self._on_spare(endpoint, early)
                     if upstream is not None:
                         return upstream
                 attempt, begun = begun or self.send_syn(endpoint, early), None
-                return await self._one(endpoint, attempt, early, downstream)
+                return await self._one(endpoint, attempt, early, downstream, _rival(candidates, number))
             except DialFailed as failed:
                 failure = failed
                 if self._pool is not None and failed.reason in _BLAMED:
@@ -156,20 +161,34 @@ class Dialling:
         return upstream
 
     async def _one(
-        self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData, downstream: socket.socket
+        self,
+        endpoint: Endpoint,
+        attempt: dial.Attempt,
+        early: EarlyData,
+        downstream: socket.socket,
+        rival: Endpoint | None,
     ) -> Upstream:
         plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
         assert plan is not None
         standing = self._standings.get(endpoint)
         redial = plan.limit > 0 or standing.rtt is None
-        upstream = await dial.connect(endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=redial)
+        upstream = await dial.connect(
+            endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=redial, rival=rival
+        )
+        if rival is not None and upstream.endpoint is rival:
+            self._overtaken(endpoint, rival)
         if self._unproven(upstream, early):
             sock = upstream.sock
             try:
                 upstream.sent += _send_rest(sock, early.data[upstream.sent :])
                 hedge_at = upstream.started + (plan.hedge or 0.0)
                 upstream = await dial.first_answer(
-                    upstream, early.data, watch, downstream, hedge_at=hedge_at, timeout=timeout
+                    upstream,
+                    early.data,
+                    watch,
+                    downstream,
+                    hedge_at=hedge_at,
+                    timeout=timeout,
                 )
             except BaseException:
                 sock.close()
@@ -200,6 +219,14 @@ class Dialling:
         record.standing_before = record.standing_after = standing.state
         record.evidence, record.dial_time, record.rtt = Evidence.PLAIN, 0.0, standing.rtt
         return Upstream(endpoint, spare.sock, sent, Evidence.PLAIN, 0, taken, taken, None)
+
+    def _overtaken(self, slow: Endpoint, rival: Endpoint) -> None:
+        """The other address family was faster, by far."""
+        record = self._record
+        record.tried += 1
+        record.endpoint = rival
+        if self._pool is not None:
+            self._pool.failed(slow, self._watch.clock())
 
     def _unproven(self, upstream: Upstream, early: EarlyData) -> bool:
         """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
@@ -245,6 +272,14 @@ class Dialling:
         own = min(record.client_syn_bytes, len(early) - preface)
         safe = record.safe_bytes = len(early) if mode is Replay.ANY else preface + max(known, own)
         return safe
+
+
+def _rival(candidates: Sequence[Endpoint], number: int) -> Endpoint | None:
+    """The next candidate, where it is of the other address family."""
+    if number + 1 >= len(candidates):
+        return None
+    one, other = candidates[number], candidates[number + 1]
+    return other if one.is_ipv6 is not other.is_ipv6 and not one.is_unix and not other.is_unix else None
 
 
 def _send_rest(sock: socket.socket, rest: bytes) -> int:

@@ -192,7 +192,7 @@ class Spares:
     async def _dial(self, pool: _Pool) -> None:
         clock, endpoint = self._watch.clock, pool.endpoint
         try:
-            attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock)
+            attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock, pool.cluster.source)
             upstream = await dial.connect(endpoint, attempt, self._watch, pool.cluster.connect.timeout)
         except DialFailed:
             pool.demand.dial_failed(clock())

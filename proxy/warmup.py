@@ -91,7 +91,7 @@ class WarmUp:
         if plan.open is Open.PLAIN:
             return False
         try:
-            attempt = dial.begin(endpoint, b"", plan, self._watch.clock)
+            attempt = dial.begin(endpoint, b"", plan, self._watch.clock, cluster.source)
             upstream = await dial.connect(
                 endpoint, attempt, self._watch, cluster.connect.timeout, hedge=plan.hedge, redial=True
             )

@@ -12,7 +12,7 @@ from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
-from proxy.core.clusters import Balance, Ejection, Health
+from proxy.core.clusters import Balance, Ejection, Health, Source
 from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
@@ -203,6 +203,7 @@ def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
             written.eject.after, written.eject.time.value, written.eject.longest.value, written.eject.most
         ),
         health=_health(written.health),
+        source=_source(written.source),
         fast_open=FastOpen(written.fast_open),
         replay=Replay(written.replay),
         server_first=ServerFirst(written.server_first),
@@ -220,6 +221,16 @@ def _health(written: schema.Health | str) -> Health | None:
     if isinstance(written, schema.Health):
         return Health(written.every.value, written.timeout.value, written.rise, written.fall)
     return None
+
+
+def _source(written: schema.Source | None) -> Source | None:
+    if written is None:
+        return None
+    return Source(
+        tuple(address.value for address in written.address),
+        written.interface.value if written.interface is not None else None,
+        written.mark.value if written.mark is not None else None,
+    )
 
 
 def _dns(written: schema.Dns) -> Dns:

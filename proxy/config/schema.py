@@ -20,6 +20,7 @@ from proxy.config.addresses import (
 )
 from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
+from proxy.config.sources import InterfaceName, Mark, SourceAddress
 from proxy.core import clusters, snapshot
 from proxy.core.destinations import DENIED
 
@@ -189,6 +190,22 @@ class Health(Section, frozen=True):
     ] = _HEALTH.fall
 
 
+class Source(Section, frozen=True):
+    """Where connections to the endpoints come from."""
+
+    shorthand: ClassVar[str] = "address"
+    address: Annotated[
+        tuple[SourceAddress, ...], Meta(description="An address of this machine, at most one of each family.")
+    ] = ()
+    interface: Annotated[
+        InterfaceName | None, Meta(description="A network interface (SO_BINDTODEVICE, may need CAP_NET_RAW).")
+    ] = None
+    mark: Annotated[
+        Mark | None,
+        Meta(description="The mark of all packets, for firewall and routing rules (CAP_NET_ADMIN)."),
+    ] = None
+
+
 class ClusterDefaults(Section, frozen=True):
     """How endpoints are dialled."""
 
@@ -244,6 +261,10 @@ class ClusterDefaults(Section, frozen=True):
     health: Annotated[
         Health | Literal["off"], Meta(description="Active checks of each endpoint, or off.")
     ] = "off"
+    source: Annotated[
+        Source | None,
+        Meta(description="Where connections come from: an address, or {address, interface, mark}."),
+    ] = None
 
 
 class WeightedEndpoint(Section, frozen=True):

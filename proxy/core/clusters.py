@@ -101,6 +101,15 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where connections come from: ``addresses`` at most one of each family; none, None: the kernel's choice."""
+
+    addresses: tuple[str, ...] = ()
+    interface: str | None = None
+    mark: int | None = None  # of packets, for rules of the firewall and of routing
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """Endpoints that an SRV record names, like ``_https._tcp.example.com`` (RFC 2782)."""
 
@@ -146,6 +155,7 @@ class Cluster:
     weights: tuple[int, ...] = ()  # of the endpoints, in their order; empty: all weigh 1
     eject: Ejection = field(default_factory=Ejection)
     health: Health | None = None  # None: no checks
+    source: Source | None = None  # None: the kernel chooses
     only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
     """The one endpoint, where there is but one, it is numeric, and wants nothing but the client's bytes: nothing to
     resolve, nothing to choose, nothing to add."""

@@ -21,6 +21,7 @@ from functools import partial
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
+from proxy.core.clusters import Source
 from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
@@ -28,6 +29,7 @@ from proxy.net import sockopt
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import EDGE, FAULT, READ, WRITE, Bell, Watch
 
+_STAGGER = 0.25  # the Connection Attempt Delay of RFC 8305 section 5
 _FAST_OPEN = socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL
 _NOT_HERE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.EPIPE, errno.ENOTCONN, errno.EINVAL}
@@ -42,15 +44,19 @@ class Attempt(NamedTuple):
     syn_bytes: int  # taken by sendto for the SYN
     started: float
     unavailable: int  # errno when a fast open was wanted and the kernel has none
+    endpoint: Endpoint
+    source: Source | None
 
 
-def begin(endpoint: Endpoint, early: bytes, plan: Plan, clock: Callable[[], float]) -> Attempt:
-    """Send the SYN. Never waits. Raises `DialFailed` for what the kernel knows at once."""
+def begin(
+    endpoint: Endpoint, early: bytes, plan: Plan, clock: Callable[[], float], source: Source | None = None
+) -> Attempt:
+    """Send the SYN, from ``source``. Never waits. Raises `DialFailed` for what the kernel knows at once."""
     try:
-        sock = sockopt.dialling_socket(endpoint)
+        sock = sockopt.dialling_socket(endpoint, source)
         started = clock()
         if plan.open is Open.PLAIN or endpoint.is_unix:
-            return Attempt(_connect(sock, endpoint), Open.PLAIN, 0, started, 0)
+            return Attempt(_connect(sock, endpoint), Open.PLAIN, 0, started, 0, endpoint, source)
         try:
             taken = sock.sendto(early[: plan.limit], _FAST_OPEN, endpoint)
         except BlockingIOError:  # EINPROGRESS
@@ -59,11 +65,12 @@ def begin(endpoint: Endpoint, early: bytes, plan: Plan, clock: Callable[[], floa
             sock.close()
             if error.errno not in _NOT_HERE:
                 raise
-            plain = _connect(sockopt.dialling_socket(endpoint), endpoint)
-            return Attempt(plain, Open.PLAIN, 0, started, error.errno)
+            plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
+            return Attempt(plain, Open.PLAIN, 0, started, error.errno, endpoint, source)
     except OSError as error:
-        raise DialFailed.because(error.errno or 0) from error
-    return Attempt(sock, plan.open, taken, started, 0)
+        why = error.strerror if isinstance(error, sockopt.NoSource) else ""
+        raise DialFailed.because(error.errno or 0, why) from error
+    return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
 
 
 def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) -> Upstream | None:
@@ -81,7 +88,7 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
         raise DialFailed.because(error.errno or 0) from error
 
 
-async def connect(
+async def connect(  # noqa: PLR0913  # what differs from dial to dial
     endpoint: Endpoint,
     first: Attempt,
     watch: Watch,
@@ -89,22 +96,27 @@ async def connect(
     *,
     hedge: float | None = None,
     redial: bool = False,
+    rival: Endpoint | None = None,
 ) -> Upstream:
     """The connection that ``first`` was begun for; raises `DialFailed`.
 
     Leaves no other socket behind, whatever happens, cancellation included. ``hedge``: seconds after which a plain
     dial joins a fast open. ``redial``: a refusal of the fast open may be the path's doing, so a plain dial must
-    confirm it.
+    confirm it. ``rival``: another endpoint as good as this one, but of the other address family, which is dialled
+    plainly beside it where this one takes too long (RFC 8305); no two of these dials carry data in their SYN.
     """
-    race = _Race(endpoint, first, watch, timeout)
+    race = _Race(endpoint, first, watch, timeout, rival)
     return await race.run(hedge, redial=redial)
 
 
 class _Race:
     """A fast open on its way, and the plain dial that may have to join it."""
 
-    def __init__(self, endpoint: Endpoint, first: Attempt, watch: Watch, timeout: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, first: Attempt, watch: Watch, timeout: float, rival: Endpoint | None
+    ) -> None:
         self._endpoint = endpoint
+        self._rival = rival
         self._first = first
         self._watch = watch
         self._clock = watch.clock
@@ -117,11 +129,14 @@ class _Race:
         first = self._first
         may_join = first.open is not Open.PLAIN
         hedge_at = first.started + hedge if may_join and hedge is not None else self._deadline
+        rival_at = self._deadline
+        if self._rival is not None:
+            rival_at = min(first.started + max(_STAGGER, hedge or 0.0), self._deadline)
         hedged = redialled = False
         try:
             self._enter(first)
             while True:
-                rung = await self._bell.wait_until(min(hedge_at, self._deadline))
+                rung = await self._bell.wait_until(min(hedge_at, rival_at, self._deadline))
                 won = self._sort_out(rung)
                 if won is not None:
                     upstream = self._finish(won)
@@ -132,14 +147,18 @@ class _Race:
                     if not (may_join and redial):
                         raise DialFailed.because(self._refusal)
                     redialled, may_join, hedge_at = True, False, self._deadline
-                    self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock))
+                    self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock, first.source))
                 elif now >= self._deadline:
                     raise DialFailed(Reason.CONNECT_TIMEOUT)
                 elif not rung and may_join and now >= hedge_at:
                     may_join, hedge_at = False, self._deadline
                     with suppress(DialFailed):  # nothing left for a second one: the first goes on alone
-                        self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock))
+                        self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock, first.source))
                         hedged = True
+                elif not rung and self._rival is not None and now >= rival_at:
+                    rival_at = self._deadline
+                    with suppress(DialFailed):
+                        self._enter(begin(self._rival, b"", PLAIN_PLAN, self._clock, first.source))
         finally:
             for attempt in list(self._attempts.values()):
                 self._close(attempt)
@@ -167,7 +186,7 @@ class _Race:
         try:
             info = None if self._endpoint.is_unix else sockopt.tcp_info(won.sock)
             return _connected(
-                self._endpoint, won, self._first, info, self._clock(), refused=bool(self._refusal)
+                won.endpoint, won, self._first, info, self._clock(), refused=bool(self._refusal)
             )
         except OSError as error:  # reset between the handshake and now
             won.sock.close()
@@ -193,6 +212,8 @@ def _connected(
 ) -> Upstream:
     if first.unavailable:
         evidence = Evidence.UNAVAILABLE
+    elif won.endpoint != first.endpoint:
+        evidence = Evidence.PLAIN  # it says nothing of the one that was too slow
     elif info is None or first.open is Open.PLAIN:
         evidence = Evidence.PLAIN
     elif won is first:
@@ -204,6 +225,7 @@ def _connected(
     upstream = Upstream(
         endpoint, won.sock, won.syn_bytes, evidence, first.syn_bytes, first.started, now, info
     )
+    upstream.source = won.source
     if won.open is Open.PLAIN:
         upstream.plain = True
         upstream.unavailable = first.unavailable
@@ -231,7 +253,7 @@ async def first_answer(
     try:
         if await _spoken(primary, primary, early, watch, downstream, until=hedge_at) is not None:
             return primary
-        attempt = begin(primary.endpoint, b"", PLAIN_PLAN, watch.clock)
+        attempt = begin(primary.endpoint, b"", PLAIN_PLAN, watch.clock, primary.source)
         rival = await connect(primary.endpoint, attempt, watch, timeout)
     except DialFailed:
         return primary

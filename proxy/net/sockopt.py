@@ -6,12 +6,15 @@ import contextlib
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
+from proxy.core.clusters import Source
 from proxy.core.evidence import INFO_SIZE, TcpInfo
 from proxy.core.snapshot import Keepalive
 
+IP_BIND_ADDRESS_NO_PORT = 24
 TCP_FASTOPEN = 23
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
@@ -24,6 +27,10 @@ IPV6_TRANSPARENT = 75
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
+
+
+class NoSource(OSError):
+    """A connection cannot come from where it should; ``strerror`` says why."""
 
 
 class SynData(NamedTuple):
@@ -47,13 +54,49 @@ def pending_error(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def dialling_socket(endpoint: Endpoint) -> socket.socket:
-    """A fresh non-blocking socket for this endpoint's family; the errors are those of socket(2)."""
+def dialling_socket(endpoint: Endpoint, source: Source | None = None) -> socket.socket:
+    """A fresh non-blocking socket for this endpoint's family, bound to ``source``.
+
+    The errors are those of socket(2), and `NoSource`.
+    """
     if endpoint.is_unix:
         family = socket.AF_UNIX
     else:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
-    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    if source is not None and family != socket.AF_UNIX:
+        try:
+            _come_from(sock, source, family)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+def _come_from(sock: socket.socket, source: Source, family: int) -> None:
+    if source.mark is not None:
+        with _explained("a mark needs the capability CAP_NET_ADMIN"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, source.mark)
+    if source.interface is not None:
+        with _explained(f"the source interface {source.interface} is not to be had"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, source.interface.encode() + b"\0")
+    if source.addresses:
+        own = next((host for host in source.addresses if (":" in host) is (family == socket.AF_INET6)), None)
+        if own is None:
+            raise NoSource(errno.EAFNOSUPPORT, "there is no source address of this family")
+        sock.setsockopt(
+            socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1
+        )  # the port is chosen when the peer is known
+        with _explained(f"the source address {own} is not of this machine"):
+            sock.bind((own, 0))
+
+
+@contextlib.contextmanager
+def _explained(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoSource(error.errno, problem) from error
 
 
 def send_at_once(sock: socket.socket) -> None:

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 
 from proxy.core.address import Endpoint
+from proxy.core.clusters import Source
 from proxy.core.evidence import Evidence, TcpInfo
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
@@ -39,8 +40,9 @@ _OURS = frozenset(
 class DialFailed(Exception):
     """No dial got through. ``errno`` is the kernel's, or 0 when the time ran out."""
 
-    def __init__(self, reason: Reason, code: int = 0) -> None:
-        super().__init__(f"{reason} ({sockopt.errno_name(code)})" if code else str(reason))
+    def __init__(self, reason: Reason, code: int = 0, why: str = "") -> None:
+        text = f"{reason} ({sockopt.errno_name(code)})" if code else str(reason)
+        super().__init__(f"{text}: {why}" if why else text)
         self.reason = reason
         self.errno = code
 
@@ -52,9 +54,9 @@ class DialFailed(Exception):
         return EndedBy.PROXY if self.reason in _OURS else EndedBy.UPSTREAM
 
     @classmethod
-    def because(cls, code: int) -> DialFailed:
-        """From an errno of connect(2), sendto(2) or socket(2)."""
-        return cls(_REASONS.get(code, Reason.UNREACHABLE), code)
+    def because(cls, code: int, why: str = "") -> DialFailed:
+        """From an errno of connect(2), sendto(2) or socket(2); ``why`` adds what the number does not tell."""
+        return cls(_REASONS.get(code, Reason.UNREACHABLE), code, why)
 
 
 @dataclass
@@ -72,4 +74,5 @@ class Upstream:
     hedged: bool = field(default=False, init=False)  # a second dial ran beside the first
     redialled: bool = field(default=False, init=False)  # refused at first, then dialled plainly
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
+    source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all

@@ -1,56 +1,42 @@
+"""The cache of names: before a real DNS server on loopback, and before this machine's own resolver."""
+
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Callable
+from pathlib import Path
 
+import dns.rcode
 import pytest
 import trio
 
 from proxy.core.address import Authority, Endpoint
-from proxy.core.snapshot import Cluster
+from proxy.core.snapshot import Dns, Family
 from proxy.net import resolve
-from proxy.net.resolve import NEGATIVE_TTL, TTL, NoSuchHost, Resolver
+from proxy.net.names import Names
+from proxy.net.resolve import NoSuchHost, Resolver
+from tests.net.name_server import NameServer, name_server
 
-A, B, C = (Endpoint(f"192.0.2.{n}", 80) for n in (1, 2, 3))
+API = Authority("api.example", 80)
+A, B = Endpoint("192.0.2.1", 80), Endpoint("192.0.2.2", 80)
 
 
-class Names:
-    """What the C library would say; counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, list[str]] = {}
-        self.asked: list[str] = []
-        self.answer = threading.Event()
-        self.answer.set()
-
-    def __call__(self, host: str, port: int, **_: object) -> list[tuple[object, ...]]:
-        self.asked.append(host)
-        self.answer.wait(5)
-        if host not in self.known:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, 0, 0, "", (address, port)) for address in self.known[host]]
+def resolver_of(server: NameServer, **said: object) -> Resolver:
+    return Resolver(Dns(servers=(server.endpoint,), **said))  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    names = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", names)
-    return names
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let the cache's clock run ahead of trio's."""
+    ahead, now = [0.0], trio.current_time
 
+    class Ahead:
+        current_time = staticmethod(lambda: now() + ahead[0])
 
-async def test_numbers_need_no_resolver(names: Names) -> None:
-    assert list(await Resolver().candidates(Cluster("c", (A,)))) == [A]
-    assert not names.asked
+        def __getattr__(self, name: str) -> object:
+            return getattr(trio, name)
 
-
-async def test_each_session_begins_with_the_next_one(names: Names) -> None:
-    resolver, cluster = Resolver(), Cluster("c", (A, B, C))
-    turns = [list(await resolver.candidates(cluster)) for _ in range(4)]
-    assert turns == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
-    assert next(iter(await resolver.candidates(Cluster("other", (A, B))))) == A, (
-        "each cluster has its own turn"
-    )
+    monkeypatch.setattr(resolve, "trio", Ahead())
+    return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
 
 
 async def test_localhost_is_really_found() -> None:
@@ -59,96 +45,169 @@ async def test_localhost_is_really_found() -> None:
     assert len(found) == len(set(found))
 
 
+async def test_both_families_are_asked_for_at_once() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1", "192.0.2.2"]
+        server.records["api.example", "AAAA"] = ["2001:db8::1"]
+        server.delays = {"A": 0.2, "AAAA": 0.2}
+        began = trio.current_time()
+        found = await resolver_of(server).lookup(API)
+        assert trio.current_time() - began < 0.38
+        assert set(found) == {A, B, Endpoint("2001:db8::1", 80)}
+
+
+async def test_the_slower_family_is_not_waited_for_long() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        server.records["api.example", "AAAA"] = ["2001:db8::1"]
+        server.delays = {"AAAA": 3.0}
+        with trio.fail_after(1.0):
+            assert await resolver_of(server).lookup(API) == [A]
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"), [(Family.IPV4, A), (Family.IPV6, Endpoint("2001:db8::1", 80))]
+)
+async def test_one_family_alone(family: Family, expected: Endpoint) -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        server.records["api.example", "AAAA"] = ["2001:db8::1"]
+        assert await resolver_of(server, family=family).lookup(API) == [expected]
+
+
 async def test_a_name_that_does_not_exist_is_named() -> None:
-    with pytest.raises(NoSuchHost, match=r"does-not-exist\.invalid: "):
-        await Resolver().candidates(Cluster("c", (Authority("does-not-exist.invalid", 80),)))
+    async with name_server() as server:
+        with pytest.raises(NoSuchHost, match=r"api\.example: there is no"):
+            await resolver_of(server).lookup(API)
 
 
-async def test_one_missing_name_does_not_spoil_the_others(names: Names) -> None:
-    cluster = Cluster("c", (Authority("missing.example", 80), B))
-    assert list(await Resolver().candidates(cluster)) == [B]
+async def test_many_who_ask_at_once_share_one_question() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        server.delays = {"A": 0.05}
+        resolver, found = resolver_of(server), list[list[Endpoint]]()
+
+        async def ask() -> None:
+            found.append(await resolver.lookup(API))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+        assert found == [[A]] * 20
+        assert server.asked["api.example", "A"] == 1
 
 
-async def test_all_addresses_of_a_name_are_candidates_each_once(names: Names) -> None:
-    names.known["api.example"] = ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
-    assert await Resolver().lookup(Authority("api.example", 80)) == [A, B]
+async def test_who_asks_and_is_cancelled_does_not_leave_the_others_waiting() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        server.delays = {"A": 0.1, "AAAA": 0.1}
+        resolver, found = resolver_of(server), list[list[Endpoint]]()
+        with trio.fail_after(2.0):
+            async with trio.open_nursery() as nursery:
+                first = trio.CancelScope()
+
+                async def ask(scope: trio.CancelScope) -> None:
+                    with scope:
+                        found.append(await resolver.lookup(API))
+
+                nursery.start_soon(ask, first)
+                await trio.sleep(0.02)
+                nursery.start_soon(ask, trio.CancelScope())
+                await trio.sleep(0.02)
+                first.cancel()
+        assert found == [[A]]
 
 
-async def test_many_who_ask_at_once_share_one_question(names: Names) -> None:
-    names.known["api.example"] = ["192.0.2.1"]
-    names.answer.clear()
-    resolver = Resolver()
-    found: list[list[Endpoint]] = []
-
-    async def ask() -> None:
-        found.append(await resolver.lookup(Authority("api.example", 80)))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(ask)
-        await trio.sleep(0.02)
-        names.answer.set()
-    assert found == [[A]] * 20
-    assert names.asked == ["api.example"]
-
-
-async def test_who_asks_and_is_cancelled_does_not_leave_the_others_waiting(names: Names) -> None:
-    names.known["api.example"] = ["192.0.2.1"]
-    names.answer.clear()
-    resolver = Resolver()
-    found: list[list[Endpoint]] = []
-
-    async def ask() -> None:
-        found.append(await resolver.lookup(Authority("api.example", 80)))
-
-    async with trio.open_nursery() as nursery:
-        first = trio.CancelScope()
-
-        async def cancelled() -> None:
-            with first:
-                await ask()
-
-        nursery.start_soon(cancelled)
-        await trio.sleep(0.02)
-        nursery.start_soon(ask)
-        await trio.sleep(0.02)
-        first.cancel()
-        await trio.sleep(0.02)
-        names.answer.set()
-    assert found == [[A]]
-
-
-def clocked(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    now = [100.0]
-    monkeypatch.setattr(resolve.trio, "current_time", lambda: now[0])
-    return lambda seconds: now.__setitem__(0, now[0] + seconds)
-
-
-async def test_answers_are_kept_for_a_while_and_failures_for_less(
-    names: Names, monkeypatch: pytest.MonkeyPatch
+async def test_answers_are_kept_for_their_time_to_live_and_failures_for_less(
+    pass_time: Callable[[float], None],
 ) -> None:
-    pass_time = clocked(monkeypatch)
-    resolver, api, missing = Resolver(), Authority("api.example", 80), Authority("missing.example", 80)
-    names.known["api.example"] = ["192.0.2.1"]
-    for _ in range(3):
-        assert await resolver.lookup(api) == [A]
+    async with name_server() as server:
+        server.ttl = 60
+        resolver, missing = resolver_of(server, negative_ttl=5.0), Authority("missing.example", 80)
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        for _ in range(3):
+            assert await resolver.lookup(API) == [A]
+            with pytest.raises(NoSuchHost):
+                await resolver.lookup(missing)
+        assert (server.asked["api.example", "A"], server.asked["missing.example", "A"]) == (1, 1)
+        assert (await resolver.find(API)).until == pytest.approx(trio.current_time() + 60, abs=1)
+        pass_time(5.1)
+        server.records["missing.example", "A"] = ["192.0.2.2"]
+        assert await resolver.lookup(missing) == [B]
+        server.records["api.example", "A"] = ["192.0.2.2"]
+        assert await resolver.lookup(API) == [A]
+        pass_time(60)
+        assert await resolver.lookup(API) == [B]
+
+
+async def test_an_old_answer_is_used_while_there_is_no_new_one(pass_time: Callable[[float], None]) -> None:
+    async with name_server() as server:
+        server.ttl = 10
+        resolver = resolver_of(server, stale=100.0)
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        assert await resolver.lookup(API) == [A]
+        pass_time(11)
+        server.rcode = dns.rcode.SERVFAIL
+        assert await resolver.lookup(API) == [A]
+        pass_time(200)
         with pytest.raises(NoSuchHost):
-            await resolver.lookup(missing)
-    assert names.asked == ["api.example", "missing.example"]
-    pass_time(NEGATIVE_TTL + 0.1)
-    names.known["missing.example"] = ["192.0.2.3"]
-    assert await resolver.lookup(missing) == [C]
-    assert await resolver.lookup(api) == [A]
-    assert names.asked[2:] == ["missing.example"]
-    names.known["api.example"] = ["192.0.2.2"]
-    pass_time(TTL)
-    assert await resolver.lookup(api) == [B]
+            await resolver.lookup(API)
 
 
-async def test_it_remembers_a_bounded_number_of_names(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_old_answer_is_used_while_the_new_one_is_slow(pass_time: Callable[[float], None]) -> None:
+    async with name_server() as server:
+        server.ttl = 10
+        resolver = resolver_of(server)
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        assert await resolver.lookup(API) == [A]
+        pass_time(11)
+        server.delays = {"A": 5.0, "AAAA": 5.0}
+        with trio.fail_after(1.0):
+            assert await resolver.lookup(API) == [A]
+
+
+async def test_a_name_that_is_gone_is_gone(pass_time: Callable[[float], None]) -> None:
+    async with name_server() as server:
+        server.ttl = 10
+        resolver = resolver_of(server)
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        await resolver.lookup(API)
+        del server.records["api.example", "A"]
+        pass_time(11)
+        with pytest.raises(NoSuchHost):
+            await resolver.lookup(API)
+
+
+async def test_the_servers_of_a_service() -> None:
+    async with name_server() as server:
+        name = "_https._tcp.example"
+        server.records[name, "SRV"] = [
+            "10 3 443 a.example.",
+            "10 0 444 b.example.",
+            "20 9 443 spare.example.",
+        ]
+        service = await resolver_of(server).service(name)
+        assert sorted(service.servers) == [(Authority("a.example", 443), 3), (Authority("b.example", 444), 1)]
+        with pytest.raises(NoSuchHost, match="there is no SRV record"):
+            await resolver_of(server).service("_none._tcp.example")
+
+
+async def test_etc_hosts_comes_first(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.2  API.example alias # not 192.0.2.9\nbroken line\n::1\n")
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        names = Names((server.endpoint,), str(hosts))
+        assert await Resolver(names=names).lookup(API) == [B]
+        hosts.write_text("")
+        assert await Resolver(names=names).lookup(API) == [A]
+
+
+async def test_it_remembers_a_bounded_number_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "_MOST_NAMES", 3)
-    resolver = Resolver()
-    for number in range(10):
-        names.known[f"{number}.example"] = ["192.0.2.1"]
-        await resolver.lookup(Authority(f"{number}.example", 80))
-    assert len(resolver._answers) <= 3
+    async with name_server() as server:
+        resolver = resolver_of(server)
+        for number in range(10):
+            server.records[f"{number}.example", "A"] = ["192.0.2.1"]
+            await resolver.lookup(Authority(f"{number}.example", 80))
+        assert len(resolver._addresses) <= 3

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+import trio
+import trio.testing
+
+from proxy.net import names as module
+from proxy.net.answers import LookupFailed
+from proxy.net.names import Names, has_dnspython
+
+
+@pytest.fixture
+def without_dnspython(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_dnspython", lambda: False)
+
+
+async def test_the_c_library(without_dnspython: None) -> None:
+    found = await Names().addresses("localhost")
+    assert "127.0.0.1" in found.hosts
+    assert found.ttl is None
+    with pytest.raises(LookupFailed, match=r"nowhere\.invalid: "):
+        await Names().addresses("nowhere.invalid")
+
+
+async def test_a_service_needs_the_extra(without_dnspython: None) -> None:
+    with pytest.raises(LookupFailed, match=r"install tfo-proxy\[dns\]"):
+        await Names().servers("_https._tcp.example.com")
+
+
+async def test_the_extra_is_here() -> None:
+    assert has_dnspython()
+
+
+async def test_one_slow_zone_does_not_take_all_threads(
+    without_dnspython: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The C library's resolver, with a zone whose servers do not answer in front of it."""
+    real, go = socket.getaddrinfo, threading.Event()
+
+    def slow_zone(host: str, *rest: object, **more: object) -> object:
+        if host.endswith("slow.example"):
+            go.wait(10)
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return real(host, *rest, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_zone)
+    names = Names()
+    async with trio.open_nursery() as nursery:
+
+        async def fail(number: int) -> None:
+            with pytest.raises(LookupFailed):
+                await names.addresses(f"{number}.slow.example")
+
+        for number in range(100):
+            nursery.start_soon(fail, number)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert names._threads.borrowed_tokens <= 4
+        with trio.fail_after(1.0):
+            assert (await names.addresses("localhost")).hosts
+        go.set()
+
+
+async def test_a_look_up_ends(without_dnspython: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.05)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(10))
+    with pytest.raises(LookupFailed, match="no answer within"):
+        await Names().addresses("x.example")
+    go.set()
