@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from proxy.asking import AskingSession
+from proxy.checks import Checks
 from proxy.core.address import Endpoint
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
@@ -55,6 +56,7 @@ class Worker:
             Routing(snapshot.routes, snapshot.destinations, pools), set(),
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, pools, self._watch)
+        self._checks = Checks(memory.standings, pools, self._watch, events.endpoint_health)
         self._numbers = itertools.count(1)
         self._clocks: dict[Session, tuple[int, float]] = {}
         self._no_sessions = trio.Event()
@@ -74,6 +76,7 @@ class Worker:
             clusters = list(self.snapshot.clusters.values())
             listeners.start_soon(self._beside, "spares", self.spares.run)
             listeners.start_soon(self._beside, "warm-up", partial(self._warm_up.keep, clusters))
+            listeners.start_soon(self._beside, "health checks", partial(self._checks.run, clusters))
             for listener in self.snapshot.listeners:
                 serve = partial(self._serve, sessions, listener, self._patience_for(listener))
                 for sock in sockets[listener.name]:

@@ -68,7 +68,7 @@ def begin(
             plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
             return Attempt(plain, Open.PLAIN, 0, started, error.errno, endpoint, source)
     except OSError as error:
-        why = error.strerror if isinstance(error, sockopt.NoSource) else ""
+        why = str(error.strerror) if isinstance(error, sockopt.NoSource) else ""
         raise DialFailed.because(error.errno or 0, why) from error
     return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
 

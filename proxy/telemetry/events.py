@@ -6,6 +6,8 @@ import errno
 import os
 import secrets
 
+from proxy.core.address import Endpoint
+from proxy.core.clusters import Cluster
 from proxy.core.record import SessionRecord
 from proxy.telemetry.logs import Logger
 
@@ -65,6 +67,14 @@ class Events:
     def warn(self, event: str, **fields: object) -> None:
         """Something that works, and not as it was meant to."""
         self._log.warning(event, **fields)
+
+    def endpoint_health(self, cluster: Cluster, endpoint: Endpoint, healthy: bool, problem: str) -> None:
+        """Health checks have changed what is believed of an endpoint."""
+        where = {"cluster": cluster.name, "endpoint": str(endpoint)}
+        if healthy:
+            self._log.info("endpoint_up", **where)
+        else:
+            self._log.warning("endpoint_down", **where, problem=problem)
 
 
 def session_id(record: SessionRecord) -> str:

@@ -105,3 +105,22 @@ def test_an_interface_that_is_not_there(wan: Wan) -> None:
     with Program(wan.client, {"a": forward(server, source={"interface": "nowhere0"})}) as program:
         assert not ask(program.address(), GET, fast_open=False).reply
         assert "the source interface nowhere0 is not to be had" in str(program.session(1)["detail"])
+
+
+def test_health_checks_see_what_comes_and_goes(wan: Wan) -> None:
+    good = wan.serve(answers(request=len(GET)))
+    late = (wan.fresh_address(), 80)
+    health = {"every": "200ms", "timeout": "150ms", "rise": 2, "fall": 2}
+    cluster = forward(good, endpoints=[text(late), text(good.address)], health=health, balance="first")
+    with Program(wan.client, {"a": cluster}) as program:
+        assert program.wait_for("endpoint_down")["endpoint"] == text(late)
+        assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+        assert "tried" not in program.session(1)
+        server = wan.serve(answers(request=len(GET)), host=late[0])
+        assert program.wait_for("endpoint_up")["endpoint"] == text(late)
+        assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+        line = program.session(2)
+        assert line["endpoint"] == text(late)
+        assert line["evidence"] == "syn_data_acked", "the checks have fetched a cookie"
+        assert any(conversation.received == GET for conversation in server.wait(3))
+    assert any(not conversation.received for conversation in good.wait(3)), "a check says nothing"
