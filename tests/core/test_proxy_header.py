@@ -48,8 +48,8 @@ def test_the_words_of_the_specification() -> None:
 
 
 def test_extensions_with_a_checksum() -> None:
-    for ends in (FOUR, (None, None)):
-        data = version2(*ends, EXTENSIONS)
+    for source, destination in (FOUR, (None, None)):
+        data = version2(source, destination, EXTENSIONS)
         parsed = in_pieces(header, data, 7)
         assert parsed.value.extensions[0] == EXTENSIONS[0]
         assert len(parsed.value.extensions[1][1]) == 4

@@ -72,8 +72,8 @@ def ends_of(address: Address, openings: list[bytes]) -> list[float]:
         selector.register(sock, selectors.EVENT_READ)
     while started and (ready := selector.select(HANDSHAKE + MARGIN)):
         for key, _ in ready:
+            assert isinstance(key.fileobj, socket.socket)
             sock = key.fileobj
-            assert isinstance(sock, socket.socket)
             try:
                 if sock.recv(65536):
                     continue

@@ -26,8 +26,8 @@ NFT = shutil.which("nft")
 needs_nft = pytest.mark.skipif(NFT is None, reason="needs nft")
 
 
-def program(wan: Wan, document: Line, **settings: object) -> Program:
-    return Program(wan.client, None, document=document, **settings)
+def program(wan: Wan, document: Line) -> Program:
+    return Program(wan.client, None, document=document)
 
 
 def said(proxy: Address, data: bytes, expect: int = 4) -> bytes:
