@@ -32,6 +32,13 @@ def test_a_bad_flag_is_a_bad_configuration(forward: str) -> None:
     assert "--forward" in said
 
 
+@pytest.mark.parametrize("bind", ["0.0.0.0:0", "nowhere", "*:8080"])
+def test_a_mixed_proxy_for_everybody_or_nowhere_is_a_bad_configuration(bind: str) -> None:
+    status, said = refused("--mixed", bind)
+    assert status == 78
+    assert "--mixed" in said
+
+
 def test_a_bad_file_is_told_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "proxy.yaml"
     file.write_text("listeners:\n  web: {bind: 127.0.0.1:0, mode: fourward, to: 127.0.0.1:80}\n")

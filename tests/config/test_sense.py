@@ -157,3 +157,66 @@ def test_keys_for_nobody_and_endpoints_listed_twice(loaded: Callable[[str], Load
         "warning: clusters.c.endpoints: one is listed twice; once is enough",
         "warning: tfo_keys: no listener takes data in SYNs; leave them out",
     ]
+
+
+def asking(name: str, keys: str) -> str:
+    return f"listeners: {{{name}: {{{keys}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("bind: '*:80', mode: mixed",
+         ("a.bind: *:80 is open to others, and they name where the proxy goes; say who may connect "
+         "(`allow: [10.0.0.0/8]`) or `users`")),
+        ("bind: ['127.0.0.1:80', '10.0.0.1:80'], mode: socks",
+         ("a.bind: 10.0.0.1:80 is open to others, and they name where the proxy goes; say who may connect "
+         "(`allow: [10.0.0.0/8]`) or `users`")),
+        ("bind: '*:80', mode: transparent",
+         ("a.bind: *:80 is open to others, and they name where the proxy goes; say who may connect "
+         "(`allow: [10.0.0.0/8]`)")),
+        ("bind: '127.0.0.1:80', mode: sni, users: {b: c}",
+         "a.users: mode sni asks nobody who he is; leave them out, or write `allow`"),
+        ("bind: '127.0.0.1:80', mode: socks, to: 'h:1'",
+         "a.to: in mode socks the client says where to; write `routes`, or leave it out"),
+        ("bind: '127.0.0.1:80', mode: forward, to: 'h:1', proxy_protocol: accept",
+         "a.proxy_protocol: say whose headers are believed (`trust: [10.0.0.5]`)"),
+        ("bind: '127.0.0.1:80', mode: socks, allow: []", "a.allow: it is empty; say who, or leave it out"),
+        ("bind: '127.0.0.1:80', mode: socks, users: {}", "a.users: it is empty; say who, or leave it out"),
+        ("bind: '127.0.0.1:80', mode: socks, allow: [10.0.0.1/8]",
+         "a.allow: '10.0.0.1/8' has bits beyond its prefix; write 10.0.0.0/8"),
+        ("bind: '127.0.0.1:80', mode: socks, users: {b: $$scrypt$$x}",
+         "a.users.b: it begins like a scrypt hash; write $scrypt$ln=14,r=8,p=1$salt$hash"),
+    ],
+)  # fmt: skip
+def test_who_may_come_in(problems: Callable[[str], list[str]], keys: str, problem: str) -> None:
+    (line,) = problems(asking("a", keys))
+    assert line.partition("listeners.")[2] == problem
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "bind: ['127.0.0.1:80', '[::1]:80', 'unix:/x'], mode: mixed",
+        "bind: '*:80', mode: mixed, allow: [private, 2001:db8::/32]",
+        "bind: '*:80', mode: http, users: {b: c}",
+        "bind: '*:80', mode: tproxy, allow: [0.0.0.0/0, '::/0']",
+        "bind: '*:80', mode: forward, to: 'h:1'",
+        "bind: unix:/x, mode: forward, to: 'h:1', proxy_protocol: require",
+        "bind: '*:443', mode: sni, to: 'h:1', allow: [private], proxy_protocol: accept, trust: [10.0.0.1]",
+    ],
+)
+def test_who_is_let_in(loaded: Callable[[str], Loaded], keys: str) -> None:
+    assert not loaded(asking("a", keys)).warnings
+
+
+@pytest.mark.parametrize(
+    ("keys", "warning"),
+    [
+        ("mode: socks, trust: [loopback]", "without proxy_protocol nobody's header is read; leave it out"),
+        ("mode: forward, to: 'h:1', reply: dialed", "mode forward has no reply; leave it out"),
+    ],
+)
+def test_what_changes_nothing_for_a_client(loaded: Callable[[str], Loaded], keys: str, warning: str) -> None:
+    (found,) = loaded(asking("a", f"bind: '127.0.0.1:80', {keys}")).warnings
+    assert warning in str(found)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 
@@ -133,3 +134,30 @@ def test_what_a_client_put_into_its_syn(wan: Wan, version: int) -> None:
                 seen.append(sockopt.client_syn_data(accepted)[:2])
     assert seen == [(False, 0), (True, 100), (True, 0)]
     assert MSG_FASTOPEN == socket.MSG_FASTOPEN
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"), [("::ffff:192.0.2.1", "192.0.2.1"), ("::1", "::1"), ("10.0.0.1", "10.0.0.1")]
+)
+def test_an_ipv4_peer_of_a_dual_stack_socket(host: str, plain: str) -> None:
+    assert sockopt.unmapped(host) == plain
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("192.0.2.1", False)]
+)
+def test_which_addresses_are_ours(host: str, ours: bool) -> None:
+    assert sockopt.is_ours(host) is ours
+
+
+def test_a_connection_that_nobody_redirected() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        accepted, _ = server.accept()
+        with accepted:
+            assert sockopt.dialled_address(accepted) == Endpoint(*server.getsockname())
+            with suppress(OSError):  # no conntrack here
+                assert sockopt.original_destination(accepted) is None
+        assert client.fileno() > 0
