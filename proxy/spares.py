@@ -20,7 +20,8 @@ import trio
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import AUTO, Cluster
-from proxy.core.fastopen import HEDGE_UNKNOWN, PLAIN_PLAN, Standing
+from proxy.core.fastopen import PLAIN_PLAN, Standing
+from proxy.core.pace import HEDGE_UNKNOWN
 from proxy.core.spares import FLYING_MOST, Demand
 from proxy.core.standings import Standings
 from proxy.net import dial, sockopt

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from proxy.core.evidence import LOSSES, Evidence
+from proxy.core.losses import Losses
+from proxy.core.pace import Pace
 from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
 
 FIRST_SENTENCE = 60.0
@@ -24,9 +26,6 @@ LATELY = 300.0  # an endpoint that was reached so lately will be reached again, 
 PROBE_PATIENCE = 60.0  # a probe that never reported (a cancelled session) is written off after this
 UNCOUNTED = 3  # so many requests for a cookie, or ignored SYNs, in a row mean "not here"
 SMALL_SYN = 1200  # fits every path that carries IPv6 (minimum MTU 1280, RFC 8200 section 5) with its options
-HEDGE_UNKNOWN = 0.25
-HEDGE_LEAST = 0.03
-HEDGE_MOST = 1.0
 
 
 class State(StrEnum):
@@ -47,6 +46,7 @@ def _row(default: State, **exceptions: State) -> dict[Evidence, State]:
 
 
 _U, _L, _C, _N = State.UNKNOWN, State.LEARNING, State.CONFIRMED, State.UNSUPPORTED
+_DOUBTS = frozenset({State.OPTION_DOUBTED, State.DATA_DOUBTED})
 _OD, _DD, _Q, _P = State.OPTION_DOUBTED, State.DATA_DOUBTED, State.QUARANTINED, State.PROBING
 
 # fmt: off
@@ -92,24 +92,23 @@ class Plan(NamedTuple):
     hedge: float | None  # seconds without a handshake after which a plain dial starts beside it; None: never
     probe: bool  # this dial decides whether a quarantine ends
     era: int  # see `Standing.era`
+    alone: bool = False  # it takes a risk that no other dial takes until it has reported
 
 
 PLAIN_PLAN = Plan(Open.PLAIN, 0, None, probe=False, era=-1)
 
 
-class Standing:
-    """What is believed of one endpoint. Changed only through `learn`, `learn_rtt` and `plan`."""
+class Standing(Pace):
+    """What is believed of one endpoint. Changed only through its methods."""
 
     __slots__ = (
-        "_hedge",
-        "answered",
+        "_taken",
         "cause",
         "era",
         "ignored",
+        "losses",
         "reached",
         "requested",
-        "rtt",
-        "rtt_variation",
         "sentence",
         "state",
         "syn_data",
@@ -117,6 +116,7 @@ class Standing:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self.state = State.UNKNOWN
         self.era = 0  # grows with every count against; dials planned in an older era are not counted twice
         self.requested = 0  # cookies asked for in a row
@@ -126,39 +126,52 @@ class Standing:
         self.cause: Evidence | None = None  # what the last quarantine was for
         self.syn_data: int | None = None  # most bytes for a SYN on this path; None: what the MSS allows
         self.reached: float | None = None  # when a handshake last ended well; None: the last one did not
-        self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
-        self.rtt: float | None = None  # seconds
-        self.rtt_variation = 0.0
-        self._hedge: float | None = None  # what the round trips so far suggest; None: to be worked out
+        self.losses = Losses()
+        self._taken = 0.0  # until when the risk is another dial's, see `Plan.alone`
 
     def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> None:
         """Take in what a dial showed. ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds."""
         self.reached = now
+        if plan.alone:
+            self._taken = 0.0
         if evidence in LOSSES and plan.era != self.era:
             return  # planned before the last loss was known: the same event, not a second one
-        evidence = self._count(evidence, plan)
-        before, self.state = self.state, NEXT[self.state][evidence]
+        before, self.state = self.state, NEXT[self.state][self._count(evidence, plan)]
+        if before in _DOUBTS and self.state not in _DOUBTS and evidence not in LOSSES:
+            self.losses.got_through()
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
         elif evidence is Evidence.PATH_MTU:
             self.syn_data = min(self.syn_data or SMALL_SYN, SMALL_SYN)
         elif evidence is Evidence.SYN_DATA_ACKED:
             self.sentence, self.cause = 0.0, None
+            if before not in _DOUBTS:
+                self.losses.got_through()
         if self.state is State.UNSUPPORTED and before is not State.UNSUPPORTED:
             self.sentence = self._longer()
             self.until = now + self.sentence
 
-    def learn_rtt(self, sample: float) -> None:
-        """Take in one clean handshake's round trip in seconds (smoothed as in RFC 6298, but trusting the first)."""
-        self._hedge = None
-        if self.rtt is None:
-            self.rtt, self.rtt_variation = sample, sample / 8
-            return
-        self.rtt_variation += (abs(sample - self.rtt) - self.rtt_variation) / 4
-        self.rtt += (sample - self.rtt) / 8
+    def learn_end(self, evidence: Evidence, plan: Plan, now: float, *, answered: bool) -> None:
+        """Take in how a session ended that was fast-opened so: ``answered``, or after a suspicious silence."""
+        if evidence is Evidence.SYN_DATA_ACKED:
+            self.answered = answered
+        elif evidence is Evidence.EMPTY_OPEN and (answered or self.greeted):
+            self.greeted = answered
+        elif evidence is Evidence.EMPTY_OPEN:
+            self.learn(Evidence.SILENT, plan, now)
 
-    def plan(self, cluster: Cluster, safe: int, now: float) -> Plan:
-        """How to dial now, with ``safe`` early bytes that may be sent twice. Marks the probe it hands out."""
+    def abandon(self, plan: Plan) -> None:
+        """A dial ended without having shown anything (it failed, or nobody wanted it any more)."""
+        if plan.alone:
+            self._taken = 0.0
+        if plan.probe and self.state is State.PROBING:
+            self.until = 0.0
+
+    def plan(self, cluster: Cluster, safe: int, now: float, unsafe: int = 0) -> Plan:
+        """How to dial now, with ``safe`` early bytes that may be sent twice and ``unsafe`` ones behind them.
+
+        Marks the probe it hands out, and who takes a risk alone.
+        """
         if cluster.fast_open is FastOpen.OFF:
             return PLAIN_PLAN
         probe = False
@@ -167,24 +180,35 @@ class Standing:
                 return PLAIN_PLAN
             self.state, self.until, probe = State.PROBING, now + PROBE_PATIENCE, True
         limit = 0 if self._useless(cluster, now) else min(safe, self.largest_syn(cluster.syn_data))
+        if unsafe and not self.answered and cluster.fast_open is FastOpen.AUTO:
+            limit = 0  # if this path turned out to be silent, nobody could start over
+        alone = False
+        if cluster.fast_open is FastOpen.AUTO and not probe and self._risky(limit):
+            if now >= self._taken:
+                alone = self.take_risk(now)
+            elif self._option_passes():
+                limit = 0
+            else:
+                return PLAIN_PLAN
         kind = Open.DATA if limit else Open.EMPTY
-        return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era)
+        return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era, alone)
+
+    def take_risk(self, now: float) -> bool:
+        """Let nobody else take the risk until this dial has reported; True if it may."""
+        if now < self._taken:
+            return False
+        self._taken = now + PROBE_PATIENCE
+        return True
+
+    @property
+    def doubted(self) -> bool:
+        """Whether a dial was lost lately that nothing has made up for."""
+        return self.state in _DOUBTS or self.state is State.QUARANTINED
 
     def largest_syn(self, configured: int | Auto) -> int:
         """Most bytes for a SYN: what the path has shown to take, and no more than is configured."""
         learned = self.syn_data if self.syn_data is not None else 65535
         return learned if configured is AUTO else min(learned, configured)
-
-    def hedge_after(self, configured: float | Auto | None) -> float | None:
-        """Seconds without an answer after which waiting longer is worse than a second dial; None: never."""
-        if configured is not AUTO:
-            return configured
-        if self.rtt is None:
-            return HEDGE_UNKNOWN
-        if self._hedge is None:
-            late = self.rtt + max(self.rtt / 2, 4 * self.rtt_variation)
-            self._hedge = min(max(late, HEDGE_LEAST), HEDGE_MOST)
-        return self._hedge
 
     def worth_waiting(self, cluster: Cluster, now: float) -> bool:
         """Whether first bytes, if they came, could ride in a SYN to this endpoint."""
@@ -220,6 +244,15 @@ class Standing:
         self.until = now + self.sentence
         return False
 
+    def _risky(self, limit: int) -> bool:
+        """Whether such a dial could be lost for all we know: one at a time finds out, the others go without."""
+        if limit:
+            return self.state is not State.CONFIRMED or not self.answered
+        return not self._option_passes()
+
+    def _option_passes(self) -> bool:
+        return self.state not in {State.UNKNOWN, State.OPTION_DOUBTED}
+
     def _about_data(self) -> bool:
         return self.cause is not Evidence.OPTION_LOST
 
@@ -227,7 +260,10 @@ class Standing:
         return min(self.sentence * 2, LONGEST_SENTENCE) or FIRST_SENTENCE
 
     def _count(self, evidence: Evidence, plan: Plan) -> Evidence:
-        """The evidence, or its stronger form where it is the last straw."""
+        """The evidence; its stronger form where it is the last straw, its weaker where it may be chance."""
+        if evidence in LOSSES:
+            enough = self.losses.lost()
+            return evidence if enough or self.state not in _DOUBTS else Evidence.PLAIN
         if evidence is Evidence.COOKIE_REQUESTED:
             if plan.era == self.era:
                 self.requested += 1
@@ -249,10 +285,13 @@ class Standing:
 
     def _lost(self, evidence: Evidence, syn_bytes: int, now: float) -> None:
         self.era += 1
+        if evidence is Evidence.SILENT:
+            self.answered = self.greeted = False
         if evidence is Evidence.SYN_DATA_LOST and syn_bytes > SMALL_SYN:
             self.syn_data = SMALL_SYN  # a path MTU without ICMP looks the same: try smaller before giving up
         if self.state is State.QUARANTINED:
             self.cause = evidence
+            self.losses.in_a_row = 0
             self.sentence = self._longer()
             self.until = now + self.sentence
         elif self.cause is None:

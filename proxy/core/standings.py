@@ -134,6 +134,7 @@ def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
     standing.requested, standing.ignored = entry.requested, entry.ignored
     standing.syn_data = entry.syn_data
     standing.answered = entry.answered
+    standing.losses.in_a_row = int(standing.doubted)
     standing.rtt, standing.rtt_variation = entry.rtt, entry.rtt_variation
     return standing
 

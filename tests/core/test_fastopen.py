@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,9 +9,6 @@ from hypothesis import strategies as st
 from proxy.core.evidence import LOSSES, Evidence
 from proxy.core.fastopen import (
     FIRST_SENTENCE,
-    HEDGE_LEAST,
-    HEDGE_MOST,
-    HEDGE_UNKNOWN,
     LONGEST_SENTENCE,
     NEXT,
     PLAIN_PLAN,
@@ -44,6 +43,13 @@ def quarantined(loss: Evidence = Evidence.SYN_DATA_LOST, now: float = 0.0) -> St
     dialled(standing, loss, now)
     dialled(standing, loss, now)
     assert standing.state is State.QUARANTINED
+    return standing
+
+
+def trusted() -> Standing:
+    standing = Standing()
+    dialled(standing, Evidence.SYN_DATA_ACKED)
+    standing.answered = True
     return standing
 
 
@@ -96,7 +102,9 @@ def test_only_losses_lead_into_quarantine() -> None:
 def test_two_losses_in_a_row_not_one(loss: Evidence) -> None:
     standing = Standing()
     dialled(standing, loss)
-    assert standing.plan(AUTOMATIC, SAFE, 0.0).open is Open.DATA
+    planned = standing.plan(AUTOMATIC, SAFE, 0.0)
+    assert planned.open is Open.DATA
+    standing.abandon(planned)
     dialled(standing, loss)
     assert standing.plan(AUTOMATIC, SAFE, 0.0) is PLAIN_PLAN
     assert not standing.worth_waiting(AUTOMATIC, 0.0)
@@ -141,11 +149,11 @@ def test_dials_planned_before_the_first_loss_are_one_event(loss: Evidence) -> No
 
 
 def test_late_losses_do_not_lengthen_a_sentence() -> None:
-    standing = Standing()
+    standing = trusted()
     early = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(3)]
     dialled(standing, Evidence.REFUSED)
     middle = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(3)]
-    dialled(standing, Evidence.REFUSED)
+    standing.learn(Evidence.REFUSED, middle[0], 0.0, SAFE)
     for plan in early + middle:
         standing.learn(Evidence.REFUSED, plan, 30.0, SAFE)
     assert (standing.sentence, standing.until) == (FIRST_SENTENCE, FIRST_SENTENCE)
@@ -340,27 +348,124 @@ def test_bytes_that_may_not_be_sent_twice_stay_out() -> None:
     assert (plan.open, plan.limit) == (Open.EMPTY, 0)
 
 
-def test_the_hedge_follows_the_round_trip() -> None:
-    standing = Standing()
-    assert standing.plan(AUTOMATIC, SAFE, 0.0).hedge == HEDGE_UNKNOWN
-    standing.learn_rtt(0.1)
-    assert standing.plan(AUTOMATIC, SAFE, 0.0).hedge == pytest.approx(0.15)
-    for sample in (0.02, 0.3) * 20:
-        standing.learn_rtt(sample)
-    assert standing.rtt is not None
-    assert standing.hedge_after(AUTO) == pytest.approx(standing.rtt + 4 * standing.rtt_variation)
-
-
-@pytest.mark.parametrize(("rtt", "hedge"), [(0.0001, HEDGE_LEAST), (5.0, HEDGE_MOST)])
-def test_the_hedge_has_bounds(rtt: float, hedge: float) -> None:
-    standing = Standing()
-    standing.learn_rtt(rtt)
-    assert standing.hedge_after(AUTO) == hedge
-
-
 @pytest.mark.parametrize("configured", [None, 0.4])
 def test_the_hedge_may_be_configured(configured: float | None) -> None:
     assert Standing().plan(Cluster("c", (), hedge=configured), SAFE, 0.0).hedge == configured
+
+
+# --- a risk is taken by one dial at a time
+
+
+@pytest.mark.parametrize("safe", [SAFE, 0])
+def test_of_many_first_dials_one_takes_the_risk(safe: int) -> None:
+    standing = Standing()
+    first, *others = [standing.plan(AUTOMATIC, safe, 0.0) for _ in range(10)]
+    assert first.alone
+    assert first.open is not Open.PLAIN
+    assert set(others) == {PLAIN_PLAN}
+
+
+def test_where_the_option_passes_the_others_go_without_data() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.COOKIE_REQUESTED)
+    first, *others = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(10)]
+    assert (first.open, first.alone) == (Open.DATA, True)
+    assert {(plan.open, plan.limit, plan.alone) for plan in others} == {(Open.EMPTY, 0, False)}
+
+
+@pytest.mark.parametrize("evidence", [Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_LOST, Evidence.PLAIN])
+def test_the_risk_is_free_again_when_the_dial_has_reported(evidence: Evidence) -> None:
+    standing = Standing()
+    standing.learn(evidence, standing.plan(AUTOMATIC, SAFE, 0.0), 0.1)
+    assert standing.plan(AUTOMATIC, SAFE, 0.1).alone
+
+
+def test_or_when_it_has_been_given_up() -> None:
+    standing = Standing()
+    standing.abandon(standing.plan(AUTOMATIC, SAFE, 0.0))
+    assert standing.plan(AUTOMATIC, SAFE, 0.0).alone
+
+
+def test_or_after_a_while_if_nobody_said_so() -> None:
+    standing = Standing()
+    standing.plan(AUTOMATIC, SAFE, 0.0)
+    assert standing.plan(AUTOMATIC, SAFE, PROBE_PATIENCE - 1) is PLAIN_PLAN
+    assert standing.plan(AUTOMATIC, SAFE, PROBE_PATIENCE).alone
+
+
+def test_a_probe_that_was_given_up_is_made_again() -> None:
+    standing = quarantined()
+    probe = standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE)
+    assert probe.probe
+    standing.abandon(probe)
+    assert standing.plan(AUTOMATIC, SAFE, FIRST_SENTENCE).probe
+
+
+def test_where_data_was_taken_and_answered_there_is_no_risk() -> None:
+    standing = trusted()
+    plans = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(10)]
+    assert {(plan.open, plan.alone) for plan in plans} == {(Open.DATA, False)}
+
+
+def test_bytes_that_cannot_all_be_repeated_wait_until_an_answer_was_seen() -> None:
+    standing = Standing()
+    dialled(standing, Evidence.SYN_DATA_ACKED)
+    assert standing.plan(AUTOMATIC, SAFE, 0.0, unsafe=1).open is Open.EMPTY
+    standing.answered = True
+    assert standing.plan(AUTOMATIC, SAFE, 0.0, unsafe=1).open is Open.DATA
+
+
+# --- silence
+
+
+def test_silence_takes_back_that_it_answers() -> None:
+    standing = trusted()
+    dialled(standing, Evidence.SILENT)
+    assert not standing.answered
+    assert standing.doubted
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_how_a_session_ended_tells_whether_syn_data_is_answered(answered: bool) -> None:
+    standing = trusted()
+    plan = standing.plan(AUTOMATIC, SAFE, 0.0)
+    standing.learn_end(Evidence.SYN_DATA_ACKED, plan, 9.0, answered=answered)
+    assert standing.answered is answered
+    assert standing.state is State.CONFIRMED
+
+
+def test_an_empty_open_that_is_never_answered_is_a_loss_in_the_end() -> None:
+    standing = Standing()
+    for now in (1.0, 2.0):
+        plan = dialled(standing, Evidence.EMPTY_OPEN, now, safe=0)
+        standing.learn_end(Evidence.EMPTY_OPEN, plan, now, answered=False)
+    assert (standing.state, standing.cause) == (State.QUARANTINED, Evidence.SILENT)
+
+
+def test_but_first_it_is_doubted_where_one_was_answered_before() -> None:
+    standing = Standing()
+    for answered in (True, False):
+        plan = dialled(standing, Evidence.EMPTY_OPEN, safe=0)
+        standing.learn_end(Evidence.EMPTY_OPEN, plan, 1.0, answered=answered)
+        assert standing.greeted is answered
+    assert standing.state is State.LEARNING
+
+
+# --- a lossy path
+
+
+def test_a_path_that_loses_every_tenth_packet_is_seldom_quarantined() -> None:
+    """The first SYN and its SYN-ACK both may be lost: about every fifth dial."""
+    dice = random.Random(7413)
+    standing, sentences, now = Standing(), 0, 0.0
+    for _ in range(2000):
+        plan = standing.plan(AUTOMATIC, SAFE, now)
+        if plan.open is Open.PLAIN:
+            sentences, now = sentences + 1, standing.until
+            continue
+        lost = dice.random() < 0.1 or dice.random() < 0.1
+        standing.learn(Evidence.SYN_DATA_LOST if lost else Evidence.SYN_DATA_ACKED, plan, now, SAFE)
+    assert sentences < 20
 
 
 # --- policies

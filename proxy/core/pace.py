@@ -1,0 +1,53 @@
+"""How an endpoint answers: whether, after how long, and so after which silence to worry."""
+
+from __future__ import annotations
+
+from proxy.core.snapshot import AUTO, Auto
+
+HEDGE_UNKNOWN = 0.25
+HEDGE_LEAST = 0.03
+HEDGE_MOST = 1.0
+ANSWER_LEAST = 1.0  # an endpoint that is known to answer may think at least so long
+
+
+class Pace:
+    """Learned from handshakes and answers. Seconds."""
+
+    __slots__ = ("_hedge", "answered", "greeted", "quiet", "rtt", "rtt_variation", "slowest")
+
+    def __init__(self) -> None:
+        self.rtt: float | None = None
+        self.rtt_variation = 0.0
+        self.slowest = 0.0  # what the slowest answers took of late, from when they could have come
+        self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
+        self.greeted = False  # an empty open was
+        self.quiet = False  # it does not speak first, also not on a plain connection
+        self._hedge: float | None = None  # what the round trips so far suggest; None: to be worked out
+
+    def learn_rtt(self, sample: float) -> None:
+        """Take in one clean handshake's round trip (smoothed as in RFC 6298, but trusting the first)."""
+        self._hedge = None
+        if self.rtt is None:
+            self.rtt, self.rtt_variation = sample, sample / 8
+            return
+        self.rtt_variation += (abs(sample - self.rtt) - self.rtt_variation) / 4
+        self.rtt += (sample - self.rtt) / 8
+
+    def learn_answer(self, after: float) -> None:
+        """Take in one answer, ``after`` seconds from when it could have come."""
+        self.slowest = max(after, self.slowest + (after - self.slowest) / 8)
+
+    def hedge_after(self, configured: float | Auto | None) -> float | None:
+        """How long without a handshake until waiting longer is worse than a second dial; None: for ever."""
+        if configured is not AUTO:
+            return configured
+        if self.rtt is None:
+            return HEDGE_UNKNOWN
+        if self._hedge is None:
+            late = self.rtt + max(self.rtt / 2, 4 * self.rtt_variation)
+            self._hedge = min(max(late, HEDGE_LEAST), HEDGE_MOST)
+        return self._hedge
+
+    def overdue_after(self) -> float:
+        """How long an endpoint that is known to answer may stay silent before something is wrong."""
+        return max(ANSWER_LEAST, 4 * self.slowest)
