@@ -6,15 +6,16 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from proxy import doubt
 from proxy.core import proxy_header, replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import Plan, Standing
+from proxy.core.fastopen import PLAIN_PLAN, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
-from proxy.net import dial, sockopt
+from proxy.net import dial, silence, sockopt
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
@@ -38,6 +39,7 @@ class Dialling:
         "_record",
         "_spares",
         "_standings",
+        "_told",
         "_unavailable",
         "_watch",
         "begun",
@@ -62,9 +64,10 @@ class Dialling:
         self._spares = spares
         self._pool = pool
         self._counted: Endpoint | None = None
-        self._plan: Plan | None = None
+        self._plan: Plan = PLAIN_PLAN
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
+        self._told = 0  # SYN data sent to endpoints that then did not answer
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
         """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
@@ -73,17 +76,26 @@ class Dialling:
         record.tried += 1
         safe = self._safe_prefix(early.data) if early.data else 0
         standing = self._standings.get(endpoint)
-        plan = self._plan = standing.plan(self._cluster, safe, clock())
+        plan = self._plan = standing.plan(self._cluster, safe, clock(), len(early.data) - safe)
         record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
-        attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source)
+        try:
+            attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source)
+        except DialFailed:
+            standing.abandon(plan)
+            raise
         if self.begun is not None:
             self.begun(attempt.sock, endpoint)
         return attempt
 
     def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
         """The connection, where nothing has to be waited for; raises `DialFailed`."""
-        upstream = dial.at_once(endpoint, attempt, self._watch.clock)
-        if upstream is None or self._unproven(upstream, early):
+        try:
+            upstream = dial.at_once(endpoint, attempt, self._watch.clock)
+        except DialFailed:
+            self._abandon(endpoint)
+            raise
+        standing, safe = self._standings.get(endpoint), self._record.safe_bytes
+        if upstream is None or doubt.is_due(upstream, self._plan, standing, early, safe):
             return None
         self._learn(upstream)
         return upstream
@@ -153,12 +165,19 @@ class Dialling:
         """All of the header has been sent, and what counts as sent are the client's bytes."""
         size = len(self._preface)
         if upstream.sent < size:  # a socket that was connected just now takes so little at once
-            upstream.sent += _send_rest(upstream.sock, self._preface[upstream.sent :])
+            upstream.sent += silence.say(upstream.sock, self._preface[upstream.sent :])
         if upstream.sent < size:
             upstream.sock.close()
             raise DialFailed(Reason.RESET)
         upstream.sent -= size
         return upstream
+
+    def ended(self, *, answered: bool) -> None:
+        """The session is over; its upstream has said something, or it has not."""
+        endpoint = self._record.endpoint
+        if endpoint is not None:
+            standing, now = self._standings.get(endpoint), self._watch.clock()
+            doubt.look_back(self._record, self._plan, standing, now, answered=answered)
 
     async def _one(
         self,
@@ -169,32 +188,37 @@ class Dialling:
         rival: Endpoint | None,
     ) -> Upstream:
         plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
-        assert plan is not None
-        standing = self._standings.get(endpoint)
-        redial = plan.limit > 0 or standing.rtt is None
-        upstream = await dial.connect(
-            endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=redial, rival=rival
-        )
+        standing, hedge = self._standings.get(endpoint), plan.hedge
+        try:
+            upstream = await dial.connect(
+                endpoint, attempt, watch, timeout, hedge=hedge, redial=True, rival=rival
+            )
+            safe = self._record.safe_bytes
+            if hedge is not None and doubt.may_start_over(upstream, plan, standing, early, safe):
+                upstream = await doubt.answering(
+                    upstream, early, downstream, watch, standing, hedge, timeout, self._may_doubt
+                )
+        except BaseException:
+            self._told += attempt.syn_bytes
+            self._abandon(endpoint)
+            raise
         if rival is not None and upstream.endpoint is rival:
             self._overtaken(endpoint, rival)
-        if self._unproven(upstream, early):
-            sock = upstream.sock
-            try:
-                upstream.sent += _send_rest(sock, early.data[upstream.sent :])
-                hedge_at = upstream.started + (plan.hedge or 0.0)
-                upstream = await dial.first_answer(
-                    upstream,
-                    early.data,
-                    watch,
-                    downstream,
-                    hedge_at=hedge_at,
-                    timeout=timeout,
-                )
-            except BaseException:
-                sock.close()
-                raise
         self._learn(upstream)
         return upstream
+
+    def _may_doubt(self) -> bool:
+        plan, endpoint = self._plan, self._record.endpoint
+        assert endpoint is not None
+        standing = self._standings.get(endpoint)
+        if not plan.alone and not standing.doubted:
+            if not standing.take_risk(self._watch.clock()):
+                return False
+            self._plan = plan._replace(alone=True)
+        return True
+
+    def _abandon(self, endpoint: Endpoint) -> None:
+        self._standings.get(endpoint).abandon(self._plan)
 
     async def _on_spare(self, endpoint: Endpoint, early: EarlyData) -> Upstream | None:
         """A connection dialled beforehand, where there is one for these first bytes and the server still has it."""
@@ -206,7 +230,7 @@ class Dialling:
             return None
         taken, standing = clock(), self._standings.get(endpoint)
         try:
-            sent = _send_rest(spare.sock, data)
+            sent = silence.say(spare.sock, data)
             if data and not spare.greeted and not await alive(spare.sock, standing, self._watch):
                 self._spares.died(self._cluster, endpoint, spare)
                 record.repeated_bytes, record.dead_spare = sent, clock() - taken
@@ -225,16 +249,10 @@ class Dialling:
         record = self._record
         record.tried += 1
         record.endpoint = rival
+        self._abandon(slow)
+        self._plan = PLAIN_PLAN
         if self._pool is not None:
             self._pool.failed(slow, self._watch.clock())
-
-    def _unproven(self, upstream: Upstream, early: EarlyData) -> bool:
-        """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
-        if not upstream.syn_bytes or upstream.plain or self._record.safe_bytes != len(early.data):
-            return False
-        if self._plan is not None and self._plan.hedge is None:
-            return False  # no second dial is wanted
-        return not self._standings.get(upstream.endpoint).answered
 
     def _learn(self, upstream: Upstream) -> None:
         """Write down how the dial went, and what it says of the endpoint and the way there."""
@@ -244,13 +262,12 @@ class Dialling:
         record.dial_time = upstream.connected - upstream.started
         if upstream.syn_bytes:
             record.syn_bytes = upstream.syn_bytes
-            if upstream.plain:
-                record.repeated_bytes = upstream.syn_bytes
+        if upstream.repeated or self._told:
+            record.repeated_bytes += upstream.repeated + self._told
         if upstream.hedged or upstream.redialled:
             record.hedged, record.redialled = upstream.hedged, upstream.redialled
         if info is not None:
             self._learn_path(standing, info.rtt, info.retransmits, evidence)
-        assert self._plan is not None
         standing.learn(evidence, self._plan, upstream.connected, upstream.syn_bytes)
         record.standing_after = standing.state
         if upstream.unavailable:
@@ -280,10 +297,3 @@ def _rival(candidates: Sequence[Endpoint], number: int) -> Endpoint | None:
         return None
     one, other = candidates[number], candidates[number + 1]
     return other if one.is_ipv6 is not other.is_ipv6 and not one.is_unix and not other.is_unix else None
-
-
-def _send_rest(sock: socket.socket, rest: bytes) -> int:
-    try:
-        return sock.send(rest, socket.MSG_NOSIGNAL) if rest else 0
-    except OSError:  # the relay will meet it again, and knows what to say
-        return 0

@@ -16,7 +16,6 @@ import trio
 
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
-from proxy.core.evidence import Evidence
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import DEFAULT_CEILING, Patience
@@ -284,10 +283,9 @@ class Session:
             record.up_bytes, record.down_bytes = relay.up.moved, relay.down.moved
             if relay.first_byte is not None:
                 record.first_byte = relay.first_byte - record.began
-                if record.evidence is Evidence.SYN_DATA_ACKED and record.endpoint is not None:
-                    shared.standings.get(record.endpoint).answered = True
             elif not (record.client_first or record.server_first):
                 self._patience.silent()
+            self._dialling.ended(answered=relay.first_byte is not None)
             relay.drop()
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
         self._downstream.close()

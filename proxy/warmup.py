@@ -97,6 +97,8 @@ class WarmUp:
             )
         except DialFailed:
             return False
+        finally:
+            standing.abandon(plan)
         upstream.sock.close()
         info = upstream.info
         if info is not None and not info.retransmits:

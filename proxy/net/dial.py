@@ -27,7 +27,7 @@ from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
 from proxy.net import sockopt
 from proxy.net.upstream import DialFailed, Upstream
-from proxy.net.watch import EDGE, FAULT, READ, WRITE, Bell, Watch
+from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
 
 _STAGGER = 0.25  # the Connection Attempt Delay of RFC 8305 section 5
 _FAST_OPEN = socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL
@@ -228,102 +228,9 @@ def _connected(
     upstream.source = won.source
     if won.open is Open.PLAIN:
         upstream.plain = True
+        upstream.repeated = first.syn_bytes
         upstream.unavailable = first.unavailable
     return upstream
-
-
-async def first_answer(
-    primary: Upstream,
-    early: bytes,
-    watch: Watch,
-    downstream: socket.socket,
-    *,
-    hedge_at: float,
-    timeout: float,
-) -> Upstream:
-    """Which connection answers, where an endpoint has taken SYN data but never yet shown that it answers it.
-
-    Some middleboxes let a fast-open handshake through and then drop what follows, which no kernel can tell from a
-    slow server. So when nothing has come by ``hedge_at``, a plain connection is given the same early data, all of
-    which is safe to repeat, and the first to say anything is the session's. What the client says after its early data
-    must not be said twice. When that comes first, the connection it has is the session's, since the server may
-    be waiting for it; once there are two, the plain one. A client that only ends has nothing more to say, and both
-    are told so.
-    """
-    try:
-        if await _spoken(primary, primary, early, watch, downstream, until=hedge_at) is not None:
-            return primary
-        attempt = begin(primary.endpoint, b"", PLAIN_PLAN, watch.clock, primary.source)
-        rival = await connect(primary.endpoint, attempt, watch, timeout)
-    except DialFailed:
-        return primary
-    try:
-        rival.sent = _say(rival.sock, early)
-        patience = watch.clock() + timeout  # then both are as silent, and the session's own clocks take over
-        spoken = await _spoken(primary, rival, early, watch, downstream, until=patience)
-    except BaseException:
-        rival.sock.close()
-        raise
-    chosen = primary if spoken is primary else rival
-    if chosen is rival:
-        rival.evidence = Evidence.SILENT if spoken is rival else Evidence.PLAIN
-        rival.syn_bytes, rival.started = primary.syn_bytes, primary.started
-        primary.sock.close()
-    else:
-        rival.sock.close()
-    chosen.hedged = True
-    return chosen
-
-
-async def _spoken(
-    primary: Upstream,
-    rival: Upstream,
-    early: bytes,
-    watch: Watch,
-    downstream: socket.socket,
-    *,
-    until: float,
-) -> Upstream | socket.socket | None:
-    """Who says something first; where one of two is reset, the other. None: nobody did ``until`` then.
-
-    ``rival`` is ``primary`` while there is only one.
-    """
-    upstreams = {one.sock.fileno(): one for one in (primary, rival)}
-    descriptors = {*upstreams, downstream.fileno()}
-    bell = Bell()
-    for fd in descriptors:
-        watch.add(fd, READ | EDGE, partial(bell.ring, fd))
-    try:
-        while rung := await bell.wait_until(until):
-            for fd, events in rung:
-                if fd in upstreams:
-                    if events & FAULT:
-                        return rival if upstreams[fd] is primary else primary
-                    return upstreams[fd]
-            if not _has_ended(downstream) or any(one.sent < len(early) for one in upstreams.values()):
-                return downstream
-            for one in upstreams.values():
-                with suppress(OSError):
-                    one.sock.shutdown(socket.SHUT_WR)
-        return None
-    finally:
-        for fd in descriptors:
-            watch.remove(fd)
-
-
-def _has_ended(sock: socket.socket) -> bool:
-    """Whether the peer's FIN is the next thing to be read."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return False
-
-
-def _say(sock: socket.socket, data: bytes) -> int:
-    try:
-        return sock.send(data, socket.MSG_NOSIGNAL)
-    except OSError:
-        return 0
 
 
 def _connect(sock: socket.socket, endpoint: Endpoint) -> socket.socket:

@@ -73,6 +73,8 @@ class Upstream:
     info: TcpInfo | None  # of this socket; None for unix sockets
     hedged: bool = field(default=False, init=False)  # a second dial ran beside the first
     redialled: bool = field(default=False, init=False)  # refused at first, then dialled plainly
+    repeated: int = field(default=0, init=False)  # early bytes the endpoint may have been sent twice
+    spoke: bool = field(default=False, init=False)  # it has been heard already
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
     source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all

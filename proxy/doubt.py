@@ -1,0 +1,89 @@
+"""When a fast-opened connection that says nothing may be doubted, and what its answer or its silence says of the path.
+
+An endpoint that has answered SYN data before may think for a while; one that never has may sit behind a path that drops
+what follows a fast open, and is doubted as soon as a handshake would be. Either way one session at a time says its
+early data twice, so that a server which is slow because it is busy does not get twice the work.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import Plan, Standing
+from proxy.core.record import SessionRecord
+from proxy.net import silence
+from proxy.net.sniff import EarlyData
+from proxy.net.upstream import Upstream
+from proxy.net.watch import Watch
+
+
+def is_proven(standing: Standing, early: EarlyData) -> bool:
+    """Whether such a connection to this endpoint was answered before."""
+    return standing.answered or (standing.greeted and not early.data)
+
+
+def may_start_over(upstream: Upstream, plan: Plan, standing: Standing, early: EarlyData, safe: int) -> bool:
+    """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
+    if upstream.plain or plan.hedge is None:
+        return False
+    if early.data:
+        return upstream.syn_bytes > 0 and safe == len(early.data)
+    if early.ended or upstream.evidence is not Evidence.EMPTY_OPEN:
+        return False
+    # Perhaps a banner should have come. A server that does not speak first may stay silent.
+    return not (is_proven(standing, early) or standing.quiet)
+
+
+def is_due(upstream: Upstream, plan: Plan, standing: Standing, early: EarlyData, safe: int) -> bool:
+    """The same, where nobody knows yet whether such connections are answered."""
+    return not is_proven(standing, early) and may_start_over(upstream, plan, standing, early, safe)
+
+
+async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and what is between them
+    primary: Upstream,
+    early: EarlyData,
+    downstream: socket.socket,
+    watch: Watch,
+    standing: Standing,
+    hedge: float,
+    timeout: float,
+    may_doubt: Callable[[], bool],
+) -> Upstream:
+    """The connection whose answer has come, ``primary`` or one dialled plainly; the other is closed."""
+    in_syn = primary.evidence is Evidence.SYN_DATA_ACKED and primary.sent == len(early.data)
+    possible = (
+        primary.started if in_syn else primary.connected
+    )  # and a round trip later an answer could be here
+    try:
+        primary.sent += silence.say(primary.sock, early.data[primary.sent :])
+        upstream = await silence.first_answer(
+            primary,
+            early.data,
+            watch,
+            downstream,
+            doubt_at=possible + (standing.overdue_after() if is_proven(standing, early) else hedge),
+            timeout=timeout,
+            may_doubt=may_doubt,
+        )
+    except BaseException:
+        primary.sock.close()
+        raise
+    if primary.spoke and early.data:
+        standing.answered = True
+        standing.learn_answer(watch.clock() - possible - (standing.rtt or 0.0))
+    elif primary.spoke:
+        standing.greeted = True
+    elif not early.data and upstream.hedged and not upstream.spoke:
+        standing.quiet = watch.clock() - upstream.connected > (standing.rtt or 0.0)
+    return upstream
+
+
+def look_back(record: SessionRecord, plan: Plan, standing: Standing, now: float, *, answered: bool) -> None:
+    """The session is over; its upstream has said something, or it has not."""
+    if record.evidence is None or record.spare:
+        return
+    silent = now - record.began - record.waited - (record.dial_time or 0.0)
+    if answered or (record.up_bytes and silent > standing.overdue_after()):
+        standing.learn_end(record.evidence, plan, now, answered=answered)
