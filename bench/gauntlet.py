@@ -55,7 +55,7 @@ class Result:
             return [self.left_out]
         if self.failed > (plain.failed if plain else 0):
             found.append(f"{self.failed} failed")
-        if self.twice > self.repeated:
+        if self.twice > self.repeated and not path.echoes:
             found.append(f"{self.twice} bytes came twice, {self.repeated} in the log")
         if self.times and self.mean is not None:
             reached = ((path.mean, self.mean, "mean"), (path.first, self.times[0], "first"))
@@ -170,14 +170,23 @@ def draw(paths: Sequence[Path], results: dict[str, dict[str, Result]], runners: 
         judged = own.complaints(path, row.get(PLAIN)) if own else []
         lines.append(f"{path.title:<{wide}}{cells}  {'; '.join(judged) or ('ok' if own else '')}".rstrip())
         if own and own.disturbed > CALM:
-            lines.append(f"{'':<{wide}}   ! other programs had its core for {own.disturbed:.0f} % of the time")
+            lines.append(
+                f"{'':<{wide}}   ! other programs had its core for {own.disturbed:.0f} % of the time"
+            )
     return "\n".join(lines)
 
 
 def markdown(paths: Sequence[Path], results: dict[str, dict[str, Result]], versions: dict[str, str]) -> str:
     """For the README: means only."""
-    titles = {PLAIN: "a plain connect", PEER: f"HAProxy {versions.get(PEER, '')} with `tfo`", OWN: "tfo-proxy"}
-    lines = ["| path | " + " | ".join(titles[name] for name in versions) + " |", "|---" * (len(versions) + 1) + "|"]
+    titles = {
+        PLAIN: "a plain connect",
+        PEER: f"HAProxy {versions.get(PEER, '')} with `tfo`",
+        OWN: "tfo-proxy",
+    }
+    lines = [
+        "| path | " + " | ".join(titles[name] for name in versions) + " |",
+        "|---" * (len(versions) + 1) + "|",
+    ]
     for path in paths:
         cells = [_cell(results[path.name].get(name), brief=True) for name in versions]
         lines.append(f"| {path.title.partition(' [')[0]} | {' | '.join(cells)} |")
@@ -198,7 +207,14 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 @click.option("--quick", is_flag=True, help="Three paths, three connections: does it work.")
 @click.option("--name", default="gauntlet", show_default=True, help="The result is bench/out/NAME.json.")
 def gauntlet(  # noqa: PLR0913, PLR0917 -- one parameter an option
-    paths: str, only: str, connections: int, rtt: str, as_json: bool, as_markdown: bool, quick: bool, name: str
+    paths: str,
+    only: str,
+    connections: int,
+    rtt: str,
+    as_json: bool,
+    as_markdown: bool,
+    quick: bool,
+    name: str,
 ) -> None:
     """Time to first byte on bad paths, in round trips: a plain connect, HAProxy with `tfo`, and ours."""
     signal.signal(signal.SIGTERM, _stop)

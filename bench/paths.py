@@ -50,6 +50,7 @@ class Path:
     worst: float | None = None
     timeout: float = 3.0
     usual: bool = False
+    echoes: bool = False  # the network itself delivers bytes twice
 
     def served_by(self) -> Behaviour:
         if self.behaviour is not None:
@@ -120,7 +121,7 @@ PATHS = (
         "silent-option", "silent after any Fast Open, empty too", _box("silent-after-handshake", option=True),
         mean=2.8,
     ),
-    Path("loses-acks", "client lost after a SYN with data [L1 F]", _box("drops-client-after-syn"), fast_open=4, mean=2.4),
+    Path("loses-acks", "client lost after SYN data [L1 F]", _box("drops-client-after-syn"), fast_open=4, mean=3),
     Path("mtu", "path MTU 1400, ICMP says so [S]", _box("small-path-mtu"), request=get(2000), mean=2.1),
     Path("mtu-hole", "path MTU 1400, nobody says so [S2]", _box("path-mtu-black-hole"), request=get(1345), mean=2.3),
     Path("nat", "NAT changes the source [M]", _box("nat-changes-source"), mean=PLAIN),
@@ -132,12 +133,16 @@ PATHS = (
     Path("silent-later", "silent from halfway on", halfway=_silent_from_now_on),
     Path("first-syn", "every first SYN lost [I']", _box("loses-first-syn"), timeout=6.0),
     Path("first-syn-ack", "every first SYN-ACK lost [K]", _box("loses-first-syn-ack"), timeout=6.0),
-    Path("duplicates", "every SYN with data comes twice", _box("duplicates-syn-data"), mean=1.04),
+    Path("duplicates", "every SYN with data comes twice", _box("duplicates-syn-data"), mean=1.04, echoes=True),
     Path("loss", "10 % of all packets lost", _box("random-loss"), timeout=10.0),
     Path("slow", "slow server (1 s)", behaviour=slow(1.0), mean=11.1),
     Path("silent-client", "a client that says nothing for 300 ms", pause=0.3, mean=1.06),
     Path("server-first", "server speaks first, TFO server", request=b"", mean=1.10, usual=True),
     Path("server-first-plain", "server speaks first, no TFO", request=b"", fast_open=None, mean=2.10, usual=True),
+    Path(
+        "server-first-silent", "server speaks first, silent after any Fast Open",
+        _box("silent-after-handshake", option=True), request=b"", mean=2.8,
+    ),
     Path(
         "preconnect", "no TFO, with `preconnect: 2`", fast_open=None, cluster={"preconnect": 2},
         mean=1.15, usual=True,
