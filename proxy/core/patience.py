@@ -19,6 +19,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import frexp, inf, isfinite
 
+from proxy.core.clusters import AUTO, Auto, Cluster, Replay, ServerFirst
+
 DEFAULT_CEILING = 0.05  # what Happy Eyeballs lets a user wait for a better connection (RFC 8305 section 8)
 SERVER_FIRST_PORTS = frozenset({21, 22, 25, 110, 143, 220, 587, 3306, 5900, 6667})
 UNKNOWN_RTT = 0.05
@@ -77,6 +79,16 @@ class Patience:
             answer = self._answers[key] = self._best(ceiling, rtt or UNKNOWN_RTT)
             self._longest = max(self._longest, answer)
         return answer
+
+    def wait_for(self, cluster: Cluster, configured: float | Auto, rtt: float | None) -> float:
+        """The same under a cluster's settings and a listener's ``timeouts.first_bytes``."""
+        if cluster.server_first is ServerFirst.YES or cluster.replay is Replay.NONE:
+            return 0.0
+        if configured is not AUTO:
+            return configured
+        if cluster.server_first is ServerFirst.NO:
+            return DEFAULT_CEILING
+        return self.wait(DEFAULT_CEILING, rtt)
 
     def client_spoke(self, after: float, silent_until: float | None = None) -> None:
         """The client spoke first, ``after`` seconds after accept (``inf``: unknown).

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.core.clusters import AUTO, Auto, Cluster, Replay, ServerFirst
 from proxy.core.patience import DEFAULT_CEILING, SERVER_FIRST_PORTS, Habits, Patience
 
 RTT = 0.1
@@ -204,3 +205,25 @@ def test_it_goes_on_for_ever() -> None:
         patience.client_spoke(0.003)
     speaking(patience, 0.04, 50)
     assert patience.wait(DEFAULT_CEILING, RTT) >= 0.04
+
+
+@pytest.mark.parametrize(
+    ("says", "configured", "wait"),
+    [
+        ({"server_first": ServerFirst.YES}, 0.5, 0.0),
+        ({"replay": Replay.NONE}, 0.5, 0.0),
+        ({}, 0.5, 0.5),
+        ({}, 0.0, 0.0),
+        ({"server_first": ServerFirst.NO}, AUTO, DEFAULT_CEILING),
+    ],
+)
+def test_what_is_configured_comes_first(
+    says: dict[str, Replay | ServerFirst], configured: float | Auto, wait: float
+) -> None:
+    cluster = Cluster("c", (), **says)  # type: ignore[arg-type]  # one of two enums by name
+    assert Patience().wait_for(cluster, configured, 0.1) == wait
+
+
+def test_else_it_is_what_was_learned() -> None:
+    patience = Patience()
+    assert patience.wait_for(Cluster("c", ()), AUTO, 0.1) == patience.wait(DEFAULT_CEILING, 0.1)
