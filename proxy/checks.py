@@ -78,6 +78,8 @@ class Checks:
             )
         except DialFailed as failed:
             return str(failed)
+        finally:
+            standing.abandon(plan)
         upstream.sock.close()
         if upstream.info is not None and not upstream.info.retransmits:
             standing.learn_rtt(upstream.info.rtt)

@@ -1,0 +1,220 @@
+"""One dial after the other, on paths that help and paths that do not; the wire is asked what was really sent."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from proxy.core.address import Endpoint
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
+from proxy.core.outcomes import Reason
+from proxy.lab.behaviours import answers
+from proxy.lab.clients import ask
+from proxy.lab.rules import Direction
+from proxy.lab.servers import Server
+from proxy.lab.wan import Wan
+from proxy.net import dial
+from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.watch import Watch
+
+pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.04)]
+
+HEDGE = 0.06
+DATA = Plan(Open.DATA, 1000, HEDGE, probe=False, era=0)
+EMPTY = Plan(Open.EMPTY, 0, HEDGE, probe=False, era=0)
+PING = b"ping"
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[Watch]:
+    watch = Watch()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch.run)
+        yield watch
+        nursery.cancel_scope.cancel()
+
+
+async def dialled(
+    endpoint: Endpoint, plan: Plan, early: bytes = PING, *, timeout: float = 2.0, redial: bool = True
+) -> Upstream:
+    failure: DialFailed | None = None
+    async with watching() as watch:
+        attempt = dial.begin(endpoint, early, plan, watch.clock)
+        try:
+            return await dial.connect(endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=redial)
+        except DialFailed as failed:
+            failure = failed  # the nursery would wrap it
+    assert failure is not None
+    raise failure
+
+
+def warm(wan: Wan) -> tuple[Server, Endpoint]:
+    """A server whose cookie the kernel has; the lab begins anew."""
+    server = wan.serve(answers())
+    ask(server.address, b"once")
+    server.wait(1, ended=False)
+    wan.forget()
+    return server, Endpoint(*server.address)
+
+
+def unfinished() -> int:
+    """Sockets of the client's namespace that still wait for a SYN-ACK."""
+    rows = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+    return sum(row.split()[3] == "02" for row in rows)  # TCP_SYN_SENT
+
+
+async def test_the_early_data_rides_in_the_syn(wan: Wan) -> None:
+    server, endpoint = warm(wan)
+    upstream = await dialled(endpoint, DATA)
+    with upstream.sock:
+        assert (upstream.evidence, upstream.sent, upstream.syn_bytes) == (Evidence.SYN_DATA_ACKED, 4, 4)
+        assert (upstream.plain, upstream.hedged, upstream.repeated) == (False, False, 0)
+        (syn,) = wan.capture().syns(dst=server.address)
+        assert syn.payload == PING
+    assert server.wait(2)[1].received == PING
+
+
+async def test_no_more_than_the_plan_allows(wan: Wan) -> None:
+    _, endpoint = warm(wan)
+    upstream = await dialled(endpoint, DATA._replace(limit=3))
+    with upstream.sock:
+        assert upstream.sent == 3
+
+
+async def test_a_first_contact_asks_for_a_cookie(wan: Wan) -> None:
+    server = wan.serve(answers())
+    upstream = await dialled(Endpoint(*server.address), DATA)
+    with upstream.sock:
+        assert (upstream.evidence, upstream.sent) == (Evidence.COOKIE_REQUESTED, 0)
+
+
+async def test_an_empty_open_shows_the_cookie_and_carries_nothing(wan: Wan) -> None:
+    server, endpoint = warm(wan)
+    upstream = await dialled(endpoint, EMPTY)
+    with upstream.sock:
+        assert (upstream.evidence, upstream.sent) == (Evidence.EMPTY_OPEN, 0)
+        (syn,) = wan.capture().syns(dst=server.address)
+        assert (syn.payload, bool(syn.cookie)) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    ("middlebox", "plan", "evidence"),
+    [
+        ("drops-syn-data", DATA, Evidence.SYN_DATA_LOST),
+        ("drops-option", DATA, Evidence.SYN_DATA_LOST),
+        ("drops-option", EMPTY, Evidence.OPTION_LOST),
+    ],
+)
+async def test_where_the_syn_is_lost_a_plain_dial_joins(
+    wan: Wan, middlebox: str, plan: Plan, evidence: Evidence
+) -> None:
+    server, endpoint = warm(wan)
+    with wan.through(middlebox):
+        upstream = await dialled(endpoint, plan)
+    with upstream.sock:
+        assert upstream.evidence is evidence
+        assert (upstream.hedged, upstream.plain, upstream.sent) == (True, True, 0)
+        assert upstream.repeated == upstream.syn_bytes == (4 if plan is DATA else 0)
+        assert HEDGE + wan.rtt <= upstream.connected - upstream.started < HEDGE + 2 * wan.rtt
+        fast, plain = wan.capture().syns(dst=server.address)
+        assert (fast.dropped, plain.payload, plain.packet.fast_open) == (True, b"", None)
+    assert not unfinished(), "the loser is closed"
+
+
+@pytest.mark.parametrize("middlebox", ["resets-syn-data", "rejects-syn-data"])
+async def test_where_the_syn_is_refused_a_plain_dial_follows_at_once(wan: Wan, middlebox: str) -> None:
+    server, endpoint = warm(wan)
+    with wan.through(middlebox):
+        upstream = await dialled(endpoint, DATA)
+    with upstream.sock:
+        assert (upstream.evidence, upstream.redialled, upstream.hedged) == (Evidence.REFUSED, True, False)
+        assert (upstream.sent, upstream.repeated) == (0, 4)
+        assert upstream.connected - upstream.started < 2 * wan.rtt
+        assert len(wan.capture().syns(dst=server.address)) == 2
+
+
+async def test_a_closed_port_is_refused_after_one_redial(wan: Wan) -> None:
+    nobody = Endpoint(wan.fresh_address(), 81)
+    with pytest.raises(DialFailed) as failed:
+        await dialled(nobody, EMPTY)
+    assert (failed.value.reason, failed.value.errno) == (Reason.REFUSED, errno.ECONNREFUSED)
+    assert len(wan.capture().syns(dst=nobody)) == 2
+
+
+async def test_a_plain_dial_is_not_repeated(wan: Wan) -> None:
+    nobody = Endpoint(wan.fresh_address(), 81)
+    with pytest.raises(DialFailed, match="ECONNREFUSED"):
+        await dialled(nobody, PLAIN_PLAN)
+    assert len(wan.capture().syns(dst=nobody)) == 1
+
+
+@pytest.mark.parametrize("plan", [DATA, PLAIN_PLAN])
+async def test_nobody_answers_in_time(wan: Wan, plan: Plan) -> None:
+    nobody = Endpoint(wan.unrouted_address(), 80)
+    started = trio.current_time()
+    with pytest.raises(DialFailed) as failed:
+        await dialled(nobody, plan, timeout=0.2)
+    assert failed.value.reason is Reason.CONNECT_TIMEOUT
+    assert 0.2 <= trio.current_time() - started < 0.4
+    dials = wan.capture().way(Direction.UP).syns(dst=nobody)
+    assert len(dials) == (1 if plan is PLAIN_PLAN else 2)
+    assert not unfinished()
+
+
+async def test_a_dial_that_nobody_waits_for_leaves_no_socket(wan: Wan) -> None:
+    with trio.move_on_after(2 * HEDGE) as scope:
+        await dialled(Endpoint(wan.unrouted_address(), 80), DATA)
+    assert scope.cancelled_caught
+    assert not unfinished()
+
+
+async def test_without_a_hedge_the_kernel_tries_again(wan: Wan) -> None:
+    _, endpoint = warm(wan)
+    with wan.through("drops-syn-data"):
+        upstream = await dialled(endpoint, DATA._replace(hedge=None))
+    with upstream.sock:
+        assert (upstream.evidence, upstream.hedged, upstream.plain) == (Evidence.SYN_DATA_LOST, False, False)
+        assert upstream.connected - upstream.started > 0.9
+
+
+async def test_a_kernel_without_fast_open_dials_plainly(wan: Wan) -> None:
+    server = wan.serve(answers())
+    wan.client.sysctl("net.ipv4.tcp_fastopen", 0)
+    upstream = await dialled(Endpoint(*server.address), DATA)
+    with upstream.sock:
+        assert (upstream.evidence, upstream.plain) == (Evidence.UNAVAILABLE, True)
+        assert upstream.unavailable in {errno.EOPNOTSUPP, errno.ENOTSUP}
+        (syn,) = wan.capture().syns(dst=server.address)
+        assert (syn.payload, syn.packet.fast_open) == (b"", None)
+
+
+async def test_the_other_family_joins_where_this_one_is_silent(wan: Wan) -> None:
+    server = wan.serve(answers(), version=6)
+    other, silent = Endpoint(*server.address), Endpoint(wan.unrouted_address(), 80)
+    async with watching() as watch:
+        attempt = dial.begin(silent, PING, DATA, watch.clock)
+        upstream = await dial.connect(silent, attempt, watch, 2.0, hedge=HEDGE, redial=True, rival=other)
+    with upstream.sock:
+        assert (upstream.endpoint, upstream.evidence, upstream.sent) == (other, Evidence.PLAIN, 0)
+
+
+async def test_what_is_connected_at_once_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        endpoint = Endpoint(str(path), 0)
+        attempt = dial.begin(endpoint, PING, DATA, trio.current_time)
+        upstream = dial.at_once(endpoint, attempt, trio.current_time)
+        assert upstream is not None
+        with upstream.sock:
+            assert (upstream.evidence, upstream.plain, upstream.info) == (Evidence.PLAIN, True, None)
+    with pytest.raises(DialFailed, match="ECONNREFUSED"):
+        dial.begin(endpoint, PING, DATA, trio.current_time)
