@@ -9,6 +9,7 @@ import math
 import os
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import trio
 
@@ -16,7 +17,7 @@ from proxy.config.endpoints import read_endpoints
 from proxy.config.mistakes import ConfigError
 from proxy.core.address import Authority, Endpoint, Target
 from proxy.core.balance import Balancer
-from proxy.core.clusters import Cluster, EndpointFile, Origin, Service
+from proxy.core.clusters import Cluster, EndpointFile, Origin, SendHeader, Service, Via
 from proxy.core.members import Members, members_of
 from proxy.net.resolve import NoSuchHost, Resolver
 
@@ -152,14 +153,18 @@ class _File:
 class Pools:
     """The pools of a worker, by cluster."""
 
-    __slots__ = ("_pools", "_resolver")
+    __slots__ = ("_gateways", "_pools", "_resolver", "_turns")
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._pools: dict[str, Pool] = {}
+        self._gateways: dict[str, tuple[Cluster, Cluster]] = {}
+        self._turns: dict[str, int] = {}
 
     def of(self, cluster: Cluster) -> Pool:
-        """The pool of ``cluster``: a new one where a cluster of this name was another before."""
+        """The pool of what is dialled for ``cluster``: a new one where one of this name was another before."""
+        if cluster.via is not None:
+            cluster = self._gateway(cluster, cluster.via)
         pool = self._pools.get(cluster.name)
         if pool is None or (pool.cluster is not cluster and pool.cluster != cluster):
             pool = self._pools[cluster.name] = Pool(cluster, self._resolver)
@@ -168,6 +173,23 @@ class Pools:
     async def candidates(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
         """The endpoints that a session of ``client`` tries, in this order; raises `NoSuchHost`."""
         return cluster.only or await self.of(cluster).candidates(client)
+
+    def destination(self, cluster: Cluster) -> Target | None:
+        """Whom a gateway is to be asked for: each endpoint in turn, names as they are."""
+        targets = [one for one in cluster.endpoints if isinstance(one, Authority | Endpoint)]
+        turn = self._turns[cluster.name] = self._turns.get(cluster.name, -1) + 1
+        return targets[turn % len(targets)] if targets else None
+
+    def _gateway(self, cluster: Cluster, via: Via) -> Cluster:
+        """The gateway as a cluster of its own, dialled as ``cluster`` says."""
+        known = self._gateways.get(cluster.name)
+        if known is None or (known[0] is not cluster and known[0] != cluster):
+            made = replace(
+                cluster, name=f"{cluster.name} via {via.gateway}", endpoints=(via.gateway,), weights=(), via=None,
+                proxy_header=SendHeader.OFF,
+            )  # fmt: skip
+            known = self._gateways[cluster.name] = cluster, made
+        return known[1]
 
     async def lookup(self, authority: Authority) -> list[Endpoint]:
         """The endpoints of one name; raises `NoSuchHost`."""

@@ -59,6 +59,8 @@ class Routing:
     async def _direct_way(self, query: RouteQuery, route: Route) -> Way:
         authority = query.authority
         assert authority is not None
+        if self._direct.via is not None and not isinstance(authority, Endpoint) and not route.needs_address:
+            return Way(route, self._direct, await self._pools.candidates(self._direct, query.client))
         found = [authority] if isinstance(authority, Endpoint) else await self._lookup(authority)
         allowed: list[Endpoint] = []
         refused: Refused | None = None
@@ -78,6 +80,8 @@ class Routing:
                 allowed.append(endpoint)
         if not allowed:
             raise refused or Refused("no address is left", route)
+        if self._direct.via is not None:
+            return Way(route, self._direct, await self._pools.candidates(self._direct, query.client))
         return Way(route, self._direct, allowed)
 
     def _settled(self, query: RouteQuery, route: Route, endpoint: Endpoint) -> Route:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from proxy.chaining import ChainedDialling, Gateways
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
 from proxy.core.ledger import settle
@@ -57,6 +58,7 @@ class Shared:
     routing: Routing
     own: set[tuple[Endpoint, Endpoint]]  # from where to where we dial, for those who might meet themselves
     duplicates: Duplicates = field(default_factory=Duplicates)
+    gateways: Gateways = field(default_factory=Gateways)
 
 
 class Session:
@@ -102,10 +104,17 @@ class Session:
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
         shared = self._shared
-        pool = shared.pools.of(cluster) if cluster.endpoints and not cluster.only else None
-        return Dialling(
+        if cluster.only or not (cluster.endpoints or cluster.via):
+            pool = None
+        else:
+            pool = shared.pools.of(cluster)
+        kind = Dialling if cluster.via is None else ChainedDialling
+        dialling = kind(
             self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares, pool
         )
+        if isinstance(dialling, ChainedDialling):
+            dialling.go_through(shared.gateways, shared.pools.destination(cluster) or self.record.authority)
+        return dialling
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""

@@ -12,7 +12,7 @@ from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
-from proxy.core.clusters import Balance, Ejection, Health, Source
+from proxy.core.clusters import Balance, Ejection, Health, Source, Via
 from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
@@ -204,6 +204,7 @@ def _cluster(name: str, written: schema.ClusterDefaults) -> Cluster:
         ),
         health=_health(written.health),
         source=_source(written.source),
+        via=_via(written.via),
         fast_open=FastOpen(written.fast_open),
         replay=Replay(written.replay),
         server_first=ServerFirst(written.server_first),
@@ -231,6 +232,13 @@ def _source(written: schema.Source | None) -> Source | None:
         written.interface.value if written.interface is not None else None,
         written.mark.value if written.mark is not None else None,
     )
+
+
+def _via(written: schema.Via | None) -> Via | None:
+    if written is None:
+        return None
+    gateways = {"socks": written.socks, "http": written.http}
+    return next((Via(kind, *one.value) for kind, one in gateways.items() if one is not None), None)
 
 
 def _dns(written: schema.Dns) -> Dns:

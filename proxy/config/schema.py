@@ -20,7 +20,7 @@ from proxy.config.addresses import (
 )
 from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, HedgeTime, Limit, Spares, SynData, Wait, WholeSeconds
-from proxy.config.sources import InterfaceName, Mark, SourceAddress
+from proxy.config.sources import Gateway, InterfaceName, Mark, SourceAddress
 from proxy.core import clusters, snapshot
 from proxy.core.destinations import DENIED
 
@@ -206,6 +206,18 @@ class Source(Section, frozen=True):
     ] = None
 
 
+class Via(Section, frozen=True):
+    """Another proxy, through which the endpoints are reached."""
+
+    socks: Annotated[
+        Gateway | None, Meta(description="A SOCKS5 proxy: host:port or user:password@host:port.")
+    ] = None
+    http: Annotated[
+        Gateway | None,
+        Meta(description="An HTTP proxy that knows CONNECT: host:port or user:password@host:port."),
+    ] = None
+
+
 class ClusterDefaults(Section, frozen=True):
     """How endpoints are dialled."""
 
@@ -261,6 +273,10 @@ class ClusterDefaults(Section, frozen=True):
     health: Annotated[
         Health | Literal["off"], Meta(description="Active checks of each endpoint, or off.")
     ] = "off"
+    via: Annotated[
+        Via | None,
+        Meta(description="Another proxy, through which the endpoints are reached; it looks names up."),
+    ] = None
     source: Annotated[
         Source | None,
         Meta(description="Where connections come from: an address, or {address, interface, mark}."),

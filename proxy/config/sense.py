@@ -86,6 +86,11 @@ def _check_dialling(
     if isinstance(hedge, float) and hedge >= timeout.value:
         why = f"{written.hedge} is not below connect.timeout, which is {timeout}"
         findings.wrong_once(place, f"{label}.hedge: {why}; the second dial would never start")
+    if written.via is not None and (written.via.socks is None) is (written.via.http is None):
+        place = tree.nearest(*path, "via").place
+        findings.wrong_once(
+            place, f"{label}.via: write one of socks and http, and host:port after it", hide=True
+        )
     if isinstance(written.syn_data.value, Auto):
         return
     off = {"fast_open: off": written.fast_open == "off", "replay: none": written.replay == "none"}

@@ -1,14 +1,50 @@
-"""How it is written where connections come from."""
+"""How it is written where connections come from, and through whom they go."""
 
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from proxy.config.scalars import BadScalar, Scalar
-from proxy.core.address import is_numeric, normal_ip
+from proxy.core.address import BadAddress, Target, is_numeric, normal_ip, parse_target
 
 _INTERFACE = re.compile(r"[^\s/:]{1,15}\Z")  # IFNAMSIZ, dev_valid_name() in net/core/dev.c
+
+
+class GatewayAddress(NamedTuple):
+    """A proxy, and who we are to it."""
+
+    target: Target
+    user: str | None
+    password: str | None
+
+
+class Gateway(Scalar[GatewayAddress]):
+    """Another proxy: ``gw.example.com:1080`` or ``user:password@gw.example.com:1080``."""
+
+    __slots__ = ()
+    kind = "host:port or user:password@host:port"
+    json_schema: ClassVar[dict[str, object]] = {"type": "string", "pattern": "^(.+@)?.+:[0-9]{1,5}$"}
+    secret = True
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """As `Scalar.read`."""
+        credentials, at, address = text.rpartition("@")
+        user, colon, password = credentials.partition(":")
+        try:
+            target = parse_target(address)
+        except BadAddress as error:
+            raise BadScalar(str(error)) from None
+        if target.host[:1] in {"/", "@"}:
+            raise BadScalar(f"a unix socket is no gateway; write {cls.kind}")
+        if at and not (0 < len(user.encode()) <= 255 and colon and 0 < len(password.encode()) <= 255):
+            raise BadScalar(f"the user and the password have 1 to 255 bytes each; write {cls.kind}")
+        return cls(GatewayAddress(target, user if at else None, password if at else None))
+
+    def __str__(self) -> str:
+        target, user, password = self.value
+        return f"{user}:{password}@{target}" if user is not None else str(target)
 
 
 class SourceAddress(Scalar[str]):

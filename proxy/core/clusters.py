@@ -110,6 +110,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Via:
+    """Another proxy, through which a cluster's endpoints are reached; it looks names up itself."""
+
+    kind: str  # socks | http
+    gateway: Target
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """Endpoints that an SRV record names, like ``_https._tcp.example.com`` (RFC 2782)."""
 
@@ -156,11 +166,12 @@ class Cluster:
     eject: Ejection = field(default_factory=Ejection)
     health: Health | None = None  # None: no checks
     source: Source | None = None  # None: the kernel chooses
+    via: Via | None = None  # None: the endpoints are dialled themselves
     only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
     """The one endpoint, where there is but one, it is numeric, and wants nothing but the client's bytes: nothing to
     resolve, nothing to choose, nothing to add."""
 
     def __post_init__(self) -> None:
-        alone = len(self.endpoints) == 1 and self.proxy_header is SendHeader.OFF
+        alone = len(self.endpoints) == 1 and self.proxy_header is SendHeader.OFF and self.via is None
         if alone and isinstance(self.endpoints[0], Endpoint):
             object.__setattr__(self, "only", (self.endpoints[0],))

@@ -96,7 +96,7 @@ def test_the_example_says_every_key(tmp_path: Path) -> None:
     lines = text.splitlines()
     for shape in SECTIONS.values():
         for one in shape.fields:
-            assert any(re.match(rf" *{one.name}:", line) for line in lines), (
+            assert any(re.match(rf"[# ]*{one.name}:", line) for line in lines), (
                 f"{one.name} is not in the example"
             )
     for line in lines:
@@ -111,7 +111,7 @@ def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
         uncommented(EXAMPLE.read_text()),
         flags=re.MULTILINE,
     )
-    text = re.sub(r"\n    (health|source):.*(\n      .*)*", "", text).replace("weight: 3", "weight: 1")
+    text = re.sub(r"\n    (health|source|via):.*(\n      .*)*", "", text).replace("weight: 3", "weight: 1")
     text = text.replace("  connect:\n\n", "\n")
     path = tmp_path / "c.yaml"
     path.write_text(text)
