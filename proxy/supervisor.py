@@ -159,7 +159,7 @@ def _announce(snapshot: Snapshot, opened: dict[str, list[socket.socket]], events
     for listener in snapshot.listeners:
         for bind, sock in zip(listener.binds, opened[listener.name], strict=True):
             takes = _takes_syn_data(listener, sock)
-            where = str(bind) if bind.is_unix or bind.port else f"{bind.host}:{sock.getsockname()[1]}"
+            where = str(bind) if bind.is_unix or bind.port else str(replace(bind, port=sock.getsockname()[1]))
             events.listening(listener.name, where, listener.cluster.name, fast_open=takes)
     _warn_of_deaf_listeners(snapshot, opened, events)
     events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))

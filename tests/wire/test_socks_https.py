@@ -92,6 +92,7 @@ def test_https_saves_a_round_trip_where_the_endpoint_is_known(
     server = wan.serve(serves_https(authority[0]), port=443)  # type: ignore[arg-type]
     context = ssl.create_default_context(cafile=str(authority[1]))
     took: list[float] = []
+    line: Line = {}
     with program(wan, listener()) as proxy:
         for number in range(1, 5):
             started = time.monotonic()
