@@ -56,6 +56,8 @@ class Filler:
             if name not in known:
                 self.unknown_key(entry.key, name, path, known)
         values = {name: self.key(key, node, path) for name, key in known.items()}
+        if any(values[name] is NOTHING and key.required for name, key in known.items()):
+            return NOTHING  # nothing can stand in for it
         return shape.cls(**{name: value for name, value in values.items() if value is not NOTHING})
 
     def key(self, key: shapes.Field, node: MappingNode, path: str) -> object:

@@ -218,7 +218,7 @@ def test_rules_that_may_match(earlier: dict[str, object], later: dict[str, objec
 def test_ten_thousand_rules_are_not_walked() -> None:
     """What is looked at for one session, counted: time is measured by the benchmarks."""
     many = [
-        Rule(Route(API, None, number), **said)  # type: ignore[arg-type]
+        Rule(Route(API, None, number), **said)
         for number, said in enumerate(
             said
             for n in range(2000)

@@ -39,7 +39,7 @@ class NameServer:
         return response
 
     async def serve(self, sock: trio.socket.SocketType) -> None:
-        async def reply(wire: bytes, peer: object) -> None:
+        async def reply(wire: bytes, peer: tuple[str, int]) -> None:
             query = dns.message.from_wire(wire)
             response = self.answer(query)
             await trio.sleep(self.delays.get(dns.rdatatype.to_text(query.question[0].rdtype), 0.0))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 
-from proxy.lab.behaviours import Behaviour
 from proxy.lab.clients import ask
-from proxy.lab.servers import Conversation, Server
+from proxy.lab.servers import Behaviour, Conversation, Server
 from proxy.lab.wan import Wan
 from tests.wire.program import GET, Program, forward
 
@@ -73,9 +73,7 @@ def http(conversation: Conversation) -> None:
     conversation.receive_all()
 
 
-def through(
-    server: Server, kind: str = "socks", **more: object
-) -> tuple[dict[str, object], dict[str, object]]:
+def through(server: Server, kind: str = "socks", **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     host, port = server.address
     return forward("api.example.com:443", via={kind: f"{host}:{port}"}, connect={"timeout": "600ms"}, **more)
 

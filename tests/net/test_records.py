@@ -1,0 +1,32 @@
+"""dnspython before a real DNS server on loopback; tests/net/test_resolve.py goes through it too."""
+
+from __future__ import annotations
+
+import dns.rcode
+import pytest
+
+from proxy.net.answers import LookupFailed, Server
+from proxy.net.records import Records
+from tests.net.name_server import name_server
+
+
+async def test_addresses_and_services_with_their_time_to_live() -> None:
+    async with name_server() as server:
+        server.ttl = 77
+        server.records["a.example", "A"] = ["192.0.2.1"]
+        server.records["_x._tcp.example", "SRV"] = ["1 2 3 a.example.", "0 0 0 ."]
+        records = Records((server.endpoint,))
+        assert await records.addresses("a.example") == (("192.0.2.1",), 77.0)
+        assert await records.servers("_x._tcp.example") == ((Server(1, 2, "a.example", 3),), 77.0)
+
+
+async def test_what_does_not_exist_is_told_from_what_does_not_answer() -> None:
+    async with name_server() as server:
+        records = Records((server.endpoint,))
+        with pytest.raises(LookupFailed) as missing:
+            await records.addresses("a.example")
+        assert missing.value.lasting
+        server.rcode = dns.rcode.SERVFAIL
+        with pytest.raises(LookupFailed) as failing:
+            await records.addresses("b.example")
+        assert not failing.value.lasting

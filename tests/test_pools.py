@@ -1,0 +1,91 @@
+"""Clusters at work, before a real DNS server on loopback and files that change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from proxy import pools as module
+from proxy.core.address import Authority, Endpoint
+from proxy.core.clusters import Balance, Cluster, EndpointFile, Service, Via
+from proxy.core.snapshot import Dns
+from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.pools import Pools
+from tests.net.name_server import name_server
+
+A, B = Endpoint("192.0.2.1", 80), Endpoint("192.0.2.2", 80)
+
+
+async def test_numbers_need_no_resolver() -> None:
+    pools = Pools(Resolver())
+    assert list(await pools.candidates(Cluster("c", (A,)))) == [A]
+    cluster = Cluster("d", (A, B))
+    assert [(await pools.candidates(cluster))[0] for _ in range(4)] == [A, B, A, B]
+
+
+async def test_names_and_services_are_looked_up_and_weighed() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        server.records["b.example", "A"] = ["192.0.2.2"]
+        server.records["_x._tcp.example", "SRV"] = ["1 7 8080 b.example."]
+        cluster = Cluster("c", (Authority("api.example", 80), Service("_x._tcp.example")), weights=(2, 1))
+        members = await Pools(Resolver(Dns(servers=(server.endpoint,)))).of(cluster).members()
+        assert (members.endpoints, members.weights) == ((A, Endpoint("192.0.2.2", 8080)), (2, 7))
+
+
+async def test_one_missing_name_does_not_spoil_the_others() -> None:
+    async with name_server() as server:
+        pools = Pools(Resolver(Dns(servers=(server.endpoint,))))
+        missing = Authority("missing.example", 80)
+        assert list(await pools.candidates(Cluster("c", (missing, B)))) == [B]
+        with pytest.raises(NoSuchHost, match=r"missing\.example"):
+            await pools.candidates(Cluster("d", (missing,)))
+
+
+async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.0)
+    file = tmp_path / "endpoints.yaml"
+    pool = Pools(Resolver()).of(Cluster("c", (EndpointFile(str(file)),), balance=Balance.FIRST))
+    with pytest.raises(NoSuchHost, match=r"endpoints\.yaml"):
+        await pool.candidates()
+    file.write_text("- 192.0.2.1:80\n")
+    assert await pool.candidates() == [A]
+    before = await pool.members()
+    assert await pool.members() is before, "the same endpoints are the same members"
+    for text, expected in (
+        ("- 192.0.2.2:80\n- 192.0.2.1:80\n", [B, A]),
+        ("- broken", [B, A]),
+        ("- 192.0.2.1:80", [A]),
+    ):
+        file.write_text(text)
+        assert await pool.candidates() == expected
+    os.unlink(file)
+    assert await pool.candidates() == [A]
+
+
+async def test_endpoints_that_fail_are_left_alone() -> None:
+    pool = Pools(Resolver()).of(Cluster("c", (A, B), balance=Balance.FIRST))
+    assert await pool.candidates() == [A, B]
+    assert [pool.failed(A, trio.current_time()) for _ in range(3)] == [False, False, True]
+    assert await pool.candidates() == [B, A]
+    pool.began(A)
+    assert await pool.candidates() == [A, B]
+
+
+async def test_a_pool_outlives_a_reload_that_changes_nothing() -> None:
+    pools = Pools(Resolver())
+    pool = pools.of(Cluster("c", (A, B)))
+    assert pools.of(Cluster("c", (A, B))) is pool
+    assert pools.of(Cluster("c", (A,), balance=Balance.FIRST)) is not pool
+
+
+async def test_a_gateway_is_what_is_dialled() -> None:
+    pools = Pools(Resolver())
+    name = Authority("x.example", 1)
+    cluster = Cluster("c", (name, B), via=Via("socks", A))
+    assert list(await pools.candidates(cluster)) == [A]
+    assert [pools.destination(cluster) for _ in range(3)] == [name, B, name]
+    assert pools.of(cluster) is pools.of(Cluster("c", (name, B), via=Via("socks", A)))
