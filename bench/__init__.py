@@ -8,4 +8,6 @@
 - `rows`              what is measured: one line in `ROWS` a row
 - `relay`             rounds, interleaved: A B C, B C A, …
 - `table`             medians, spreads, ratios; text and JSON
+- `gauntlet`          the second benchmark: time to first byte on bad paths, in the lab
+- `paths`, `runners`  its rows and its columns
 """

@@ -18,13 +18,15 @@ def one() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Hands the arguments to the benchmark they name; without one all run."""
+    """Hands the arguments to the benchmark they name; without one all run, or the first with its options."""
     if arguments[:1] and (arguments[0] in BENCHMARKS or arguments[0] == "--help"):
         one.main(arguments, prog_name="python -m bench")
     first, *rest = BENCHMARKS.values()
+    if set(arguments) - {"--quick"}:
+        rest = []
     first.main(arguments, prog_name="python -m bench", standalone_mode=not rest)
     for benchmark in rest:
-        benchmark.main([part for part in arguments if part == "--quick"], prog_name="python -m bench")
+        benchmark.main(arguments, prog_name="python -m bench")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from types import FrameType
 import click
 
 from bench.load import OUT
-from bench.paths import PATHS, Path, choose
+from bench.paths import Path, choose
 from bench.process import waited
 from bench.runners import OWN, PEER, PLAIN, Line, NotReady, Runner, Running, present
 from proxy.config.scalars import read_seconds
@@ -40,6 +40,7 @@ class Result:
     failed: int = 0
     twice: int = 0
     repeated: int = 0  # what our log says may have come twice
+    syn_data: int = 0  # connections whose SYN brought data that the server took
     evidence: dict[str, int] = field(default_factory=dict[str, int])
     disturbed: float = 0.0  # percent
     left_out: str = ""
@@ -126,7 +127,8 @@ def _from_log(result: Result, sessions: Sequence[Line]) -> None:
 
 
 def _from_server(result: Result, path: Path, server: Server) -> None:
-    """Every connection that brought the request, beyond one for each that was answered or failed."""
+    """What it got, beyond one request for each connection that was answered or failed."""
+    result.syn_data = sum(conversation.had_syn_data for conversation in server.conversations)
     brought = sum(len(received) for received in server.received)
     result.twice = max(0, brought - len(path.request) * (len(result.times) + result.failed))
 
@@ -193,6 +195,12 @@ def markdown(paths: Sequence[Path], results: dict[str, dict[str, Result]], versi
     return "\n".join(lines)
 
 
+def never_opened(results: dict[str, dict[str, Result]], runners: Sequence[str]) -> list[str]:
+    """Who was told to fast-open and did not once, on any path."""
+    rows = [row for name, row in results.items() if name == "clean"]
+    return [name for name in runners if name != PLAIN and any(not row[name].syn_data for row in rows)]
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -245,14 +253,21 @@ def gauntlet(  # noqa: PLR0913, PLR0917 -- one parameter an option
     )
     OUT.mkdir(exist_ok=True)
     (OUT / f"{name}.json").write_text(document + "\n")
+    idle = [f"{name} {versions[name]}" for name in never_opened(results, list(versions))]
     if as_json:
         click.echo(document)
     elif as_markdown:
         click.echo(markdown(chosen, results, versions))
+        for peer in idle:
+            click.echo(f"\n{peer}: on the clean path no SYN of it brought data, though `tfo` is set.")
     else:
         click.echo(draw(chosen, results, list(versions)))
         for peer, why in left_out.items():
             click.echo(f"\nleft out: {peer}: {why}")
+        for peer in idle:
+            click.echo(
+                f"\n{peer}: on the clean path no SYN of it brought data, though it was told to fast-open"
+            )
     missed = [
         path.name for path in chosen
         if (own := results[path.name].get(OWN)) and own.complaints(path, results[path.name].get(PLAIN))
@@ -260,6 +275,3 @@ def gauntlet(  # noqa: PLR0913, PLR0917 -- one parameter an option
     if missed:
         click.echo(f"missed on: {', '.join(missed)}", err=True)
         sys.exit(1)
-
-
-__all__ = ["PATHS", "gauntlet"]
