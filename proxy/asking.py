@@ -24,7 +24,8 @@ from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.reception import Reception
-from proxy.session import Session, Shared
+from proxy.session import Session
+from proxy.shared import Shared
 
 # Where a client need say nothing of its own to be sent on: a dial of ours that comes back would be sent on again.
 _MAY_LOOP = frozenset({Mode.TRANSPARENT, Mode.TPROXY, Mode.SNI})
@@ -41,7 +42,7 @@ class AskingSession(Session):
         peer: Peer,
         listener: Listener,
         patience: Patience,
-        shared: Shared,
+        shared: Shared[Session],
         number: int,
     ) -> None:
         self._own: list[tuple[Endpoint, Endpoint]] = []

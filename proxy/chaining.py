@@ -17,6 +17,7 @@ from enum import Enum
 
 import trio
 
+from proxy import introduction
 from proxy.core import gateway, replay
 from proxy.core.address import Endpoint, Target
 from proxy.core.gateway import Declined, Step
@@ -88,7 +89,7 @@ class ChainedDialling(Dialling):
         if via is None or self._destination is None:
             raise DialFailed(Reason.NO_ENDPOINT)
         said = gateway.steps(via, self._destination)
-        header = self._introduction(downstream) if self._has_header() else b""
+        header = introduction.header(self._record, self._cluster, downstream) if self._has_header() else b""
         early = early._replace(data=header + early.data)
         try:
             upstream = await self._through(candidates, said, early, downstream)
@@ -134,7 +135,7 @@ class ChainedDialling(Dialling):
         # A gateway shows that it reads on only where it could have read both at once.
         together = not 0 < upstream.sent <= len(self._preface)
         upstream.sent += _say(upstream.sock, whole.data[upstream.sent :])
-        upstream = self._introduced(upstream)
+        upstream = introduction.completed(upstream, self._preface)
         try:
             with trio.move_on_after(self._cluster.connect.timeout) as limit:
                 for step in said:
@@ -165,7 +166,9 @@ class ChainedDialling(Dialling):
     ) -> Upstream:
         self._preface = said[0].say
         whole = EarlyData(self._preface, ended=False, waited=0.0)
-        upstream = self._introduced(await self._first_of(candidates, whole, downstream, None))
+        upstream = introduction.completed(
+            await self._first_of(candidates, whole, downstream, None), self._preface
+        )
         try:
             with trio.move_on_after(self._cluster.connect.timeout) as limit:
                 for number, step in enumerate(said):

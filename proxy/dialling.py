@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-from proxy import doubt
-from proxy.core import proxy_header, replay
+from proxy import doubt, introduction
+from proxy.core import replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import PLAIN_PLAN, Plan, Standing
+from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
-from proxy.net import dial, silence, sockopt
+from proxy.net import dial, silence
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
@@ -87,6 +86,21 @@ class Dialling:
             self.begun(attempt.sock, endpoint)
         return attempt
 
+    def near(
+        self, endpoint: Endpoint, standing: Standing, early: bytes
+    ) -> tuple[dial.Attempt, Upstream | None]:
+        """Dial an endpoint that is near, plainly, and say ``early`` at once; None: it takes time after all."""
+        record, clock = self._record, self._watch.clock
+        record.during = Stage.DIAL
+        record.tried += 1
+        state = standing.state
+        record.endpoint, record.standing_before, record.standing_after = endpoint, state, state
+        record.open, record.evidence, record.rtt = Open.PLAIN, Evidence.PLAIN, standing.rtt
+        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock, self._cluster.source)
+        now = clock()
+        record.dial_time = now - attempt.started
+        return attempt, dial.say_at_once(endpoint, attempt, early, now)
+
     def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
         """The connection, where nothing has to be waited for; raises `DialFailed`."""
         try:
@@ -120,9 +134,10 @@ class Dialling:
     ) -> Upstream:
         """The first endpoint that answers, of as many as may be tried, from ``begun`` on; raises `DialFailed`."""
         if self._cluster.proxy_header is not SendHeader.OFF:
-            self._preface = self._introduction(downstream)
+            self._preface = introduction.header(self._record, self._cluster, downstream)
             early = early._replace(data=self._preface + early.data)
-            return self._introduced(await self._first_of(candidates, early, downstream, begun))
+            upstream = await self._first_of(candidates, early, downstream, begun)
+            return introduction.completed(upstream, self._preface)
         return await self._first_of(candidates, early, downstream, begun)
 
     async def _first_of(
@@ -149,28 +164,6 @@ class Dialling:
                 if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
                     break  # our trouble, not the endpoint's
         raise failure or DialFailed(Reason.NO_ENDPOINT)
-
-    def _introduction(self, downstream: socket.socket) -> bytes:
-        """The header that says whom this session is for; one of ours may be repeated as often as need be."""
-        source, destination = self._record.source, self._record.destination
-        if source is not None and destination is None:
-            with suppress(OSError):
-                destination = sockopt.dialled_address(downstream)
-        write = (
-            proxy_header.version1 if self._cluster.proxy_header is SendHeader.V1 else proxy_header.version2
-        )
-        return write(source, destination)
-
-    def _introduced(self, upstream: Upstream) -> Upstream:
-        """All of the header has been sent, and what counts as sent are the client's bytes."""
-        size = len(self._preface)
-        if upstream.sent < size:  # a socket that was connected just now takes so little at once
-            upstream.sent += silence.say(upstream.sock, self._preface[upstream.sent :])
-        if upstream.sent < size:
-            upstream.sock.close()
-            raise DialFailed(Reason.RESET)
-        upstream.sent -= size
-        return upstream
 
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""

@@ -8,22 +8,18 @@ for a name or for a handshake. The relay needs none, and the end of it is an eve
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import trio
 
-from proxy.chaining import ChainedDialling, Gateways
 from proxy.core.address import Endpoint
-from proxy.core.duplicates import Duplicates
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
-from proxy.core.patience import DEFAULT_CEILING, Patience
+from proxy.core.patience import Patience
 from proxy.core.record import Peer, SessionRecord
 from proxy.core.request import Refused
-from proxy.core.snapshot import AUTO, Cluster, Listener, Replay, ServerFirst
-from proxy.core.standings import Standings
+from proxy.core.snapshot import Cluster, Listener
 from proxy.dialling import Dialling
 from proxy.net import sockopt
 from proxy.net.dial import Attempt
@@ -31,34 +27,7 @@ from proxy.net.relay import Relay
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
-from proxy.net.watch import Watch
-from proxy.pools import Pools
-from proxy.routing import Routing
-from proxy.spares import Spares
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the sessions of one worker share."""
-
-    standings: Standings
-    pools: Pools
-    watch: Watch
-    spares: Spares
-    buffer: bytearray  # every relay reads into it, none keeps anything there
-    takes_syn_data: bool  # whether this namespace lets servers take SYN data at all
-    unavailable: Callable[[int], None]  # told the errno when the kernel would not fast-open at all
-    ended: Callable[[Session], None]  # told of every session when all is over
-    fault: Callable[[SessionRecord, Exception], None]  # told of a mistake of ours
-    reset: Callable[
-        [socket.socket], None
-    ]  # given a socket to close with a RST once it has sent what it holds
-    farewell: Callable[[socket.socket, bytes], None]  # given a socket to close when a refusal has been heard
-    patience: Callable[[Listener, Cluster, Endpoint], Patience]
-    routing: Routing
-    own: set[tuple[Endpoint, Endpoint]]  # from where to where we dial, for those who might meet themselves
-    duplicates: Duplicates = field(default_factory=Duplicates)
-    gateways: Gateways = field(default_factory=Gateways)
+from proxy.shared import Shared
 
 
 class Session:
@@ -85,7 +54,7 @@ class Session:
         peer: Peer,
         listener: Listener,
         patience: Patience,
-        shared: Shared,
+        shared: Shared[Session],
         number: int,
     ) -> None:
         cluster = listener.cluster
@@ -103,23 +72,14 @@ class Session:
         self._dialling = self._dial_to(cluster)
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
-        shared = self._shared
-        if cluster.only or not (cluster.endpoints or cluster.via):
-            pool = None
-        else:
-            pool = shared.pools.of(cluster)
-        kind = Dialling if cluster.via is None else ChainedDialling
-        dialling = kind(
-            self.record, cluster, shared.standings, shared.watch, shared.unavailable, shared.spares, pool
-        )
-        if isinstance(dialling, ChainedDialling):
-            dialling.go_through(shared.gateways, shared.pools.destination(cluster) or self.record.authority)
-        return dialling
+        return self._shared.dialling(self.record, cluster)
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
             only = self._only
+            if only and self._begin_near(only[0], nursery):
+                return
             early = self._sniff_now(only[0]) if only else None
             if early is None or self._cluster.preconnect:
                 nursery.start_soon(self.run, early)
@@ -132,6 +92,25 @@ class Session:
                 self._relay(upstream, early)
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+
+    def _begin_near(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
+        """To an upstream on this host: no round trip to save, and no thought spent on one."""
+        standing = self._shared.standings.get(endpoint)
+        if not standing.is_near(self._cluster) or self._cluster.preconnect:
+            return False
+        record = self.record
+        record.during = Stage.SNIFF
+        early = early_data_now(self._downstream)
+        if not early.data:
+            return False
+        record.early_bytes = len(early.data)
+        record.client_first = True
+        attempt, upstream = self._dialling.near(endpoint, standing, early.data)
+        if upstream is None:
+            nursery.start_soon(self.run, early, attempt)
+        else:
+            self._relay(upstream, early)
+        return True
 
     async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""
@@ -198,23 +177,12 @@ class Session:
         return early
 
     def _worth_waiting(self, likely: Endpoint) -> float:
-        cluster, standing = self._cluster, self._shared.standings.get(likely)
-        configured = self.listener.timeouts.first_bytes
-        if (
-            cluster.server_first is ServerFirst.YES
-            or cluster.replay is Replay.NONE
-            or not (standing.worth_waiting(cluster, self._shared.watch.clock()) or self._spare_waits(likely))
-        ):
+        cluster, shared = self._cluster, self._shared
+        standing = shared.standings.get(likely)
+        spare_waits = cluster.preconnect != 0 and shared.spares.want_bytes(cluster, likely)
+        if not (spare_waits or standing.worth_waiting(cluster, shared.watch.clock())):
             return 0.0
-        if configured is not AUTO:
-            return configured
-        if cluster.server_first is ServerFirst.NO:
-            return DEFAULT_CEILING
-        return self._patience.wait(DEFAULT_CEILING, standing.rtt)
-
-    def _spare_waits(self, likely: Endpoint) -> bool:
-        """Whether first bytes, if they came, could go on a connection that is ready."""
-        return self._cluster.preconnect != 0 and self._shared.spares.want_bytes(self._cluster, likely)
+        return self._patience.wait_for(cluster, self.listener.timeouts.first_bytes, standing.rtt)
 
     def _relay(self, upstream: Upstream, early: EarlyData) -> None:
         shared = self._shared

@@ -28,7 +28,8 @@ from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
 from proxy.pools import Pools
 from proxy.routing import Routing
-from proxy.session import Session, Shared
+from proxy.session import Session
+from proxy.shared import Shared
 from proxy.spares import Spares
 from proxy.telemetry.events import Events
 from proxy.warmup import WarmUp
@@ -50,7 +51,7 @@ class Worker:
         )  # without trio's detour: it is asked often
         self.spares = Spares(memory.standings, self._watch)
         pools = Pools(Resolver(snapshot.dns))
-        self._shared = Shared(
+        self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
             Routing(snapshot.routes, snapshot.destinations, pools), set(),

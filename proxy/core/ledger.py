@@ -28,6 +28,8 @@ Key = TypeVar("Key")
 
 def settle(record: SessionRecord) -> None:
     """Fill in ``saved`` and ``lost`` of a session that has ended, from what is known of it."""
+    if record.open == "plain" and not record.waited:
+        return  # as plain as plain can be
     record.saved = record.lost = 0.0
     dialled, rtt = record.dial_time, _round_trip(record)
     if dialled is None or rtt is None:

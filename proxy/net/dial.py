@@ -88,6 +88,20 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
         raise DialFailed.because(error.errno or 0) from error
 
 
+def say_at_once(endpoint: Endpoint, attempt: Attempt, early: bytes, now: float) -> Upstream | None:
+    """The same for a plain dial to a near endpoint: if it takes the first bytes, its handshake is over."""
+    try:
+        sent = attempt.sock.send(early, socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        attempt.sock.close()
+        raise DialFailed.because(error.errno or 0) from error
+    upstream = Upstream(endpoint, attempt.sock, sent, Evidence.PLAIN, 0, attempt.started, now, None)
+    upstream.plain = True
+    return upstream
+
+
 async def connect(  # noqa: PLR0913  # what differs from dial to dial
     endpoint: Endpoint,
     first: Attempt,

@@ -1,0 +1,55 @@
+"""What the sessions of one worker share, and what they make of it for one of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from proxy.chaining import ChainedDialling, Gateways
+from proxy.core.address import Endpoint
+from proxy.core.duplicates import Duplicates
+from proxy.core.patience import Patience
+from proxy.core.record import SessionRecord
+from proxy.core.snapshot import Cluster, Listener
+from proxy.core.standings import Standings
+from proxy.dialling import Dialling
+from proxy.net.watch import Watch
+from proxy.pools import Pools
+from proxy.routing import Routing
+from proxy.spares import Spares
+
+AnySession = TypeVar("AnySession")
+
+
+@dataclass(slots=True)
+class Shared(Generic[AnySession]):
+    """What the sessions of one worker share."""
+
+    standings: Standings
+    pools: Pools
+    watch: Watch
+    spares: Spares
+    buffer: bytearray  # every relay reads into it, none keeps anything there
+    takes_syn_data: bool  # whether this namespace lets servers take SYN data at all
+    unavailable: Callable[[int], None]  # told the errno when the kernel would not fast-open at all
+    ended: Callable[[AnySession], None]  # told of every session when all is over
+    fault: Callable[[SessionRecord, Exception], None]  # told of a mistake of ours
+    reset: Callable[[socket.socket], None]  # given a socket to close with a RST once it has sent all
+    farewell: Callable[[socket.socket, bytes], None]  # given a socket to close when a refusal has been heard
+    patience: Callable[[Listener, Cluster, Endpoint], Patience]
+    routing: Routing
+    own: set[tuple[Endpoint, Endpoint]]  # from where to where we dial, for those who might meet themselves
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    gateways: Gateways = field(default_factory=Gateways)
+
+    def dialling(self, record: SessionRecord, cluster: Cluster) -> Dialling:
+        """The dials of one session to ``cluster``."""
+        direct = cluster.only or not (cluster.endpoints or cluster.via)
+        pool = None if direct else self.pools.of(cluster)
+        kind = Dialling if cluster.via is None else ChainedDialling
+        dialling = kind(record, cluster, self.standings, self.watch, self.unavailable, self.spares, pool)
+        if isinstance(dialling, ChainedDialling):
+            dialling.go_through(self.gateways, self.pools.destination(cluster) or record.authority)
+        return dialling
