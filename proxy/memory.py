@@ -61,17 +61,23 @@ class Memory:
         """Save every minute until cancelled."""
         while self._path is not None:
             await trio.sleep(SAVE_EVERY)
-            await trio.to_thread.run_sync(self.save, trio.current_time())
+            learned = self._learned(trio.current_time())  # here, where nobody changes it meanwhile
+            await trio.to_thread.run_sync(self._write, learned)
 
     def save(self, now: float) -> None:
         """Save; says so once when that fails, and again only when the reason changes."""
-        if self._path is None:
-            return
+        self._write(self._learned(now))
+
+    def _learned(self, now: float) -> state.Learned:
         habits = [
             state.ListenerHabits(listener, cluster, patience.habits())
             for (listener, cluster), patience in list(self._patience.items())
         ]
-        learned = state.Learned(self.standings.remember(now, wall_clock()), habits)
+        return state.Learned(self.standings.remember(now, wall_clock()), habits)
+
+    def _write(self, learned: state.Learned) -> None:
+        if self._path is None:
+            return
         complaint = state.save(self._path, learned)
         if complaint is not None and complaint != self._complaint:
             self._events.warn("state_not_saved", why=complaint)

@@ -66,7 +66,8 @@ class WarmUp:
             nonlocal warmed
             async with self._limit:
                 for endpoint, cluster in endpoints.items():
-                    warmed += await self.endpoint(cluster, endpoint)
+                    dialled = await self.endpoint(cluster, endpoint)  # others count meanwhile
+                    warmed += dialled
 
         async with trio.open_nursery() as nursery:
             for endpoints in hosts.values():
