@@ -20,7 +20,6 @@ from proxy.core.losses import Losses
 from proxy.core.pace import Pace
 from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
 
-NEAR = 100e-6  # seconds; waking the other process takes as long (decision 0012)
 FIRST_SENTENCE = 60.0
 LONGEST_SENTENCE = 3600.0 * 4
 LATELY = 300.0  # an endpoint that was reached so lately will be reached again, but for accidents
@@ -193,10 +192,6 @@ class Standing(Pace):
                 return PLAIN_PLAN
         kind = Open.DATA if limit else Open.EMPTY
         return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era, alone)
-
-    def is_near(self, cluster: Cluster) -> bool:
-        """Whether the endpoint is so near (on this host) that there is no round trip worth thinking about."""
-        return self.rtt is not None and self.rtt < NEAR and cluster.fast_open is FastOpen.AUTO
 
     def take_risk(self, now: float) -> bool:
         """Let nobody else take the risk until this dial has reported; True if it may."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from proxy.core.snapshot import AUTO, Auto
+from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
 
+NEAR = 100e-6  # seconds; waking the other process takes as long (decision 0012)
 HEDGE_UNKNOWN = 0.25
 HEDGE_LEAST = 0.03
 HEDGE_MOST = 1.0
@@ -36,6 +37,10 @@ class Pace:
     def learn_answer(self, after: float) -> None:
         """Take in one answer, ``after`` seconds from when it could have come."""
         self.slowest = max(after, self.slowest + (after - self.slowest) / 8)
+
+    def is_near(self, cluster: Cluster) -> bool:
+        """Whether the endpoint is so near (on this host) that there is no round trip worth thinking about."""
+        return self.rtt is not None and self.rtt < NEAR and cluster.fast_open is FastOpen.AUTO
 
     def hedge_after(self, configured: float | Auto | None) -> float | None:
         """How long without a handshake until waiting longer is worse than a second dial; None: for ever."""

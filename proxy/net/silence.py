@@ -45,9 +45,9 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     chosen: Upstream | None = None
     try:
         chosen = await silence.bear(doubt_at, timeout, may_doubt) or await silence.compare(timeout)
+        return chosen
     finally:
         silence.end(chosen)
-    return chosen
 
 
 class _Silence:

@@ -37,6 +37,7 @@ def test_routes_become_rules(loaded: Callable[[str], Loaded]) -> None:
     route = snapshot.routes.match(refused)
     assert (route.refusal, route.rule, route.place.endswith(":6:5")) == ("no", 2, True)
     bare = snapshot.routes.match(ask("d.com", 1)).cluster
+    assert bare is not None
     assert bare is snapshot.clusters["d.com:99"]
     assert bare.endpoints == (Authority("d.com", 99),)
     assert bare.hedge == 1.0

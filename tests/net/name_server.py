@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import trio
 
