@@ -128,13 +128,13 @@ def decide(trials: Sequence[Trial], abilities: Abilities) -> Decision:
         failure = controls[-1].failure or Reason.CONNECT_TIMEOUT
         if len(controls) > 1 or failure is Reason.CONNECT_TIMEOUT:
             return _FAILURES.get(failure, Verdict.UNREACHABLE)
-    if len(reached) < 2:
-        return plain
     if any(trial.evidence is Evidence.UNAVAILABLE for trial in trials):
         return Verdict.UNAVAILABLE
     troubled, controls_made = _troubled(trials)
     if len(trials) >= (MOST_TRIALS if 2 * troubled < controls_made else MOST_IN_TROUBLE):
         return Verdict.WORKS if _acked(trials, Load.SMALL) else Verdict.UNCLEAR
+    if len(reached) < 2:
+        return plain
     if not has_cookie(trials):
         return _seek_cookie(trials, plain)
     if not abilities.small:

@@ -142,6 +142,15 @@ def test_where_ordinary_dials_suffer_as_well_nothing_is_blamed() -> None:
     assert len(trials) <= 12
 
 
+def test_reached_once_and_never_again_nothing_is_known() -> None:
+    def path(step: Step, before: list[Trial]) -> Trial:
+        trial = good(step, before)
+        return trial._replace(failure=Reason.CLOSED, evidence=None) if before else trial
+
+    verdict, trials = run(path)
+    assert (verdict, len(trials)) == (Verdict.UNCLEAR, 12)
+
+
 def lossy(seed: int) -> Path:
     """A tenth of all first SYNs is lost."""
     dice = random.Random(seed)
@@ -199,7 +208,7 @@ TRIALS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(TRIALS, min_size=MOST_TRIALS, max_size=MOST_TRIALS), st.sampled_from([ALL, SMALL, NOTHING]))
 def test_whatever_happens_it_comes_to_an_end(outcomes: list[Trial], abilities: Abilities) -> None:
     run(lambda step, before: outcomes[len(before)]._replace(step=step), abilities)
