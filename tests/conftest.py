@@ -7,6 +7,7 @@
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
 - ``netns``, ``root``, ``podman`` name what a test needs. Where that is missing the test is skipped with the
   reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
+- hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import settings
 
 from proxy.lab import namespaces
 from proxy.lab.wan import Wan
 
 PATIENCE = 120.0
+CI = os.environ.get("CI", "").lower() == "true"
 
 MARKERS = (
     "autojump: runs on trio's fake clock, which jumps ahead whenever every task sleeps",
@@ -35,6 +38,11 @@ MARKERS = (
     "podman: builds and runs containers with podman and buildah, as root",
     "slow: takes longer than a few seconds",
 )
+
+# Before any test is imported: `@settings(...)` takes what it does not name from the profile of that moment.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if CI else "local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,7 +71,7 @@ def _require(need: str) -> None:
     reason = _missing(need)
     if reason is None:
         return
-    if os.environ.get("CI", "").lower() == "true":
+    if CI:
         pytest.fail(f"{need} is not to be had, and under CI nothing is skipped: {reason}", pytrace=False)
     pytest.skip(reason)
 

@@ -152,7 +152,7 @@ def test_a_file_cut_short(path: Path, cut: int) -> None:
     damage(path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_garbage(path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
@@ -169,7 +169,7 @@ keys = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(keys, values, max_size=3), values)
 def test_a_meddled_file_is_damaged_or_makes_sense(path: Path, meddled: dict[str, Any], patience: Any) -> None:
     file = json.loads(GOOD)

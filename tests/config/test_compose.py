@@ -166,7 +166,7 @@ PIECES = [*"ab: -[]{},&*!|>'\"%@#?\n\t$\\~<0", "${", "&a ", "*a ", "<<: ", "---\
 YAMLISH = st.lists(st.sampled_from(PIECES), max_size=50).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(YAMLISH | st.text(max_size=40))
 @example("&a ? *a")
 @example("!<tag:yaml.org,2002:int> x")
@@ -185,7 +185,7 @@ TEXTS = st.text(st.characters(exclude_characters="$", exclude_categories=("Cc", 
 KEYS = st.from_regex(r"[a-z]{1,5}", fullmatch=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers(-10**9, 10**9) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),

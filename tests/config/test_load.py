@@ -150,7 +150,7 @@ LINES = st.tuples(
 ).map(lambda parts: "  " * parts[0] + "".join(parts[1:]))  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES, max_size=12).map("\n".join) | st.binary(max_size=80))
 @example("listeners: &a {a: *a}")
 @example("listeners:\n  a: &x {bind: *x}\n  <<: *x")
@@ -172,7 +172,7 @@ TREES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(WORDS), TREES, max_size=5))
 def test_any_tree_is_loaded_or_refused(write: Callable[[str], str], tree: object) -> None:
     import yaml

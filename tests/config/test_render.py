@@ -66,7 +66,7 @@ def escaped(text: str) -> str:
     return text.replace("$", "$$")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(configurations())
 def test_what_is_shown_means_the_same(loaded: Callable[[str], Loaded], value: dict[str, object]) -> None:
     first = loaded(yaml.safe_dump(value))

@@ -78,7 +78,7 @@ def test_what_is_cut_off_is_never_a_duplicate(whole: bytes) -> None:
     assert len(duplicates) == 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=120))
 def test_noise_never_raises(data: bytes) -> None:
     identify(data)

@@ -103,7 +103,7 @@ def test_only_an_established_connection_is_established(state: int) -> None:
     assert TcpInfo.parse(bytes(raw)).established is (state == 1)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.binary(min_size=104, max_size=INFO_SIZE), st.integers(0, 65535), st.floats(0, 100))
 def test_whatever_the_kernel_says_means_something(raw: bytes, syn_bytes: int, elapsed: float) -> None:
     evidence = read_handshake(TcpInfo.parse(raw), syn_bytes, elapsed)

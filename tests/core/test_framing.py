@@ -34,7 +34,7 @@ def test_a_line_without_end_ends_the_body() -> None:
     assert body.take(b"\r\nhello") == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=60), st.integers(1, 10))
 def test_pieces_change_nothing(data: bytes, step: int) -> None:
     whole, pieces = Chunked(), Chunked()

@@ -231,7 +231,7 @@ def test_thousands_of_mutations_end_in_an_answer() -> None:
         lines("GET http://example.org/a HTTP/1.1", HOST, "X: y"),
         lines("CONNECT a:1 HTTP/1.1", HOST),
     ]
-    for _ in range(2000):
+    for _ in range(1000):
         data = bytearray(rng.choice(samples))
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(data))
@@ -254,7 +254,7 @@ def test_thousands_of_mutations_end_in_an_answer() -> None:
             assert results[0] == results[1], bytes(data)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(alphabet="http:/[]%@?#.a0\x7f é", max_size=30))
 def test_any_target_ends_in_an_answer(target: str) -> None:
     data = f"GET http://{target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()

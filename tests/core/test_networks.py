@@ -74,7 +74,7 @@ def test_bad_networks(text: str, says: str) -> None:
 
 
 @given(st.one_of(V4, V6), st.one_of(V4, V6), st.integers(0, 128))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_holding_and_covering_as_the_standard_library(a: object, b: object, length: int) -> None:
     first, second = ipaddress.ip_address(str(a)), ipaddress.ip_address(str(b))
     network = ipaddress.ip_network(f"{first}/{min(length, first.max_prefixlen)}", strict=False)

@@ -140,7 +140,7 @@ def test_thousands_of_mutations_end_the_same_in_any_pieces() -> None:
         assert results[0] == results[1], bytes(data)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=60))
 def test_any_binary_header_ends_in_an_answer(body: bytes) -> None:
     try:

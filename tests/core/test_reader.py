@@ -37,7 +37,7 @@ def test_truncated_anywhere_needs_more() -> None:
         assert Reading(greeting, 64).feed(WHOLE[:length]) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=8).map(sorted))
 def test_in_any_pieces(cuts: list[int]) -> None:
     reading = Reading(greeting, 64)

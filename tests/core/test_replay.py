@@ -49,14 +49,14 @@ def test_truncated_it_grows_with_what_is_there(name: str, flight: bytes) -> None
 
 
 @pytest.mark.parametrize("flight", WHOLE.values(), ids=WHOLE.keys())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(tail=st.binary(max_size=40))
 def test_what_is_safe_by_itself_never_shrinks_behind_a_tail(flight: bytes, tail: bytes) -> None:
     followed = safe_prefix(flight + tail)
     assert followed >= len(flight) or (flight[0] == 5 and followed == 0)  # SOCKS doubts an odd tail
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_safe_prefix_of_anything_is_safe_by_itself(data: st.DataObject) -> None:
     flight = bytearray(data.draw(st.sampled_from(sorted(WHOLE.values()))))
@@ -69,7 +69,7 @@ def test_the_safe_prefix_of_anything_is_safe_by_itself(data: st.DataObject) -> N
     assert length == 0 or classify(early[:length]) == (length, protocol)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 255), st.binary(max_size=200))
 def test_anything_is_answered(first: int, rest: bytes) -> None:
     length = safe_prefix(bytes([first]) + rest)

@@ -97,7 +97,7 @@ def test_truncated_everywhere_it_never_raises_and_never_invents() -> None:
     assert all(list(tcp_metrics.split(whole[:length])) == [] for length in range(len(whole)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_noise_never_raises(data: bytes) -> None:
     for message in tcp_metrics.split(data):
@@ -107,7 +107,7 @@ def test_noise_never_raises(data: bytes) -> None:
         tcp_metrics.read_family(Message(30, 1, body))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, len(ENTRY) - 1), st.integers(0, 255))
 def test_one_byte_spoilt_never_raises(place: int, value: int) -> None:
     spoilt = ENTRY[:place] + bytes([value]) + ENTRY[place + 1 :]

@@ -161,7 +161,7 @@ def test_a_large_hello_over_several_records() -> None:
     assert hello_span(framed[:20_000]) == HelloSpan(20_000, complete=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_both_readers_agree_on_a_damaged_hello(data: st.DataObject) -> None:
     framed = bytearray(records(message(TYPICAL), *data.draw(st.lists(st.integers(1, 60), max_size=4))))

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.address import (
+    Authority,
+    BadAddress,
+    Endpoint,
+    check_name,
+    is_numeric,
+    join_host_port,
+    normal_ip,
+    parse_target,
+    parse_unix,
+    split_host_port,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("example.com:443", Authority("example.com", 443)),
+        ("Example.COM.:443", Authority("example.com", 443)),
+        ("_sip.example:5060", Authority("_sip.example", 5060)),
+        ("bücher.example:80", Authority("xn--bcher-kva.example", 80)),
+        ("192.0.2.1:1", Endpoint("192.0.2.1", 1)),
+        ("[2001:DB8:0::1]:65535", Endpoint("2001:db8::1", 65535)),
+        ("[fe80::1%eth0]:80", Endpoint("fe80::1%eth0", 80)),
+        ("unix:/run/app.sock", Endpoint("/run/app.sock", 0)),
+        ("unix:@app", Endpoint("@app", 0)),
+    ],
+)
+def test_what_is_asked_for_and_what_is_dialled(text: str, target: Authority | Endpoint) -> None:
+    found = parse_target(text)
+    assert found == target
+    assert type(found) is type(target)
+    assert parse_target(str(found)) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("example.com", "has no port"),
+        ("", "has no port"),
+        (":80", "has no host"),
+        ("a:0", "port 0"),
+        ("a:65536", "0 to 65535"),
+        ("a:", "0 to 65535"),
+        ("a:-1", "0 to 65535"),
+        ("a:000080", "0 to 65535"),
+        ("a:٣", "0 to 65535"),
+        ("::1:80", "brackets"),
+        ("[example.com]:80", "not an IPv6 address"),
+        ("[]:80", "not an IPv6 address"),
+        ("127.1:80", "four decimal numbers"),
+        ("0x7f.0.0.1:80", "four decimal numbers"),
+        ("2130706433:80", "four decimal numbers"),
+        ("0177.0.0.1:80", "four decimal numbers"),
+        ("a..b:80", "not a valid host name"),
+        ("-a:80", "not a valid host name"),
+        ("a b:80", "not a valid host name"),
+        (f"{'a' * 64}.example:80", "not a valid host name"),
+        ("unix:relative", "unix:/absolute/path"),
+        ("unix:@", "unix:/absolute/path"),
+        (f"unix:/{'x' * 107}", "107 bytes"),
+    ],
+)
+def test_what_is_none_says_what_it_should_have_been(text: str, says: str) -> None:
+    with pytest.raises(BadAddress, match=says):
+        parse_target(text)
+
+
+def test_families() -> None:
+    assert Endpoint("/a:b", 0).is_unix
+    assert not Endpoint("/a:b", 0).is_ipv6
+    assert Endpoint("::1", 1).is_ipv6
+    assert not Endpoint("127.0.0.1", 1).is_ipv6
+    assert not Endpoint("127.0.0.1", 1).is_unix
+
+
+def test_one_endpoint_has_one_name() -> None:
+    assert normal_ip("2001:0db8::0:1") == normal_ip("2001:DB8::1") == "2001:db8::1"
+    assert is_numeric("::ffff:192.0.2.1")
+    assert not is_numeric("192.0.2")
+    assert parse_unix("unix:/a") == Endpoint("/a", 0)
+
+
+def test_the_longest_name() -> None:
+    name = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert len(name) == 253
+    assert check_name(name + ".") == name
+    with pytest.raises(BadAddress, match="not a valid host name"):
+        check_name(name + "b")
+
+
+hosts = st.ip_addresses().map(str) | st.from_regex(r"[a-z][a-z0-9]{0,20}(\.[a-z]{1,10}){0,3}", fullmatch=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hosts, st.integers(1, 65535))
+def test_what_is_written_is_read_back(host: str, port: int) -> None:
+    assert split_host_port(join_host_port(host, port)) == (host, port)
+    target = parse_target(join_host_port(host, port))
+    assert (target.host, target.port) == (host, port)
+    assert isinstance(target, Endpoint) == is_numeric(host)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=30))
+def test_no_text_makes_it_fail_otherwise(text: str) -> None:
+    for wild in (text, f"{text}:80", f"[{text}]:80", f"unix:{text}"):
+        try:
+            target = parse_target(wild)
+        except BadAddress:
+            continue
+        assert target.port == 0 or 1 <= target.port <= 65535
+        if isinstance(target, Endpoint) and not target.is_unix:
+            ipaddress.ip_address(target.host)
