@@ -137,16 +137,14 @@ class Standing(Pace):
         if evidence in LOSSES and plan.era != self.era:
             return  # planned before the last loss was known: the same event, not a second one
         before, self.state = self.state, NEXT[self.state][self._count(evidence, plan)]
-        if before in _DOUBTS and self.state not in _DOUBTS and evidence not in LOSSES:
-            self.losses.got_through()
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
-        elif evidence is Evidence.PATH_MTU:
+        elif evidence is Evidence.SYN_DATA_ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
+            self.losses.got_through()
+        if evidence is Evidence.PATH_MTU:
             self.syn_data = min(self.syn_data or SMALL_SYN, SMALL_SYN)
         elif evidence is Evidence.SYN_DATA_ACKED:
             self.sentence, self.cause = 0.0, None
-            if before not in _DOUBTS:
-                self.losses.got_through()
         if self.state is State.UNSUPPORTED and before is not State.UNSUPPORTED:
             self.sentence = self._longer()
             self.until = now + self.sentence
@@ -162,8 +160,7 @@ class Standing(Pace):
 
     def abandon(self, plan: Plan) -> None:
         """A dial ended without having shown anything (it failed, or nobody wanted it any more)."""
-        if plan.alone:
-            self._taken = 0.0
+        self._taken = 0.0 if plan.alone else self._taken
         if plan.probe and self.state is State.PROBING:
             self.until = 0.0
 
