@@ -54,7 +54,7 @@ def test_a_bad_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert group.main(["check", str(EXAMPLE)]) == 0
-    assert capsys.readouterr().out == f"{EXAMPLE}: ok, 1 listener, 1 cluster\n"
+    assert capsys.readouterr().out == f"{EXAMPLE}: ok, 1 listener, 0 clusters\n"
 
 
 ROUTED = """\
