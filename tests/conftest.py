@@ -28,7 +28,6 @@ from proxy.lab import namespaces
 from proxy.lab.wan import Wan
 
 PATIENCE = 120.0
-CI = os.environ.get("CI", "").lower() == "true"
 
 MARKERS = (
     "autojump: runs on trio's fake clock, which jumps ahead whenever every task sleeps",
@@ -39,10 +38,15 @@ MARKERS = (
     "slow: takes longer than a few seconds",
 )
 
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() == "true"
+
+
 # Before any test is imported: `@settings(...)` takes what it does not name from the profile of that moment.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
-settings.load_profile("ci" if CI else "local")
+settings.load_profile("ci" if _in_ci() else "local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,7 +75,7 @@ def _require(need: str) -> None:
     reason = _missing(need)
     if reason is None:
         return
-    if CI:
+    if _in_ci():
         pytest.fail(f"{need} is not to be had, and under CI nothing is skipped: {reason}", pytrace=False)
     pytest.skip(reason)
 
