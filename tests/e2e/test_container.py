@@ -35,6 +35,7 @@ PIP_CONF = "[global]\nno-index = true\nfind-links = /wheels\n"
 CONFIG = """
 listeners:
   web: {{bind: "*:8080", mode: forward, to: "{upstream}:80", timeouts: {{first_bytes: 1s}}}}
+defaults: {{fast_open: always, warm_up: false}}  # so near an upstream would be dialled plainly
 log: {{format: json}}
 drain: 10s
 """
