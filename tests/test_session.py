@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import struct
 
@@ -10,9 +11,12 @@ import pytest
 import trio
 
 from proxy.core.address import Authority, Endpoint
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import Standing
 from proxy.core.outcomes import EndedBy, Reason, Stage
-from proxy.core.snapshot import Cluster, Connect, Replay, ServerFirst, Timeouts
-from tests.serving import echo, one_listener, serving, upstream
+from proxy.core.pace import NEAR
+from proxy.core.snapshot import Cluster, Connect, FastOpen, Replay, ServerFirst, Timeouts
+from tests.serving import Serving, echo, one_listener, serving, upstream
 
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
@@ -175,6 +179,117 @@ async def test_a_name_is_dialled() -> None:
         async with serving(one_listener(named)) as here, await here.connect() as stream:
             await stream.send_all(b"x")
             assert await stream.receive_some() == b"x"
+
+
+# --- upstreams on this host
+
+
+def come_near(here: Serving, cluster: Cluster) -> Standing:
+    """The proxy has met the cluster's endpoint, and found it near."""
+    (endpoint,) = cluster.only
+    standing = here.worker._shared.standings.get(endpoint)
+    standing.learn_rtt(NEAR / 5)
+    return standing
+
+
+def speak_first(here: Serving, data: bytes) -> trio.SocketStream:
+    """A client whose bytes are there before the proxy has noticed it; as much of them as the kernel takes."""
+    sock = socket.create_connection(here.sockets["a"][0].getsockname())
+    sock.setblocking(False)
+    sock.send(data)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+
+async def test_a_near_endpoint_is_dialled_plainly_and_nothing_is_learned() -> None:
+    async with upstream(echo) as cluster, serving(one_listener(cluster)) as here:
+        standing = come_near(here, cluster)
+        before = standing.state
+        async with speak_first(here, GET) as stream:
+            assert await stream.receive_some() == GET
+            await stream.send_all(b"more")
+            assert await stream.receive_some() == b"more"
+        record = await here.events.record()
+        assert (record.open, record.evidence, record.protocol) == ("plain", Evidence.PLAIN, "")
+        assert (record.early_bytes, record.safe_bytes, record.syn_bytes) == (len(GET), 0, 0)
+        assert (record.up_bytes, record.down_bytes) == (len(GET) + 4, len(GET) + 4)
+        assert (record.endpoint, record.tried, record.rtt) == (cluster.only[0], 1, standing.rtt)
+        assert (record.standing_before, record.standing_after, standing.state) == (before,) * 3
+        assert (record.ended_by, record.reason) == (EndedBy.DOWNSTREAM, Reason.CLOSED)
+        assert standing.rtt == NEAR / 5
+
+
+async def test_of_much_no_byte_is_lost_on_the_way_to_a_near_endpoint() -> None:
+    """More than the first read holds, and than the first send takes."""
+    much = random.Random(7).randbytes(3_000_000)
+    async with upstream(echo) as cluster, serving(one_listener(cluster)) as here:
+        come_near(here, cluster)
+        stream = speak_first(here, much[:60_000])
+        got = bytearray()
+
+        async def speak() -> None:
+            await stream.send_all(much[60_000:])
+            await stream.send_eof()
+
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(speak)
+            async for data in stream:
+                got += data
+        assert got == much
+        record = await here.events.record()
+        assert (record.protocol, record.safe_bytes, record.up_bytes) == ("", 0, len(much))
+
+
+async def test_a_near_endpoint_that_is_gone_is_told_by_a_reset() -> None:
+    cluster = Cluster("c", (Endpoint("127.0.0.1", await refused()),), warm_up=False)
+    async with serving(one_listener(cluster)) as here:
+        come_near(here, cluster)
+        async with speak_first(here, GET) as stream:
+            with trio.fail_after(5), pytest.raises(trio.BrokenResourceError) as broken:
+                await stream.receive_some()
+        assert isinstance(broken.value.__cause__, ConnectionResetError)
+        record = await here.events.record()
+        assert (record.ended_by, record.during, record.reason) == (
+            EndedBy.UPSTREAM, Stage.DIAL, Reason.REFUSED,
+        )  # fmt: skip
+        assert (record.open, record.tried) == ("plain", 1)
+        assert "ECONNREFUSED" in record.detail
+
+
+async def test_a_client_that_only_ends_goes_the_ordinary_way() -> None:
+    async def last_word(stream: trio.SocketStream) -> None:
+        assert not [data async for data in stream]
+        await stream.send_all(b"bye")
+
+    async with upstream(last_word) as cluster, serving(one_listener(cluster)) as here:
+        come_near(here, cluster)
+        with socket.create_connection(here.sockets["a"][0].getsockname()) as client:
+            client.shutdown(socket.SHUT_WR)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(client.dup())) as stream:
+                with trio.fail_after(5):
+                    assert await stream.receive_some() == b"bye"
+        assert (await here.events.record()).open == "empty"
+
+
+async def test_a_client_that_has_said_nothing_yet_goes_the_ordinary_way() -> None:
+    async with upstream(echo) as cluster, serving(one_listener(cluster)) as here:
+        come_near(here, cluster)
+        async with await here.connect() as stream:
+            await trio.sleep(0.05)
+            await stream.send_all(GET)
+            assert await stream.receive_some() == GET
+        assert (await here.events.record()).open != "plain"
+
+
+@pytest.mark.parametrize("settings", [{"fast_open": FastOpen.ALWAYS}, {"preconnect": 1}])
+async def test_what_the_operator_insists_on_is_done_also_for_a_near_endpoint(
+    settings: dict[str, object],
+) -> None:
+    async with upstream(echo, **settings) as cluster, serving(one_listener(cluster)) as here:
+        come_near(here, cluster)
+        async with speak_first(here, GET) as stream:
+            assert await stream.receive_some() == GET
+        record = await here.events.record()
+        assert (record.protocol, record.safe_bytes) == ("http1", len(GET))
 
 
 async def test_cut_off_sessions_leave_no_descriptor() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.pace import ANSWER_LEAST, HEDGE_LEAST, HEDGE_MOST, HEDGE_UNKNOWN, Pace
-from proxy.core.snapshot import AUTO
+from proxy.core.pace import ANSWER_LEAST, HEDGE_LEAST, HEDGE_MOST, HEDGE_UNKNOWN, NEAR, Pace
+from proxy.core.snapshot import AUTO, Cluster, FastOpen
 
 
 def test_the_hedge_follows_the_round_trip() -> None:
@@ -48,3 +48,23 @@ def test_a_slow_answer_is_forgotten_slowly() -> None:
     for _ in range(100):
         pace.learn_answer(0.0)
     assert pace.overdue_after() == ANSWER_LEAST
+
+
+@pytest.mark.parametrize("policy", FastOpen)
+def test_near_is_what_answers_within_no_time_where_the_choice_is_ours(policy: FastOpen) -> None:
+    cluster, pace = Cluster("c", (), fast_open=policy), Pace()
+    assert not pace.is_near(cluster), "nothing is known of it"
+    pace.learn_rtt(NEAR / 5)
+    assert pace.is_near(cluster) is (policy is FastOpen.AUTO)
+
+
+def test_an_endpoint_that_moves_away_is_near_no_more() -> None:
+    cluster, pace = Cluster("c", ()), Pace()
+    pace.learn_rtt(NEAR / 5)
+    pace.learn_rtt(0.02)
+    assert not pace.is_near(cluster)
+    for _ in range(60):
+        pace.learn_rtt(NEAR / 5)
+    assert pace.is_near(cluster)
+    pace.learn_rtt(NEAR)
+    assert pace.is_near(cluster), "one slow handshake of a busy host changes nothing"
