@@ -35,6 +35,12 @@ async def running(snapshot: Snapshot) -> AsyncIterator[tuple[Recorder, int, trio
         nursery.cancel_scope.cancel()
 
 
+async def until_said(events: Recorder, event: str) -> None:
+    with trio.fail_after(5):
+        while not said(events, event):  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
 def said(events: Recorder, event: str) -> list[dict[str, object]]:
     return [fields for name, fields in events.said if name == event]
 
@@ -70,9 +76,7 @@ async def test_it_drains_and_returns(number: signal.Signals) -> None:
         await stream.send_all(b"x")
         await stream.receive_some()
         os.kill(os.getpid(), number)
-        with trio.fail_after(5):
-            while not said(events, "draining"):  # noqa: ASYNC110
-                await trio.sleep(0.005)
+        await until_said(events, "draining")
         assert said(events, "draining")[0]["sessions"] == 1
         with pytest.raises(OSError, match="connect"):
             await trio.open_tcp_stream("127.0.0.1", port)
@@ -94,7 +98,7 @@ async def test_a_second_signal_does_not_wait() -> None:
         await stream.send_all(b"x")
         await stream.receive_some()
         os.kill(os.getpid(), signal.SIGTERM)
-        await trio.sleep(0.1)
+        await until_said(events, "draining")
         os.kill(os.getpid(), signal.SIGTERM)
         with trio.fail_after(2):
             await over.wait()
@@ -124,12 +128,10 @@ async def test_status_on_request_while_it_drains_too() -> None:
             await stream.send_all(b"x")
             await stream.receive_some()
             os.kill(os.getpid(), signal.SIGUSR1)
-            with trio.fail_after(2):
-                while not said(events, "status"):  # noqa: ASYNC110
-                    await trio.sleep(0.005)
+            await until_said(events, "status")
             assert said(events, "status")[0]["open_sessions"] == 1
             os.kill(os.getpid(), signal.SIGTERM)
-            await trio.sleep(0.05)
+            await until_said(events, "draining")
             os.kill(os.getpid(), signal.SIGUSR1)
             await trio.sleep(0.05)
             assert not over.is_set()

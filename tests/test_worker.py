@@ -100,11 +100,13 @@ async def test_sessions_that_last_are_kept_alive() -> None:
     ):
         await stream.send_all(b"x")
         await stream.receive_some()
-        await trio.sleep(SWEEP + 0.3)
         (session,) = here.worker.sessions
-        assert session._upstream is not None
-        assert session._upstream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert session._upstream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
+        sock = session._upstream
+        assert sock is not None
+        with trio.fail_after(5 * SWEEP):
+            while not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
 
 
 async def stop_listening(here: Serving) -> None:
@@ -136,7 +138,9 @@ async def test_draining_cuts_off_what_does_not_end() -> None:
         streams = [await here.connect() for _ in range(3)]
         for stream in streams:
             await stream.send_all(b"x")
-        await trio.sleep(0.1)
+        with trio.fail_after(5):
+            while len(here.worker.sessions) < 3:  # noqa: ASYNC110
+                await trio.sleep(0.005)
         await stop_listening(here)
         started = trio.current_time()
         assert await here.worker.drain(0.2) == 3
