@@ -99,6 +99,7 @@ async def _obey(
             continue
         if number == signal.SIGHUP:
             await _reread(worker, opened, events, reread)
+            worker.warm_up()
             continue
         snapshot = worker.snapshot
         close_listeners(opened)

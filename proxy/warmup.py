@@ -41,6 +41,7 @@ class WarmUp:
         self._pools = pools
         self._watch = watch
         self._limit = trio.CapacityLimiter(_AT_ONCE)
+        self._asked = trio.Event()
 
     async def keep(self, clusters: Iterable[Cluster]) -> None:
         """Warm all endpoints, and then those that appear: a name's new address, a list's new line."""
@@ -49,8 +50,14 @@ class WarmUp:
         ]
         await self.clusters(clusters)
         while True:
-            await trio.sleep(_NEWCOMERS)
-            await self.clusters(clusters, newcomers=True)
+            with trio.move_on_after(_NEWCOMERS):
+                await self._asked.wait()
+            asked, self._asked = self._asked.is_set(), trio.Event()
+            await self.clusters(clusters, newcomers=not asked)
+
+    def again(self) -> None:
+        """Warm all endpoints once more, soon: the operator has asked for it."""
+        self._asked.set()
 
     async def clusters(self, clusters: Iterable[Cluster], *, newcomers: bool = False) -> int:
         """Warm every endpoint that may want it, or only those never heard of; how many were dialled."""

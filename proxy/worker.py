@@ -92,6 +92,10 @@ class Worker:
         except Exception as fault:  # noqa: BLE001  # whatever it is
             self._events.background_fault(name, fault)
 
+    def warm_up(self) -> None:
+        """Fetch the cookies that are missing, as at the start."""
+        self._warm_up.again()
+
     async def drain(self, limit: float) -> int:
         """Let sessions end by themselves for ``limit`` seconds, then end them; how many had to be ended.
 
