@@ -12,6 +12,7 @@ from proxy.core.address import Endpoint
 from proxy.core.clusters import Balance, Cluster
 from proxy.core.fastopen import State
 from proxy.core.record import SessionRecord
+from proxy.core.snapshot import Timeouts
 from proxy.lab.behaviours import answers
 from proxy.lab.clients import ask
 from proxy.lab.servers import Server
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.06)]
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi"
+PATIENT = Timeouts(first_bytes=1.0)  # a client whose bytes come late is not one that says nothing
 
 
 def cluster_of(*endpoints: tuple[str, int]) -> Cluster:
@@ -31,7 +33,7 @@ def cluster_of(*endpoints: tuple[str, int]) -> Cluster:
 def warm_server(wan: Wan, request: bytes = GET) -> Server:
     """The kernel has its cookie, and the lab begins anew."""
     server = wan.serve(answers(request=len(request)))
-    ask(server.address, b"", timeout=0.15)
+    ask(server.address, b"", expect=0)
     wan.forget()
     return server
 
@@ -61,7 +63,7 @@ async def burst(served: Serving, count: int, data: bytes = GET) -> list[SessionR
 async def test_of_ten_at_once_on_a_dropping_path_one_pays(wan: Wan) -> None:
     server = warm_server(wan)
     with wan.through("drops-syn-data"):
-        async with serving(one_listener(cluster_of(server.address))) as served:
+        async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
             await burst(served, 1, POST)  # now the option is known to pass
             for payers in (1, 1, 0):
                 records = await burst(served, 10)
@@ -71,7 +73,7 @@ async def test_of_ten_at_once_on_a_dropping_path_one_pays(wan: Wan) -> None:
 
 async def test_ten_at_once_where_all_is_well_and_ten_more(wan: Wan) -> None:
     server = warm_server(wan)
-    async with serving(one_listener(cluster_of(server.address))) as served:
+    async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
         first = Counter(record.open for record in await burst(served, 10))
         assert first["plain"] == 9, "one goes first"
         second = Counter(record.evidence for record in await burst(served, 10))
@@ -83,7 +85,7 @@ async def test_ten_at_once_where_all_is_well_and_ten_more(wan: Wan) -> None:
 async def test_a_busy_server_does_not_get_twice_the_work(wan: Wan) -> None:
     """It used to answer at once, and now takes two seconds: one session at a time asks again."""
     server = wan.serve(answers(request=len(GET), delay=0.0))
-    async with serving(one_listener(cluster_of(server.address))) as served:
+    async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
         for _ in range(3):
             await burst(served, 1)
         server._behaviour = answers(request=len(GET), delay=2.0)
@@ -96,7 +98,7 @@ async def test_a_busy_server_does_not_get_twice_the_work(wan: Wan) -> None:
 
 async def test_on_a_path_that_falls_silent_all_of_ten_are_answered(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
-    async with serving(one_listener(cluster_of(server.address))) as served:
+    async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
         for _ in range(3):
             await burst(served, 1)
         with wan.through("silent-after-handshake"):
@@ -108,7 +110,7 @@ async def test_on_a_path_that_falls_silent_all_of_ten_are_answered(wan: Wan) -> 
 async def test_what_may_not_be_repeated_waits_until_an_answer_was_seen(wan: Wan) -> None:
     pipelined = GET + POST
     server = warm_server(wan, pipelined)
-    async with serving(one_listener(cluster_of(server.address))) as served:
+    async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
         carried = []
         for data in (pipelined, GET + b" " * len(POST), pipelined):
             (record,) = await burst(served, 1, data)
@@ -121,7 +123,7 @@ async def test_what_two_endpoints_were_told_is_counted(wan: Wan) -> None:
     gone, server = warm_server(wan), wan.serve(answers(request=len(GET)))
     gone.close()
     cluster = replace(cluster_of(gone.address, server.address), balance=Balance.FIRST)
-    async with serving(one_listener(cluster)) as served:
+    async with serving(one_listener(cluster, timeouts=PATIENT)) as served:
         (record,) = await burst(served, 1)
     assert (record.tried, record.endpoint) == (2, Endpoint(*server.address))
     assert record.repeated_bytes == len(GET), "the first may have had it, for all we know"
