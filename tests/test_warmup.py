@@ -113,6 +113,28 @@ async def test_one_cookie_serves_all_ports_of_an_address(wan: Wan) -> None:
     assert [bool(syn.cookie) for syn in syns] == [False, True], "the second has it from the first"
 
 
+async def test_an_endpoint_that_appears_later_is_warmed_and_the_others_are_left_alone(wan: Wan) -> None:
+    old, new = wan.serve(answers()), wan.serve(answers())
+    first, second = Endpoint(*old.address), Endpoint(*new.address)
+    async with warming() as room:
+        assert await room.warm_up.clusters([cluster_of(first)]) == 1
+        wan.forget()
+        later = cluster_of(first, second)
+        assert await room.warm_up.clusters([later], newcomers=True) == 1
+        assert cookies.lookup(second.host)[0].has_cookie
+        assert await room.warm_up.clusters([later], newcomers=True) == 0
+    assert [len(wan.capture().syns(dst=server.address)) for server in (old, new)] == [0, 1]
+
+
+async def test_one_hosts_ports_are_done_one_after_the_other(wan: Wan) -> None:
+    first = wan.serve(answers())
+    second = wan.serve(answers(), host=first.address[0], port=81)
+    async with warming() as room:
+        await room.warm_up.clusters([cluster_of(Endpoint(*first.address), Endpoint(*second.address))])
+    one, other = wan.capture().syns(dst=first.address[0])
+    assert other.entered - one.entered >= wan.rtt * 0.9
+
+
 async def test_many_endpoints_a_few_at_a_time(wan: Wan) -> None:
     servers = [wan.serve(answers()) for _ in range(20)]
     async with warming() as room:
