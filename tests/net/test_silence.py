@@ -68,7 +68,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Waiting, Server]]:
     """A connection that was fast-opened with a cookie, while nothing is in the way yet."""
     server = wan.serve(behaviour)
-    ask(server.address, b"", timeout=0.1)
+    ask(server.address, b"", expect=0)
     endpoint = Endpoint(*server.address)
     plan = Plan(Open.DATA if early else Open.EMPTY, len(early), None, probe=False, era=0)
     watch = Watch()
