@@ -100,7 +100,7 @@ def test_the_longest_name() -> None:
 hosts = st.ip_addresses().map(str) | st.from_regex(r"[a-z][a-z0-9]{0,20}(\.[a-z]{1,10}){0,3}", fullmatch=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30)
 @given(hosts, st.integers(1, 65535))
 def test_what_is_written_is_read_back(host: str, port: int) -> None:
     assert split_host_port(join_host_port(host, port)) == (host, port)
@@ -109,7 +109,7 @@ def test_what_is_written_is_read_back(host: str, port: int) -> None:
     assert isinstance(target, Endpoint) == is_numeric(host)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=30))
 def test_no_text_makes_it_fail_otherwise(text: str) -> None:
     for wild in (text, f"{text}:80", f"[{text}]:80", f"unix:{text}"):
