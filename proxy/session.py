@@ -103,6 +103,8 @@ class Session:
         early = early_data_now(self._downstream)
         if not early.data:
             return False
+        if self._shared.takes_syn_data:
+            self._look_at_syn()
         record.early_bytes = len(early.data)
         record.client_first = True
         attempt, upstream = self._dialling.near(endpoint, standing, early.data)
@@ -147,14 +149,20 @@ class Session:
         source = self.record.source
         return await self._shared.pools.candidates(self._cluster, source.host if source is not None else "")
 
+    def _look_at_syn(self) -> None:
+        """How the client opened its connection to us."""
+        record = self.record
+        if self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
+            syn = sockopt.client_syn_data(self._downstream)
+            record.client_syn_bytes = syn.size
+            record.duplicate = bool(syn.size) and self._shared.duplicates.seen(syn.headers, record.began)
+
     def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
         """What the client has said already; None where it is worth waiting for more than nothing."""
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
-        if shared.takes_syn_data and self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            syn = sockopt.client_syn_data(self._downstream)
-            record.client_syn_bytes = syn.size
-            record.duplicate = bool(syn.size) and shared.duplicates.seen(syn.headers, record.began)
+        if shared.takes_syn_data:
+            self._look_at_syn()
         early = early_data_now(self._downstream)
         if early is NOTHING_YET and self._worth_waiting(likely) > 0:
             return None
