@@ -12,6 +12,7 @@ from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 
 from proxy.core.request import Body
+from proxy.net import sockopt
 
 BUFFER = 65536
 _TURN = 16  # reads in a row before other sessions get a turn
@@ -162,7 +163,7 @@ class Flow:
         """Only from the second write on could the kernel hold one back: many sessions never come to it."""
         self.at_once = True
         with suppress(OSError):
-            self.sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sockopt.send_at_once(self.sink)
 
     def _flush(self) -> bool:
         """Write what is held; whether all of it went."""
