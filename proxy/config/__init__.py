@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 from proxy.config.compile import compile_config
 from proxy.config.compose import read_document
+from proxy.config.interpolate import files_in
 from proxy.config.mistakes import ConfigError, Findings, Mistake, Place, Source, in_order
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, is_empty, scalar_from_flag
 from proxy.config.schema import Config
 from proxy.config.source import read_source
 from proxy.core.snapshot import Snapshot
 
-__all__ = ["ConfigError", "Loaded", "Mistake", "load"]
+__all__ = ["ConfigError", "Loaded", "Mistake", "files_of", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,19 @@ def load(path: str | None = None, *, forwards: Iterable[str] = (), mixed: Iterab
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
     return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))
+
+
+def files_of(path: str | None) -> tuple[str, ...]:
+    """Files that another configuration would come from if they changed: the one at ``path``, and those it refers to.
+
+    Files of endpoints are not among them, as they are read again by themselves. Raises nothing.
+    """
+    if path is None:
+        return ()
+    try:
+        return (path, *files_in(read_source(path).text))
+    except ConfigError:
+        return (path,)
 
 
 def _read(path: str, findings: Findings) -> MappingNode:

@@ -45,6 +45,13 @@ def expand(text: str) -> Expanded:
     return Expanded(_REFERENCE.sub(replace, text), foreign)
 
 
+def files_in(text: str) -> tuple[str, ...]:
+    """The paths of all files that ``text`` refers to, each place where one may be."""
+    bodies = (match.group(1) or "" for match in _REFERENCE.finditer(text))
+    names = (body.removeprefix("file:") for body in bodies if body.startswith("file:"))
+    return tuple(dict.fromkeys(path for name in names for path in _candidates(name)))
+
+
 def escape(text: str) -> str:
     """The text that `expand` turns into ``text``."""
     return text.replace("$", "$$")

@@ -122,3 +122,11 @@ def test_a_fifo_is_not_waited_for(environment: Path) -> None:
 def test_what_a_reference_brings_is_not_expanded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTER", "${HOST}$$")
     assert expand("${OUTER}").text == "${HOST}$$"
+
+
+def test_the_files_that_a_text_refers_to(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = environment / "run-secrets"
+    text = "a: ${file:/run/a}\nb: '${file:b}' # $${file:/no} ${HOST} ${file:} ${file:/run/a}\nc: ${file:/open"
+    assert interpolate.files_in(text) == ("/run/a", str(secrets / "b"), "/open")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/cred")
+    assert interpolate.files_in("${file:b}") == ("/cred/b", str(secrets / "b"))

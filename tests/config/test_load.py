@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from proxy.config import ConfigError, Loaded, load
+from proxy.config import ConfigError, Loaded, files_of, load
 from proxy.core.address import Authority, Endpoint
 from proxy.core.snapshot import Bind, Mode
 
@@ -191,3 +191,13 @@ def test_loading_is_light() -> None:
     ).stdout
     heavy = {"jsonschema", "trio", "structlog", "asyncio", "ssl", "socket", "click", "hypothesis", "logging"}
     assert not heavy & set(loaded.split())
+
+
+def test_the_files_that_a_configuration_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    assert files_of(None) == ()
+    assert files_of(str(path)) == (str(path),)
+    path.write_text("listeners: [broken: ${file:/run/secrets/a}")
+    assert files_of(str(path)) == (str(path), "/run/secrets/a")
+    path.write_bytes(b"\xff")
+    assert files_of(str(path)) == (str(path),)
