@@ -16,6 +16,8 @@ from proxy.core.patterns import compile_pattern
 from proxy.core.routes import Route, Routes, Rule
 from proxy.core.rules import Names
 
+_NAMED = 4  # rules that one mistake names
+
 
 class References(Protocol):
     """What knows the rest of the file."""
@@ -43,10 +45,12 @@ def compile_routes(references: References, direct: Cluster) -> Routes:
     ]
     routes = Routes(tuple(rules), direct)
     if not findings.mistakes:
-        for number, other in routes.never():
-            place = nodes[number].place
-            what = f"routes[{number + 1}] can never match: routes[{other + 1}], at {nodes[other].place}, takes it all"
-            findings.wrong(place, f"{what}; put it before that one, or leave it out")
+        for number, others in routes.never():
+            first = [f"routes[{other + 1}], at {nodes[other].place}" for other in others[:_NAMED]]
+            who = ", and ".join([*first, f"{len(others) - _NAMED} more"] if len(others) > _NAMED else first)
+            takes, them = ("takes", "that one") if len(others) == 1 else ("together take", "those")
+            what = f"routes[{number + 1}] can never match: {who}, {takes} it all"
+            findings.wrong(nodes[number].place, f"{what}; put it before {them}, or leave it out")
     return routes
 
 

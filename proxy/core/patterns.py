@@ -44,6 +44,48 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         raise BadPattern(f"{error.msg}; names are matched in lower case") from None
 
 
+def literal_end(pattern: str) -> str:
+    r"""What every name ends with that a pattern of `compile_pattern` takes; ``""`` where nothing is certain.
+
+    ``.example.com`` for ``api[0-9]+\.example\.com``.
+    """
+    end, at = "", 0
+    while at < len(pattern):
+        char = pattern[at]
+        literal = ""
+        if char == "|":
+            return ""
+        if char == "(":
+            at = _behind_group(pattern, at)
+        elif char == "[":
+            found = _CLASS.match(pattern, at)
+            at = found.end() if found else len(pattern)
+        else:
+            escaped = char == "\\"
+            text = pattern[at + 1 : at + 2] if escaped else char
+            literal = text if (escaped and text not in "dw") or (not escaped and char != ".") else ""
+            at += 1 + escaped
+        repeat = _REPEAT.match(pattern, at)
+        if repeat or pattern[at : at + 1] in {"*", "+", "?"}:
+            at, literal = (repeat.end() if repeat else at + 1), ""
+        end = end + literal if literal else ""
+    return end
+
+
+def _behind_group(pattern: str, at: int) -> int:
+    """Where the group that begins at ``at`` is over."""
+    depth = 0
+    while at < len(pattern):
+        if found := _CLASS.match(pattern, at):
+            at = found.end()
+            continue
+        depth += (pattern[at] == "(") - (pattern[at] == ")")
+        at += 1 + (pattern[at] == "\\")
+        if not depth:
+            break
+    return at
+
+
 @dataclass(slots=True)
 class _Reader:
     """Walks a pattern; each method reads one construct and returns in how many ways it can match a text."""

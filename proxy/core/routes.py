@@ -5,13 +5,14 @@ answer is a route that `needs_address`: the name is to be resolved, and the ques
 `RouteQuery.address`. So a name is no way around a network, and no name is resolved for nothing.
 
 Ten thousand rules cost what ten do: each is found under its rarest condition (`_Index`), and only what is found there
-is looked at, in the file's order.
+is looked at, in the file's order. Only rules for names whose pattern leaves the name's end open (``/ads.*/``) and that
+have no other condition are tried one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from proxy.core.clusters import Cluster
@@ -56,15 +57,55 @@ class Routes:
             return Route(self.direct, needs_address=True)
         return rules[first].route if first < len(rules) else Route(self.direct)
 
-    def never(self) -> Iterator[tuple[int, int]]:
-        """Rules that can never match, each with an earlier one that takes all it would take; numbers from 0."""
+    def never(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Rules that can never match, each with the earlier ones that take all it would take; numbers from 0.
+
+        Several take it together where each takes some of what a rule lists: names, ports, networks, users, … . That
+        two networks add up to a third, or patterns to all names, is not seen.
+        """
         earlier = _Index(())
         for number, rule in enumerate(self.rules):
-            found = _sorted(earlier.find(_sample(rule)))[:_MOST_COMPARED]
-            other = next((other for other in found if self.rules[other].covers(rule)), None)
-            if other is not None:
-                yield number, other
+            takers = self._takers(rule, earlier, _Budget())
+            if takers:
+                yield number, tuple(sorted(takers))
             earlier.add(number, rule)
+
+    def _takers(self, rule: Rule, earlier: _Index, budget: _Budget) -> set[int]:
+        """Earlier rules that leave ``rule`` nothing; none where something may be left."""
+        found = _sorted(earlier.find(_sample(rule)))[:_MOST_COMPARED]
+        budget.left -= len(found) + 1
+        other = next((other for other in found if self.rules[other].covers(rule)), None)
+        if other is not None:
+            return {other}
+        if not found or budget.left <= 0:
+            return set()
+        takers: set[int] = set()
+        for part in rule.parts() or self._by_ports(rule, found):
+            some = self._takers(part, earlier, budget)
+            if not some:
+                return set()
+            takers |= some
+        return takers
+
+    def _by_ports(self, rule: Rule, found: Iterable[int]) -> tuple[Rule, ...]:
+        """Its one range of ports, cut where the ranges of those that may take its first port end."""
+        first, last = rule.ports[0] if rule.ports else (0, 0)
+        ends = [
+            high for other in found for low, high in self.rules[other].ports if low <= first <= high < last
+        ]
+        if not ends:
+            return ()
+        cut = max(ends)
+        return replace(rule, ports=((first, cut),)), replace(rule, ports=((cut + 1, last),))
+
+
+class _Budget:
+    """How many rules may yet be compared for the sake of one."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = 2 * _MOST_COMPARED
 
 
 def _sorted(lists: Iterable[list[int]]) -> list[int]:
@@ -93,10 +134,10 @@ class _Index:
 
     def add(self, number: int, rule: Rule) -> None:
         """Put it where sessions that it may take will find it."""
-        if rule.host is not None and not rule.host.patterns:
-            _add_names((self._exact, self._suffix), rule.host, number)
-        elif rule.sni is not None and not rule.sni.patterns:
-            _add_names(self._sni, rule.sni, number)
+        if rule.host is not None and (below := rule.host.domains()) is not None:
+            _add_names((self._exact, self._suffix), rule.host.exact, below, number)
+        elif rule.sni is not None and (below := rule.sni.domains()) is not None:
+            _add_names(self._sni, rule.sni.exact, below, number)
         elif rule.networks:
             self._unresolved.append(number)
             for network in rule.networks:
@@ -133,9 +174,14 @@ class _Index:
         yield self._rest
 
 
-def _add_names(tables: tuple[dict[str, list[int]], dict[str, list[int]]], names: Names, number: int) -> None:
-    _add(tables[0], names.exact, number)
-    _add(tables[1], names.suffixes, number)
+def _add_names(
+    tables: tuple[dict[str, list[int]], dict[str, list[int]]],
+    exact: Iterable[str],
+    below: Iterable[str],
+    number: int,
+) -> None:
+    _add(tables[0], exact, number)
+    _add(tables[1], below, number)
 
 
 def _find_names(tables: tuple[dict[str, list[int]], dict[str, list[int]]], name: str) -> Iterator[list[int]]:
@@ -177,4 +223,4 @@ def _sample_name(names: Names | None) -> str | None:
         return None
     if names.exact:
         return min(names.exact)
-    return f"a{min(names.suffixes)}" if names.suffixes else None
+    return f"a{min(below)}" if (below := names.domains()) else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from proxy.core.address import Authority, Target
 from proxy.core.clusters import Cluster
 from proxy.core.networks import Network, Numeric, meanings
+from proxy.core.patterns import literal_end
 
 
 class RouteQuery(NamedTuple):
@@ -41,6 +42,22 @@ class Names:
     suffixes: frozenset[str] = frozenset()
     patterns: tuple[re.Pattern[str], ...] = ()
 
+    def domains(self) -> frozenset[str] | None:
+        """Domains (``.example.com``) that each name is below which a suffix or a pattern takes.
+
+        None: some pattern leaves the end of the name open.
+        """
+        ends = [_domain(pattern) for pattern in self.patterns]
+        return self.suffixes.union(ends) if all(ends) else None
+
+    def parts(self) -> tuple[Names, ...]:
+        """Each condition by itself."""
+        return (
+            *(Names(frozenset({name})) for name in sorted(self.exact)),
+            *(Names(frozenset(), frozenset({suffix})) for suffix in sorted(self.suffixes)),
+            *(Names(patterns=(pattern,)) for pattern in self.patterns),
+        )
+
     def match(self, name: str) -> bool:
         """Whether one does. ``*.example.com`` is every name below example.com, and not example.com itself."""
         if name in self.exact:
@@ -54,8 +71,17 @@ class Names:
         return (
             all(self.match(name) for name in other.exact)
             and all(_below(suffix, self.suffixes) for suffix in other.suffixes)
-            and set(other.patterns) <= set(self.patterns)
+            and all(
+                pattern in self.patterns or _below(_domain(pattern), self.suffixes)
+                for pattern in other.patterns
+            )
         )
+
+
+def _domain(pattern: re.Pattern[str]) -> str:
+    """The domain that each name is below which it takes; ``""`` where that is open."""
+    end = literal_end(pattern.pattern)
+    return end[end.find(".") :] if "." in end else ""
 
 
 def parents(name: str) -> Iterator[str]:
@@ -105,6 +131,19 @@ class Rule:
         if not self.networks:
             return True
         return None if facts.unresolved else _within(facts.addresses, self.networks)
+
+    def parts(self) -> tuple[Rule, ...]:
+        """The same rule in pieces along its first condition that says several things; none if all say one."""
+        pieces = (
+            [replace(self, host=one) for one in self.host.parts()] if self.host is not None else [],
+            [replace(self, sni=one) for one in self.sni.parts()] if self.sni is not None else [],
+            [replace(self, users=frozenset({user})) for user in sorted(self.users)],
+            [replace(self, listeners=frozenset({name})) for name in sorted(self.listeners)],
+            [replace(self, networks=(network,)) for network in self.networks],
+            [replace(self, clients=(network,)) for network in self.clients],
+            [replace(self, ports=(ports,)) for ports in self.ports],
+        )
+        return next((tuple(several) for several in pieces if len(several) > 1), ())
 
     def covers(self, other: Rule) -> bool:
         """Whether every session that ``other`` would take is certainly taken here."""

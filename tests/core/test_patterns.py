@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.patterns import BadPattern, compile_pattern
+from proxy.core.patterns import BadPattern, compile_pattern, literal_end
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,29 @@ def test_what_could_be_slow_is_refused(pattern: str) -> None:
 def test_what_is_not_understood_is_refused(pattern: str) -> None:
     with pytest.raises(BadPattern):
         compile_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "end"),
+    [
+        (r"api[0-9]+\.a-b\.com", ".a-b.com"), (r"^example\.com$", "example.com"), (r"a\.b|c\.d", ""), (r"a\.b.*", ""),
+        (r"x\.(com|net)", ""), (r"(a|(b\)){2})\.com", ".com"), (r"a\.co?m", "m"), (r"a\.com{2}", ""), (r"a\d", ""),
+        (r"[a\-b]\.c", ".c"), (r"a.c", "c"),
+    ],
+)  # fmt: skip
+def test_the_literal_end_of_a_pattern(pattern: str, end: str) -> None:
+    assert literal_end(compile_pattern(pattern).pattern) == end
+
+
+@given(st.text(alphabet="ab.-()|*?\\", max_size=12), st.text(alphabet="ab.-", max_size=8))
+@settings(max_examples=300)
+def test_what_a_pattern_takes_ends_with_its_end(pattern: str, name: str) -> None:
+    try:
+        compiled = compile_pattern(pattern)
+    except BadPattern:
+        return
+    if compiled.fullmatch(name):
+        assert name.endswith(literal_end(compiled.pattern))
 
 
 @given(st.text(alphabet=r"ab.-()[]|*+?{},0129\d^$", max_size=40))

@@ -197,7 +197,33 @@ def test_the_index_changes_nothing(seed: int) -> None:
 )  # fmt: skip
 def test_rules_that_can_never_match(earlier: dict[str, object], later: dict[str, object]) -> None:
     other: dict[str, object] = {"host": names("unrelated")}
-    assert list(routes(other, dict(earlier), dict(later)).never()) == [(2, 1)]
+    assert list(routes(other, dict(earlier), dict(later)).never()) == [(2, (1,))]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "takers"),
+    [
+        ([{"host": names("a")}, {"host": names("*.b")}], {"host": names("a", "x.b")}, (0, 1)),
+        ([{"ports": ((1, 10),)}, {"host": names("z")}, {"ports": ((5, 30),)}], {"ports": ((2, 20),)}, (0, 2)),
+        ([{"ports": ((1, 10),), "host": names("*.a")}, {"ports": ((11, 20),)}],
+         {"ports": ((2, 20),), "host": names("b.a")}, (0, 1)),
+        ([{"users": frozenset({"u"})}, {"users": frozenset({"v"})}], {"users": frozenset({"u", "v"})}, (0, 1)),
+        ([{"networks": networks("10.0.0.0/8")}, {"networks": networks("11.0.0.0/8")}],
+         {"networks": networks("10.1.0.0/16", "11.1.0.0/16")}, (0, 1)),
+        ([{"host": names("a"), "users": frozenset({"u"})}, {"host": names("b")},
+          {"host": names("a"), "users": frozenset({"v"})}],
+         {"host": names("a", "b"), "users": frozenset({"u", "v"})}, (0, 1, 2)),
+        ([{"host": names("*.a.com")}, {"host": names("/x[0-9]/")}],
+         {"host": names("/y.*\\.a\\.com/", "/x[0-9]/")}, (0, 1)),
+    ],
+)  # fmt: skip
+def test_rules_to_which_several_leave_nothing(
+    earlier: list[dict[str, object]], later: dict[str, object], takers: tuple[int, ...]
+) -> None:
+    assert list(routes(*earlier, later).never()) == [(len(earlier), takers)]
+    for left_out in takers:
+        fewer = [one for number, one in enumerate(earlier) if number != left_out]
+        assert not list(routes(*fewer, dict(later)).never())
 
 
 @pytest.mark.parametrize(
@@ -226,15 +252,17 @@ def test_ten_thousand_rules_are_not_walked() -> None:
                 {"networks": networks(f"10.{n // 256}.{n % 256}.0/24"), "ports": ((25, 25),)},
                 {"users": frozenset({f"u{n}"})},
                 {"clients": networks(f"172.16.{n // 256}.{n % 256}")},
+                {"host": names(f"/api[0-9]+\\.p{n}\\.com/")},
             ]
         )
     table = routes(*many)
     for query, rule in (
-        (ask("h1999.com:443"), 1999 * 5 + 1),
-        (ask("a.s1999.com:443"), 1999 * 5 + 2),
-        (ask("10.7.207.9:25"), 1999 * 5 + 3),
-        (ask("a:1", user="u1999"), 1999 * 5 + 4),
-        (ask("a:1", "172.16.7.207"), 1999 * 5 + 5),
+        (ask("h1999.com:443"), 1999 * 6 + 1),
+        (ask("a.s1999.com:443"), 1999 * 6 + 2),
+        (ask("10.7.207.9:25"), 1999 * 6 + 3),
+        (ask("a:1", user="u1999"), 1999 * 6 + 4),
+        (ask("a:1", "172.16.7.207"), 1999 * 6 + 5),
+        (ask("api77.p1999.com:1"), 1999 * 6 + 6),
     ):
         looked_at = sum(
             len(numbers) for numbers in table._index.find(Facts(query._replace(address="10.7.207.9")))
