@@ -24,8 +24,8 @@ ELSEWHERE = {
     "make test": (".ci/run", "make test"),
     "make check": (".ci/run", "make check"),
     "make bench": ("tests/bench/test_bench.py", 'sys.executable, "-m", "bench"'),  # what the Makefile runs
-    "docker build": ("tests/e2e/test_container.py", '"buildah", *self.store'),
-    "docker run": ("tests/e2e/test_container.py", 'self.podman("run"'),
+    "docker build": ("tests/e2e/containers.py", '"buildah", *self.store'),
+    "docker run": ("tests/e2e/containers.py", 'self.podman("run"'),
 }
 
 

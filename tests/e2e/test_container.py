@@ -1,36 +1,17 @@
-"""The Dockerfile, built and run: a client's container, the proxy's, and an upstream's, on a network of their own.
-
-There is no registry here: the base image is a small Debian made by debootstrap, and the packages are fetched
-beforehand, so that the build itself needs no network. Both are kept between runs, in the cache directory. Storage
-and network are the test's own, and go with it.
-"""
+"""The image, run: a client's container, the proxy's, and an upstream's, on a network of their own."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 
 import pytest
 
+from tests.e2e.containers import BASE, CLIENT, LIMITS, Engine
+
 pytestmark = [pytest.mark.podman, pytest.mark.root, pytest.mark.slow]
-
-HOUSE = Path(__file__).parent.parent.parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfo-proxy-tests"
-LIMITS = ["--ulimit", "nofile=10000:20000", "--ulimit", "nproc=1000:1000"]
-IMAGE = "localhost/tfo-proxy"
-BASE = "localhost/tfo-proxy-base"
-
-PIP_CONF = "[global]\nno-index = true\nfind-links = /wheels\n"
 
 CONFIG = """
 listeners:
@@ -55,128 +36,6 @@ def serve(connection):
 while True:
     threading.Thread(target=serve, args=listener.accept()[:1]).start()
 """
-
-CLIENT = """
-import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode(), flush=True)
-"""
-
-
-def run(*command: str | Path, check: bool = True, timeout: float = 300) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
-    assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.strip()
-
-
-@contextmanager
-def kept(name: str) -> Iterator[Path]:
-    """A path under the cache directory, to be made if it is not there; one maker at a time."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield CACHE / name
-
-
-def debian(scratch: Path) -> Path:
-    """A root file system of this machine's own Debian release, with Python, from where this machine gets it."""
-    sources = run("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages")
-    codename = next(line.partition("=")[2] for line in Path("/etc/os-release").read_text().splitlines()
-                    if line.startswith("VERSION_CODENAME="))  # fmt: skip
-    mirror = dict(line.split() for line in sources.splitlines())[codename]
-    with kept(f"debian-{codename}-python.tar") as tar:
-        if not tar.exists():
-            include = "--include=python3,python3-venv,ca-certificates"
-            run("debootstrap", "--variant=minbase", include, codename, scratch / "root", mirror, timeout=1200)
-            run("tar", "--directory", scratch / "root", "--create", "--file", scratch / "tar", ".")
-            shutil.rmtree(scratch / "root")
-            shutil.move(scratch / "tar", tar)
-    return tar
-
-
-def wheels(version: str) -> Path:
-    """A folder with all that the image installs, as wheels for Python ``version``; hashes checked by pip."""
-    locks = [HOUSE / "requirements-build.lock", HOUSE / "requirements.lock"]
-    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:16]
-    with kept(f"wheels-{version}-{digest}") as folder:
-        if not folder.exists():
-            partial = folder.with_suffix(".part")
-            for lock in locks:
-                run(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "-r", lock,
-                    "--dest", partial, "--only-binary", ":all:", "--python-version", version)  # fmt: skip
-            partial.rename(folder)
-    return folder
-
-
-class Engine:
-    """podman and buildah on storage of their own, in a network namespace of its own."""
-
-    def __init__(self, directory: Path, namespace: str) -> None:
-        self.inside = ["nsenter", f"--net=/run/netns/{namespace}"]
-        self.store = ["--root", f"{directory}/storage", "--runroot", f"{directory}/run"]
-        self.settings = ["--network-config-dir", f"{directory}/networks", "--runtime", "runc",
-                         "--cgroup-manager", "cgroupfs"]  # fmt: skip
-
-    def podman(self, *arguments: str | Path, check: bool = True) -> str:
-        return run(*self.inside, "podman", *self.store, *self.settings, *arguments, check=check)
-
-    def buildah(self, *arguments: str | Path) -> str:
-        return run(*self.inside, "buildah", *self.store, *arguments)
-
-    def start(self, name: str, *arguments: str | Path) -> str:
-        """Start a container, and return its address."""
-        self.podman("run", "--detach", "--name", name, "--network", "lan", *LIMITS, *arguments)
-        network = json.loads(self.podman("inspect", name))[0]["NetworkSettings"]["Networks"]["lan"]
-        address: str = network["IPAddress"]
-        return address
-
-    def log(self, name: str) -> str:
-        """What a container wrote, to stdout and to stderr."""
-        command = [*self.inside, "podman", *self.store, *self.settings, "logs", name]
-        return subprocess.run(command, stdout=PIPE, stderr=STDOUT, text=True, check=True, timeout=60).stdout
-
-    def sessions(self, count: int) -> list[dict[str, object]]:
-        """What the proxy logged of its first sessions; a session's line may come a moment after its last byte."""
-        deadline = time.monotonic() + 10
-        while True:
-            events = [json.loads(line) for line in self.log("proxy").splitlines() if line.startswith("{")]
-            sessions = [event for event in events if event["event"] == "session"]
-            if len(sessions) >= count or time.monotonic() > deadline:
-                return sessions
-            time.sleep(0.1)
-
-    def client(self, url: str) -> str:
-        return self.podman("run", "--rm", "--network", "lan", *LIMITS, "--entrypoint", "python3",
-                           BASE, "-c", CLIENT, url)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    directory = tmp_path_factory.mktemp("podman")
-    namespace = f"tfo-podman-{os.getpid()}"
-    with ExitStack() as undo:
-        run("ip", "netns", "add", namespace)
-        undo.callback(run, "ip", "netns", "del", namespace)
-        run("ip", "-n", namespace, "link", "set", "lo", "up")
-        undo.callback(shutil.rmtree, directory)
-        engine = Engine(directory, namespace)
-        undo.callback(engine.podman, "rm", "--all", "--force", "--time", "0")
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image on a base with Debian's Python. The build's network is the namespace's: it leads nowhere."""
-    scratch = tmp_path_factory.mktemp("build")
-    engine.podman("import", debian(scratch), BASE)
-    version = engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
-                            "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
-    (scratch / "pip.conf").write_text(PIP_CONF)
-    engine.buildah(
-        "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
-        "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(version)}:/wheels:ro",
-        "--tag", IMAGE, HOUSE,
-    )  # fmt: skip
-    return IMAGE
 
 
 @pytest.fixture(scope="module")
