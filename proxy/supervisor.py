@@ -163,6 +163,9 @@ def _announce(snapshot: Snapshot, opened: dict[str, list[socket.socket]], events
             where = str(bind) if bind.is_unix or bind.port else str(replace(bind, port=sock.getsockname()[1]))
             events.listening(listener.name, where, listener.cluster.name, fast_open=takes)
     _warn_of_deaf_listeners(snapshot, opened, events)
+    for cluster in snapshot.clusters.values():
+        if cluster.source is not None and (problem := sockopt.source_problem(cluster.source)):
+            events.warn("no_source", cluster=cluster.name, problem=problem)
     events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))
 
 

@@ -28,6 +28,8 @@ def command(  # one for each option
 ) -> None:
     """Say whether a configuration is good; every mistake in it at once, and exit code 78, if not."""
     snapshot = load_config(config).snapshot
+    for warning in _sources(snapshot):
+        click.echo(warning, err=True)
     if target is None:
         listeners, clusters = len(snapshot.listeners), len(snapshot.clusters)
         click.echo(f"{config}: ok, {_counted(listeners, 'listener')}, {_counted(clusters, 'cluster')}")
@@ -39,6 +41,15 @@ def command(  # one for each option
         raise click.BadParameter(f"there is no listener {listener!r}", param_hint="--listener")
     query = RouteQuery(asked, _address(client), listener, user, sni.lower() if sni else None)
     click.echo("\n".join(_explained(snapshot, query)))
+
+
+def _sources(snapshot: Snapshot) -> list[str]:
+    """What this machine, or our privileges on it, lack of the addresses and marks that connections should have."""
+    from proxy.net.sockopt import source_problem
+
+    clusters = [snapshot.direct, *snapshot.clusters.values()]
+    found = [(one.name, source_problem(one.source)) for one in clusters if one.source is not None]
+    return [f"warning: clusters.{name}.source: {problem}" for name, problem in found if problem]
 
 
 def _explained(snapshot: Snapshot, query: RouteQuery) -> list[str]:

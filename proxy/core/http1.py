@@ -47,6 +47,7 @@ _STATUS = {
     Reason.HANDSHAKE_TIMEOUT: "408 Request Timeout",
     Reason.CONNECT_TIMEOUT: "504 Gateway Timeout",
     Reason.NO_PORTS: "503 Service Unavailable",
+    Reason.NO_SOURCE: "503 Service Unavailable",
     Reason.NO_DESCRIPTORS: "503 Service Unavailable",
     Reason.NO_MEMORY: "503 Service Unavailable",
 }

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NO_SUCH_HOST = "no_such_host"
     NO_ENDPOINT = "no_endpoint"  # the cluster has none that can be dialled
     NO_PORTS = "no_ports"  # EADDRNOTAVAIL: local ports have run out
+    NO_SOURCE = "no_source"  # connections cannot come from where the configuration wants them to
     NO_DESCRIPTORS = "no_descriptors"  # EMFILE, ENFILE
     NO_MEMORY = "no_memory"  # ENOBUFS, ENOMEM
     NOT_PERMITTED = "not_permitted"  # EACCES, EPERM: a local firewall or policy

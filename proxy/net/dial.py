@@ -67,9 +67,10 @@ def begin(
                 raise
             plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
             return Attempt(plain, Open.PLAIN, 0, started, error.errno, endpoint, source)
+    except sockopt.NoSource as error:
+        raise DialFailed(Reason.NO_SOURCE, error.errno or 0, str(error.strerror)) from error
     except OSError as error:
-        why = str(error.strerror) if isinstance(error, sockopt.NoSource) else ""
-        raise DialFailed.because(error.errno or 0, why) from error
+        raise DialFailed.because(error.errno or 0) from error
     return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
 
 

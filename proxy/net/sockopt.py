@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ SO_ORIGINAL_DST = (
 )
 IP_TRANSPARENT = 19
 IPV6_TRANSPARENT = 75
+_MARK_NEEDS = "it needs the capability CAP_NET_ADMIN (or, from Linux 5.17 on, CAP_NET_RAW)"
+_INTERFACE_NEEDS = "it needs the capability CAP_NET_RAW"
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
@@ -75,10 +78,10 @@ def dialling_socket(endpoint: Endpoint, source: Source | None = None) -> socket.
 
 def _come_from(sock: socket.socket, source: Source, family: int) -> None:
     if source.mark is not None:
-        with _explained("a mark needs the capability CAP_NET_ADMIN"):
+        with _explained(f"packets cannot be marked with {source.mark}", _MARK_NEEDS):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, source.mark)
     if source.interface is not None:
-        with _explained(f"the source interface {source.interface} is not to be had"):
+        with _explained(f"the source interface {source.interface} is not to be had", _INTERFACE_NEEDS):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, source.interface.encode() + b"\0")
     if source.addresses:
         own = next((host for host in source.addresses if (":" in host) is (family == socket.AF_INET6)), None)
@@ -92,11 +95,23 @@ def _come_from(sock: socket.socket, source: Source, family: int) -> None:
 
 
 @contextlib.contextmanager
-def _explained(problem: str) -> Iterator[None]:
+def _explained(problem: str, needs: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NoSource(error.errno, problem) from error
+        missing = f"; {needs}" if needs and error.errno in {errno.EPERM, errno.EACCES} else ""
+        raise NoSource(error.errno, f"{problem}: {os.strerror(error.errno or 0)}{missing}") from error
+
+
+def source_problem(source: Source) -> str:
+    """Why connections cannot come from there just now, on this machine and with our privileges; "" if they can."""
+    families = [Endpoint(host, 0) for host in source.addresses] or [Endpoint("127.0.0.1", 0)]
+    try:
+        for family in families:
+            dialling_socket(family, source).close()
+    except NoSource as error:
+        return f"{error.strerror} ({errno_name(error.errno or 0)})"
+    return ""
 
 
 def send_at_once(sock: socket.socket) -> None:

@@ -33,8 +33,9 @@ _REASONS = {
 
 
 _OURS = frozenset(
-    {Reason.NO_PORTS, Reason.NO_DESCRIPTORS, Reason.NO_MEMORY, Reason.NOT_PERMITTED, Reason.NO_ENDPOINT}
-)
+    {Reason.NO_PORTS, Reason.NO_SOURCE, Reason.NO_DESCRIPTORS, Reason.NO_MEMORY, Reason.NOT_PERMITTED,
+     Reason.NO_ENDPOINT}
+)  # fmt: skip
 
 
 class DialFailed(Exception):

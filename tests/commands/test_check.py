@@ -37,6 +37,18 @@ def test_warnings_are_told_beside(path: Path, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_a_source_that_is_not_to_be_had_here(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(
+        "listeners: {a: {bind: '127.0.0.1:1', mode: forward, to: c}}\n"
+        "clusters: {c: {endpoints: 'h:1', source: {address: 192.0.2.77}}}\n"
+    )
+    assert group.main(["check", str(path)]) == 0
+    assert capsys.readouterr().err == (
+        "warning: clusters.c.source: the source address 192.0.2.77 is not of this machine: "
+        "Cannot assign requested address (EADDRNOTAVAIL)\n"
+    )
+
+
 def test_a_bad_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text("drain: 5\nlistners: {}\n")
     assert group.main(["check", str(path)]) == 78

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,7 +15,7 @@ from proxy.lab.behaviours import answers
 from proxy.lab.clients import ask
 from proxy.lab.wan import CLIENT, Wan
 from proxy.lab.wire import LINK
-from tests.wire.program import GET, Program, forward
+from tests.wire.program import GET, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.02)]
 
@@ -94,17 +98,81 @@ def test_where_connections_come_from(wan: Wan) -> None:
         assert second.had_syn_data, "it goes for a fast open too"
 
 
-def test_an_interface_and_a_mark(wan: Wan) -> None:
-    server = wan.serve(answers(request=len(GET)))
-    with Program(wan.client, {"a": forward(server, source={"interface": LINK, "mark": 7})}) as program:
-        assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+@contextlib.contextmanager
+def counted(rule: str) -> Iterator[Callable[[], int]]:
+    """How many packets that leave this namespace a rule of nft has matched so far."""
+    rules = f"table inet seen {{ chain out {{ type filter hook output priority 0; {rule} counter\n }}\n }}"
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield lambda: _packets("seen")
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", "seen"], check=True)
 
 
-def test_an_interface_that_is_not_there(wan: Wan) -> None:
+def _packets(table: str) -> int:
+    said = subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, text=True, check=True)
+    found = re.search(r"packets (\d+)", said.stdout)
+    assert found, said.stdout
+    return int(found[1])
+
+
+def test_a_mark_is_on_every_packet(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
-    with Program(wan.client, {"a": forward(server, source={"interface": "nowhere0"})}) as program:
+    host, port = server.address
+    clusters = {"a": forward(server, source={"mark": 7}), "b": forward(server)}
+    with Program(wan.client, clusters) as program:
+        for name in clusters:
+            with counted(f"ip daddr {host} tcp dport {port} meta mark 7") as marked:
+                for _ in range(2):  # the second dial fast-opens
+                    assert ask(program.address(name), GET, fast_open=False).reply == b"pong"
+                until(lambda marked=marked, name=name: marked() >= 6 or name == "b")
+                assert bool(marked()) is (name == "a")
+        with counted(f"ip daddr {host} tcp dport {port} meta mark != 7") as unmarked:
+            assert ask(program.address("a"), GET, fast_open=False).reply == b"pong"
+            assert not unmarked()
+
+
+def test_an_interface_is_held_to(wan: Wan) -> None:
+    """Where a better route leads elsewhere."""
+    server = wan.serve(answers(request=len(GET)))
+    host = server.address[0]
+    clusters = {
+        "a": forward(server, source={"interface": LINK}),
+        "b": forward(server, connect={"timeout": "500ms", "retries": 0}),
+    }
+    subprocess.run(["ip", "link", "add", "elsewhere", "type", "veth", "peer", "name", "nowhere"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", "elsewhere", "up"], check=True)
+        subprocess.run(["ip", "link", "set", "nowhere", "up"], check=True)
+        subprocess.run(["ip", "route", "add", f"{host}/32", "dev", "elsewhere", "src", CLIENT], check=True)
+        with Program(wan.client, clusters) as program:
+            assert ask(program.address("a"), GET, fast_open=False).reply == b"pong"
+            assert not ask(program.address("b"), GET, fast_open=False).reply
+    finally:
+        subprocess.run(["ip", "link", "del", "elsewhere"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem", "without"),
+    [
+        ({"interface": "nowhere0"}, "the source interface nowhere0 is not to be had: No such device", ""),
+        ({"address": "192.0.2.99"}, "the source address 192.0.2.99 is not of this machine: Cannot assign", ""),
+        ({"mark": 7}, "cannot be marked with 7: Operation not permitted; it needs the capability CAP_NET_ADMIN",
+         "-net_admin,-net_raw"),
+    ],
+    ids=["interface", "address", "mark"],
+)  # fmt: skip
+def test_a_source_that_is_not_to_be_had_is_told_at_the_start_and_in_every_session(
+    wan: Wan, source: dict[str, object], problem: str, without: str
+) -> None:
+    server = wan.serve(answers(request=len(GET)))
+    prefix = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"] if without else []
+    with Program(wan.client, {"a": forward(server, source=source)}, prefix=prefix) as program:
+        assert problem in str(program.wait_for("no_source")["problem"])
         assert not ask(program.address(), GET, fast_open=False).reply
-        assert "the source interface nowhere0 is not to be had" in str(program.session(1)["detail"])
+        line = program.session(1)
+        assert problem in str(line["detail"])
+        assert (line["reason"], line["ended_by"]) == ("no_source", "proxy")
 
 
 def test_health_checks_see_what_comes_and_goes(wan: Wan) -> None:
