@@ -9,21 +9,16 @@ it: a wait, a hedge, a redial, a SYN that the kernel had to repeat.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias, TypedDict, TypeVar
+from typing import TypedDict
 
+from proxy.core.account import Account, AccountData, add_up
 from proxy.core.address import Endpoint
 from proxy.core.evidence import LOSSES, Evidence
-from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 
 MOST_ENDPOINTS = 10_000
 _JUST_THEN = 0.002  # a client heard so soon after the handshake may have spoken during it
 _COSTLY = LOSSES | {Evidence.PATH_MTU}
-
-Ending: TypeAlias = tuple[EndedBy, Stage, Reason]
-Key = TypeVar("Key")
 
 
 def settle(record: SessionRecord) -> None:
@@ -99,132 +94,12 @@ def _was_kept(record: SessionRecord, dialled: float) -> bool:
     return record.client_delay is None or record.client_delay <= record.waited + dialled + _JUST_THEN
 
 
-class AccountData(TypedDict):
-    """An `Account` as plain data."""
-
-    sessions: int
-    evidence: dict[str, int]
-    endings: dict[str, int]  # "ended_by/during/reason"
-    up_bytes: int
-    down_bytes: int
-    round_trips_saved: int
-    round_trips_saved_by_spares: int  # of these
-    seconds_saved: float
-    seconds_saved_by_spares: float  # of these
-    seconds_lost: float
-    seconds_net: float
-    hedges: int
-    redials: int
-    repeated_bytes: int
-    duplicates: int  # sessions begun by a SYN that had come before
-    on_spares: int  # sessions carried by a connection that was ready
-    dead_spares: int  # sessions whose spare the server had closed, and that were dialled plainly
-
-
 class LedgerData(TypedDict):
     """A `Ledger` as plain data."""
 
     total: AccountData
     clusters: dict[str, dict[str, AccountData]]  # listener → cluster → account
     endpoints: dict[str, AccountData]
-
-
-@dataclass(slots=True)
-class Account:
-    """What a number of sessions add up to. Accounts add up too. Seconds and bytes."""
-
-    sessions: int = 0
-    evidence: dict[Evidence, int] = field(default_factory=dict[Evidence, int])
-    endings: dict[Ending, int] = field(default_factory=dict[Ending, int])
-    up_bytes: int = 0
-    down_bytes: int = 0
-    round_trips_saved: int = 0
-    saved: float = 0.0
-    saved_trips_by_spares: int = 0
-    saved_by_spares: float = 0.0
-    on_spares: int = 0
-    dead_spares: int = 0
-    lost: float = 0.0
-    hedges: int = 0
-    redials: int = 0
-    repeated_bytes: int = 0
-    duplicates: int = 0
-
-    @property
-    def net(self) -> float:
-        """Seconds won in the end; below 0 where trying cost more than it brought."""
-        return self.saved - self.lost
-
-    def __add__(self, other: Account) -> Account:
-        return Account(
-            sessions=self.sessions + other.sessions,
-            evidence=_sum(self.evidence, other.evidence),
-            endings=_sum(self.endings, other.endings),
-            up_bytes=self.up_bytes + other.up_bytes,
-            down_bytes=self.down_bytes + other.down_bytes,
-            round_trips_saved=self.round_trips_saved + other.round_trips_saved,
-            saved=self.saved + other.saved,
-            saved_trips_by_spares=self.saved_trips_by_spares + other.saved_trips_by_spares,
-            saved_by_spares=self.saved_by_spares + other.saved_by_spares,
-            on_spares=self.on_spares + other.on_spares,
-            dead_spares=self.dead_spares + other.dead_spares,
-            lost=self.lost + other.lost,
-            hedges=self.hedges + other.hedges,
-            redials=self.redials + other.redials,
-            repeated_bytes=self.repeated_bytes + other.repeated_bytes,
-            duplicates=self.duplicates + other.duplicates,
-        )
-
-    def count(self, record: SessionRecord) -> None:
-        """One session more."""
-        self.sessions += 1
-        self.up_bytes += record.up_bytes
-        self.down_bytes += record.down_bytes
-        evidence = record.evidence
-        if evidence is not None:
-            self.evidence[evidence] = self.evidence.get(evidence, 0) + 1
-        ending = (record.ended_by, record.during, record.reason)
-        self.endings[ending] = self.endings.get(ending, 0) + 1
-        if record.saved:
-            self.round_trips_saved += 1
-            self.saved += record.saved
-        if record.spare:
-            self._count_spare(record)
-        elif record.dead_spare:
-            self.dead_spares += 1
-        self.lost += record.lost
-        self.hedges += record.hedged
-        self.duplicates += record.duplicate
-        self.redials += record.redialled
-        self.repeated_bytes += record.repeated_bytes
-
-    def _count_spare(self, record: SessionRecord) -> None:
-        self.on_spares += 1
-        if record.saved:
-            self.saved_trips_by_spares += 1
-            self.saved_by_spares += record.saved
-
-    def plain(self) -> AccountData:
-        """As plain data, for the status."""
-        return {
-            "sessions": self.sessions,
-            "evidence": {str(evidence): number for evidence, number in self.evidence.items()},
-            "endings": {"/".join(ending): number for ending, number in self.endings.items()},
-            "up_bytes": self.up_bytes,
-            "down_bytes": self.down_bytes,
-            "round_trips_saved": self.round_trips_saved,
-            "round_trips_saved_by_spares": self.saved_trips_by_spares,
-            "seconds_saved": self.saved,
-            "seconds_saved_by_spares": self.saved_by_spares,
-            "seconds_lost": self.lost,
-            "seconds_net": self.net,
-            "hedges": self.hedges,
-            "redials": self.redials,
-            "repeated_bytes": self.repeated_bytes,
-            "duplicates": self.duplicates,
-            "on_spares": self.on_spares,
-            "dead_spares": self.dead_spares,
-        }
 
 
 class Ledger:
@@ -289,12 +164,3 @@ class Ledger:
 
 
 _NONE = Account()
-
-
-def add_up(accounts: Iterable[Account]) -> Account:
-    """The sum, also of none."""
-    return sum(accounts, Account())
-
-
-def _sum(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
-    return {key: one.get(key, 0) + other.get(key, 0) for key in (*one, *other)}

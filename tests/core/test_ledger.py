@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from proxy.core.account import Account, add_up
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.ledger import Account, Ledger, add_up, settle
+from proxy.core.ledger import Ledger, settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 

@@ -1,0 +1,134 @@
+// Every word the page says about numbers, times, terms and what became of a connection.
+
+export const TERMS = {
+  state: "ready: it takes new connections. draining: it takes no new ones and lets those it has come to their end. starting: it is not listening everywhere yet.",
+  round_trip: "A message to the other computer and its answer back. It takes twice the distance, and nothing can make it shorter; one can only need fewer of them. Each connection whose first bytes were taken in the SYN needed one less.",
+  seconds: "How much sooner the servers could answer, all connections added up. Below the line: what trying cost, by waits and repeated packets.",
+  endpoint: "One server address and port that this proxy connects to. What is learned about Fast Open is learned for each of them alone, because it depends on the server and on every box on the way there.",
+  standing: "What this proxy believes of Fast Open to this server, from what really happened there.",
+  cookie: "A token the server has given this machine. A SYN that shows it may carry data. The kernel keeps it, and gets a new one whenever that is needed. “asked for”: none has come yet.",
+  rtt: "Round-trip time: from a packet to its answer. One of these is what Fast Open saves on every connection.",
+  session: "One client's connection through this proxy, from being accepted to its end.",
+  sessions_n: "How many connections to this server have come to an end, and how many are open now.",
+  saved: "Time won: what the same connections would have waited longer without Fast Open. A minus: what trying cost.",
+  first_byte: "How long from a client's connecting to the first byte of the server's answer. Half of the connections had it by the time that is marked. The filled mark is with Fast Open, the hollow one without.",
+  listener: "An address where this proxy waits for clients.",
+  mode: "How a client says where it wants to go. forward: it need not, all go to the same place. socks, http, mixed: it asks as one asks such a proxy. sni: by the server name in its TLS hello. transparent, tproxy: the network sends it here unasked. tunnel: it comes from another tfo-proxy.",
+  listener_tfo: "Whether this machine's kernel takes data in the SYNs of clients here, so that they save a round trip to the proxy, too.",
+  worker: "A process that carries connections. If one dies, another takes its place.",
+  restarts: "How often this process had to be replaced.",
+  syn: "SYN: the first packet of a TCP connection. Ordinarily it is empty, and the data waits a round trip for the answer to it.",
+  syn_data: "Connections whose first bytes travelled in the SYN and were taken by the server: they waited one round trip less.",
+  per_session: "What each of those connections saved, on average: about one round-trip time.",
+  lost: "What trying Fast Open has cost, all connections together: waits for first bytes that did not come, and packets that had to be sent again.",
+  open_now: "Connections that are being carried at this moment.",
+  carried: "Bytes relayed in both directions by connections that have ended.",
+  failed: "Connections that ended before any server was reached: refused, not allowed, not found, or given up by the client.",
+  spare: "A connection that was made ready before anybody needed it: the way to save the round trip where Fast Open does not get through.",
+  hedge: "A second, ordinary attempt beside one that stays silent too long. Whichever is through first is used.",
+  saved_s: "How much sooner the server could answer. A minus: what trying cost this one.",
+  opening: "What the first packet carried, and what became of that.",
+  ending: "Who ended it, how, and what it was doing by then.",
+  went: "Where the client's bytes went.",
+};
+
+export const STANDINGS = {
+  confirmed: ["fast", "good", "The last data sent in a SYN was taken: every connection saves a round trip."],
+  learning: ["learning", "wait", "The Fast Open option gets through. Whether the server takes data in a SYN will show soon."],
+  unknown: ["not tried", "wait", "Nothing has been tried here yet."],
+  probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
+  option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row means plain connections for a while."],
+  data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row means plain connections for a while."],
+  quarantined: ["plain", "bad", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
+  unsupported: ["plain", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
+};
+
+export const standing = (name) => STANDINGS[name] ?? [name, "wait", ""];
+
+const EVIDENCE = {
+  syn_data_acked: (s) => `${bytes(s.syn_bytes)} travelled in the SYN and were taken`,
+  empty_open: () => "opened by cookie, so the server could speak at once",
+  cookie_requested: () => "asked for a cookie, for the next time",
+  cookie_withheld: () => "asked for a cookie again; none ever comes",
+  syn_data_not_acked: () => "SYN data was not taken, and sent again at once",
+  syn_data_ignored: () => "SYN data was not taken, as always here",
+  syn_data_lost: () => "the SYN with data got lost, an ordinary one did not",
+  option_lost: () => "the SYN with the Fast Open option got lost, an ordinary one did not",
+  syn_ack_lost: () => "the answer to the SYN got lost or came late",
+  path_mtu: () => "the SYN was too large for the way, and went again smaller",
+  refused: () => "Fast Open was refused, an ordinary SYN was not",
+  silent: () => "silence after Fast Open, an answer without it",
+  plain: () => "ordinary handshake",
+  unavailable: () => "ordinary handshake: the kernel would not do Fast Open",
+};
+
+export function opening(session) {
+  if (session.open === "spare") return "on a connection made ready beforehand";
+  if (session.evidence) return (EVIDENCE[session.evidence] ?? (() => session.evidence))(session);
+  return session.endpoint?.startsWith("unix:") ? "a unix socket has no SYN" : session.is_open ? "being opened" : "never got as far as a SYN";
+}
+
+export const evidence = (name) => (EVIDENCE[name] ?? (() => name))({ syn_bytes: 0 }).replace("0 B travelled", "data travelled").replace("were taken", "was taken");
+
+const WHO = { downstream: "client", upstream: "server", proxy: "proxy", timeout: "timeout", operator: "operator" };
+const STAGE = {
+  accept: "when it was accepted", sniff: "before its first bytes", route: "before its way was known", dial: "while it was dialled", relay: "while it was served",
+};
+const HOW = {
+  closed: "closed", reset: "broke off (RST)", vanished: "vanished", refused: "refused", unreachable: "could not be reached", net_unreachable: "could not be reached",
+  connect_timeout: "did not answer in time", no_such_host: "no such name", no_endpoint: "no server to dial", no_ports: "no local port left", no_descriptors: "no file descriptor left",
+  no_memory: "no memory left", not_permitted: "not permitted here", bad_request: "the request made no sense", handshake_timeout: "never said where to",
+  no_request: "left without a request", not_authenticated: "wrong user or password", not_allowed: "not allowed in", denied: "destination denied", loop: "would have led back here",
+  idle: "silent too long", half_closed: "half closed too long", lifetime: "too old", drain: "ended to stop", fault: "a mistake of ours", limited: "over a limit",
+};
+const FINE = new Set(["closed", "drain", "lifetime"]);
+
+export function ending(session) {
+  if (session.is_open) return "open";
+  const how = HOW[session.reason] ?? session.reason;
+  return session.ended_by === "timeout" ? how : `${WHO[session.ended_by] ?? session.ended_by}: ${how}`;
+}
+export const during = (session) => (session.is_open || (session.during === "relay" && session.reason === "closed") ? "" : (STAGE[session.during] ?? session.during));
+export const failed = (session) => !session.is_open && (session.during !== "relay" || !FINE.has(session.reason));
+
+const NUMBER = new Intl.NumberFormat("en");
+export const count = (n) => NUMBER.format(n);
+export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+
+const digits = (n) => (n < 10 ? n.toFixed(1) : n.toFixed(0));
+
+// 0.4 ms, 48 ms, 1.2 s, 6 min 42 s, 3 h 12 min, 2 d 4 h; a non-breaking space between number and unit
+export function time(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 0) return `−${time(-seconds)}`;
+  if (seconds === 0) return "0 s";
+  if (seconds < 0.9995) return `${digits(seconds * 1000)} ms`;
+  if (seconds < 59.95) return `${digits(seconds)} s`;
+  const whole = Math.round(seconds);
+  for (const [size, unit, less, lesser] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]]) {
+    if (whole >= size) {
+      const rest = Math.floor((whole % size) / less);
+      return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${lesser}` : ""}`;
+    }
+  }
+  return `${whole} s`;
+}
+
+export function bytes(n) {
+  for (const unit of ["B", "KiB", "MiB", "GiB", "TiB"]) {
+    if (n < 1024 || unit === "TiB") return `${unit === "B" ? n : digits(n)} ${unit}`;
+    n /= 1024;
+  }
+  return "";
+}
+
+export const clock = (seconds, exactly = true) =>
+  new Date(seconds * 1000).toLocaleTimeString("en-GB", exactly ? {} : { hour: "2-digit", minute: "2-digit" });
+
+export function since(then, now) {
+  const day = (s) => new Date(s * 1000).toDateString();
+  const at = clock(then, false);
+  return day(then) === day(now) ? at : `${new Date(then * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${at}`;
+}
+
+export const percent = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
