@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 import trio
 
@@ -25,13 +27,18 @@ _LOOK = 1.0  # seconds between two looks at a file
 _AGAIN = 1.0  # seconds before those who could not be found are looked for again
 
 
+Told: TypeAlias = Callable[[Cluster, Endpoint, float | None], None]
+"""Told of every endpoint that is ejected, for so many seconds, and of each that has come back (None)."""
+
+
 class Pool:
     """One cluster's endpoints."""
 
-    __slots__ = ("_files", "_good_until", "_members", "_resolver", "balancer", "cluster")
+    __slots__ = ("_files", "_good_until", "_members", "_resolver", "_told", "balancer", "cluster")
 
-    def __init__(self, cluster: Cluster, resolver: Resolver) -> None:
+    def __init__(self, cluster: Cluster, resolver: Resolver, told: Told | None = None) -> None:
         self.cluster = cluster
+        self._told = told
         self.balancer = Balancer(cluster, random.random)
         self._resolver = resolver
         self._members: Members | None = None
@@ -69,7 +76,8 @@ class Pool:
 
     def began(self, endpoint: Endpoint) -> None:
         """A session has been connected to ``endpoint``."""
-        self.balancer.availability.worked(endpoint)
+        if self.balancer.availability.worked(endpoint) and self._told is not None:
+            self._told(self.cluster, endpoint, None)
         self.balancer.began(endpoint)
 
     def ended(self, endpoint: Endpoint) -> None:
@@ -80,7 +88,12 @@ class Pool:
         """A dial failed for which the endpoint or the way there may be blamed; whether it is left alone now."""
         if self._members is None:
             return False
-        return self.balancer.availability.failed(endpoint, len(self._members), now)
+        availability = self.balancer.availability
+        if not availability.failed(endpoint, len(self._members), now):
+            return False
+        if self._told is not None:
+            self._told(self.cluster, endpoint, availability.until(endpoint) - now)
+        return True
 
     def _adopt(self, members: Members, until: float) -> Members:
         known = self._members
@@ -153,13 +166,15 @@ class _File:
 class Pools:
     """The pools of a worker, by cluster."""
 
-    __slots__ = ("_gateways", "_pools", "_resolver", "_turns")
+    __slots__ = ("_files", "_gateways", "_pools", "_resolver", "_told", "_turns")
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, told: Told | None = None) -> None:
         self._resolver = resolver
+        self._told = told
         self._pools: dict[str, Pool] = {}
         self._gateways: dict[str, tuple[Cluster, Cluster]] = {}
         self._turns: dict[str, int] = {}
+        self._files: dict[EndpointFile, _File] = {}  # those whose endpoints gateways are asked for
 
     def of(self, cluster: Cluster) -> Pool:
         """The pool of what is dialled for ``cluster``: a new one where one of this name was another before."""
@@ -167,7 +182,7 @@ class Pools:
             cluster = self._gateway(cluster, cluster.via)
         pool = self._pools.get(cluster.name)
         if pool is None or (pool.cluster is not cluster and pool.cluster != cluster):
-            pool = self._pools[cluster.name] = Pool(cluster, self._resolver)
+            pool = self._pools[cluster.name] = Pool(cluster, self._resolver, self._told)
         return pool
 
     async def candidates(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
@@ -175,10 +190,22 @@ class Pools:
         return cluster.only or await self.of(cluster).candidates(client)
 
     def destination(self, cluster: Cluster) -> Target | None:
-        """Whom a gateway is to be asked for: each endpoint in turn, names as they are."""
-        targets = [one for one in cluster.endpoints if isinstance(one, Authority | Endpoint)]
+        """Whom a gateway is to be asked for: each endpoint in turn, names as they are; None where there is none."""
+        targets: list[Target] = []
+        for origin in cluster.endpoints:
+            if isinstance(origin, EndpointFile):
+                with suppress(NoSuchHost):
+                    targets += [target for target, _ in self._file(origin).read()]
+            elif not isinstance(origin, Service):
+                targets.append(origin)
         turn = self._turns[cluster.name] = self._turns.get(cluster.name, -1) + 1
         return targets[turn % len(targets)] if targets else None
+
+    def _file(self, origin: EndpointFile) -> _File:
+        file = self._files.get(origin)
+        if file is None:
+            file = self._files[origin] = _File(origin.path)
+        return file
 
     def _gateway(self, cluster: Cluster, via: Via) -> Cluster:
         """The gateway as a cluster of its own, dialled as ``cluster`` says."""

@@ -50,7 +50,7 @@ class Worker:
             trio.lowlevel.current_clock().current_time
         )  # without trio's detour: it is asked often
         self.spares = Spares(memory.standings, self._watch)
-        pools = Pools(Resolver(snapshot.dns))
+        pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
         self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,

@@ -67,12 +67,17 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch:
 
 
 async def test_endpoints_that_fail_are_left_alone() -> None:
-    pool = Pools(Resolver()).of(Cluster("c", (A, B), balance=Balance.FIRST))
+    told: list[tuple[Endpoint, float | None]] = []
+    pools = Pools(Resolver(), lambda _, endpoint, seconds: told.append((endpoint, seconds)))
+    pool = pools.of(Cluster("c", (A, B), balance=Balance.FIRST))
     assert await pool.candidates() == [A, B]
-    assert [pool.failed(A, trio.current_time()) for _ in range(3)] == [False, False, True]
+    now = trio.current_time()
+    assert [pool.failed(A, now) for _ in range(3)] == [False, False, True]
     assert await pool.candidates() == [B, A]
-    pool.began(A)
+    for _ in range(2):
+        pool.began(A)
     assert await pool.candidates() == [A, B]
+    assert told == [(A, pytest.approx(10.0)), (A, None)]
 
 
 async def test_a_pool_outlives_a_reload_that_changes_nothing() -> None:
@@ -89,3 +94,17 @@ async def test_a_gateway_is_what_is_dialled() -> None:
     assert list(await pools.candidates(cluster)) == [A]
     assert [pools.destination(cluster) for _ in range(3)] == [name, B, name]
     assert pools.of(cluster) is pools.of(Cluster("c", (name, B), via=Via("socks", A)))
+
+
+async def test_a_gateway_is_asked_for_what_a_file_names(tmp_path: Path) -> None:
+    file = tmp_path / "endpoints.yaml"
+    pools = Pools(Resolver())
+    cluster = Cluster("c", (EndpointFile(str(file)), B), via=Via("socks", A))
+    assert pools.destination(cluster) == B
+    file.write_text("- x.example:1\n- y.example:2\n")
+    assert {pools.destination(cluster) for _ in range(3)} == {
+        Authority("x.example", 1),
+        Authority("y.example", 2),
+        B,
+    }
+    assert pools.destination(Cluster("d", (), via=Via("socks", A))) is None

@@ -14,6 +14,7 @@ from proxy.config.fill import read_scalar
 from proxy.config.mistakes import Findings, Place, closest, quoted
 from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, Tree, is_empty, items_of
 from proxy.config.scalars import BadScalar
+from proxy.core.clusters import Service
 from proxy.core.networks import NAMED, is_within
 from proxy.core.snapshot import CLIENT_NAMES_DESTINATION, Auto, Bind
 
@@ -40,6 +41,7 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     _check_dialling(config.defaults, ("defaults",), tree, findings)
     for name, cluster in config.clusters.items():
         _check_twice(cluster, name, tree, findings)
+        _check_via(cluster, name, tree, findings)
         _check_dialling(cluster, ("clusters", name), tree, findings)
     for name, listener in config.listeners.items():
         _check_admission(listener, name, tree, findings)
@@ -74,6 +76,17 @@ def _check_twice(cluster: schema.Cluster, name: str, tree: Tree, findings: Findi
             place = tree.nearest("clusters", name, "endpoints").place
             findings.pointless(place, f"clusters.{name}.endpoints: one is listed twice; once is enough")
         seen.add(endpoint.address)
+
+
+def _check_via(cluster: schema.Cluster, name: str, tree: Tree, findings: Findings) -> None:
+    """A gateway looks names up, and knows no way to ask it for an SRV record."""
+    for endpoint in cluster.endpoints if cluster.via is not None else ():
+        if isinstance(endpoint.address.value, Service):
+            place = tree.nearest("clusters", name, "endpoints").place
+            meant = "write the names it stands for, or leave `via` out"
+            findings.wrong(
+                place, f"clusters.{name}.endpoints: a gateway cannot be asked for {endpoint.address}; {meant}"
+            )
 
 
 def _check_dialling(

@@ -48,10 +48,12 @@ class Availability:
         trouble.failures = policy.after - 1  # back from there, it has one try
         return True
 
-    def worked(self, endpoint: Endpoint) -> None:
-        """A dial worked."""
-        if self._troubles:
-            self._troubles.pop(endpoint, None)
+    def worked(self, endpoint: Endpoint) -> bool:
+        """A dial worked; whether that ends what ejections began."""
+        if not self._troubles:
+            return False
+        trouble = self._troubles.pop(endpoint, None)
+        return trouble is not None and trouble.times > 0
 
     def checked(self, endpoint: Endpoint, *, healthy: bool, rise: int, fall: int) -> bool:
         """A health check has ended; whether it was the last straw, so that the endpoint is up or down now."""

@@ -76,6 +76,14 @@ class Events:
         else:
             self._log.warning("endpoint_down", **where, problem=problem)
 
+    def endpoint_ejected(self, cluster: Cluster, endpoint: Endpoint, seconds: float | None) -> None:
+        """Dials to an endpoint have failed, and it is left alone for so long; None: one has worked again."""
+        where = {"cluster": cluster.name, "endpoint": str(endpoint)}
+        if seconds is None:
+            self._log.info("endpoint_back", **where)
+        else:
+            self._log.warning("endpoint_ejected", **where, seconds=round(seconds, _MICRO))
+
 
 def session_id(record: SessionRecord) -> str:
     """A name for one session: unique among all that this process, and those before it, have had."""

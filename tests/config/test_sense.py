@@ -220,3 +220,11 @@ def test_who_is_let_in(loaded: Callable[[str], Loaded], keys: str) -> None:
 def test_what_changes_nothing_for_a_client(loaded: Callable[[str], Loaded], keys: str, warning: str) -> None:
     (found,) = loaded(asking("a", f"bind: '127.0.0.1:80', {keys}")).warnings
     assert warning in str(found)
+
+
+def test_a_gateway_cannot_be_asked_for_an_srv_record(problems: Callable[[str], list[str]]) -> None:
+    (line,) = problems(
+        "listeners: {a: {bind: '127.0.0.1:1', mode: forward, to: c}}\n"
+        "clusters: {c: {endpoints: ['srv:_a._tcp.b', 'h:1'], via: {socks: 'g:1080'}}}\n"
+    )
+    assert "clusters.c.endpoints: a gateway cannot be asked for srv:_a._tcp.b;" in line
