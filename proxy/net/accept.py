@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -21,6 +21,7 @@ SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # accept() passes already-pending network errors"), and there is a next one.
 _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT})
 _SHORTAGE_PAUSE = 0.1
+_QUEUE_MOST = 65536  # longer than any queue: somebody who connects all the time must not keep us here
 _BATCH = 32  # accepted in a row before those accepted get a turn
 
 
@@ -36,28 +37,46 @@ class CannotListen(Exception):
         self.errno = error.errno
 
 
-def listen(listener: Listener, bind: Bind, keys: tuple[bytes, ...] = ()) -> socket.socket:
-    """A listening, non-blocking socket, with Fast Open where the listener wants it; raises `CannotListen`."""
+def listen(
+    listener: Listener,
+    bind: Bind,
+    keys: tuple[bytes, ...] = (),
+    *,
+    beside: Sequence[socket.socket] = (),
+) -> socket.socket:
+    """A listening, non-blocking socket, with Fast Open where the listener wants it; raises `CannotListen`.
+
+    ``beside`` are open sockets of ours with which it shares its port; a port of 0 becomes theirs. Without any, the
+    port must be free: a second instance of this program is refused, and not given half of the connections.
+    """
     try:
-        sock = _unix_socket(bind) if bind.is_unix else _tcp_socket(bind)
+        sock = _unix_socket(bind) if bind.is_unix else _tcp_socket(bind, beside)
     except OSError as error:
         raise CannotListen(listener.name, bind, error) from error
     try:
-        if not bind.is_unix:
-            sockopt.send_at_once(sock)
-            if listener.cluster.keepalive is not None:
-                sockopt.keep_alive(sock, listener.cluster.keepalive)
-            if listener.mode is Mode.TPROXY:
-                sockopt.transparent(sock)
-            if listener.fast_open:
-                with contextlib.suppress(OSError):  # the start-up check says what is missing
-                    sockopt.accept_syn_data(sock, listener.backlog, keys)
-        sock.listen(listener.backlog)
+        tune(sock, listener, keys)
         sock.setblocking(False)
     except OSError as error:
-        sock.close()
+        close_listener(sock)
         raise CannotListen(listener.name, bind, error) from error
     return sock
+
+
+def tune(sock: socket.socket, listener: Listener, keys: tuple[bytes, ...] = ()) -> None:
+    """Give a bound socket the options of ``listener``; one that listens already goes on, and loses no connection.
+
+    Keys that it has and ``keys`` does not name stay: the kernel has no way to take them away. Raises OSError.
+    """
+    if sock.family != socket.AF_UNIX:
+        sockopt.send_at_once(sock)
+        sockopt.keep_alive(sock, listener.cluster.keepalive)
+        sockopt.transparent(sock, listener.mode is Mode.TPROXY)
+        with contextlib.suppress(OSError):  # the start-up check says what is missing
+            if listener.fast_open:
+                sockopt.accept_syn_data(sock, listener.backlog, keys)
+            elif sockopt.fast_open_queue(sock):
+                sockopt.accept_syn_data(sock, 0)
+    sock.listen(listener.backlog)
 
 
 async def accept_forever(
@@ -97,36 +116,60 @@ async def accept_forever(
             await trio.lowlevel.checkpoint()
 
 
-def close_listener(sock: socket.socket) -> None:
-    """Stop listening; a unix socket's path is taken away."""
+def take_all(
+    sock: socket.socket, serve: Callable[[socket.socket, Peer], None], trouble: Callable[[OSError], None]
+) -> None:
+    """Hand over what waits in the queue of a socket that is about to be closed: its clients think it is accepted."""
+    for _ in range(_QUEUE_MOST):
+        try:
+            connection, peer = sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _LISTENER_GONE | SHORTAGES:
+                trouble(error)
+                return
+            continue
+        connection.setblocking(False)
+        serve(connection, peer)
+
+
+def close_listener(sock: socket.socket, *, unlink: bool = True) -> None:
+    """Stop listening; a unix socket's path is taken away, unless somebody else goes on listening there."""
     path = sock.getsockname() if sock.family == socket.AF_UNIX and sock.fileno() >= 0 else None
     if sock.fileno() >= 0:
         with contextlib.suppress(RuntimeError):  # no trio is running any more
             trio.lowlevel.notify_closing(sock)
     sock.close()
-    if isinstance(path, str) and path:
+    if unlink and isinstance(path, str) and path:
         with contextlib.suppress(OSError):
             os.unlink(path)
 
 
-def _tcp_socket(bind: Bind) -> socket.socket:
+def _tcp_socket(bind: Bind, beside: Sequence[socket.socket]) -> socket.socket:
+    for other in beside:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port = bind.port or (beside[0].getsockname()[1] if beside else 0)
     host = "::" if bind.host == "*" else bind.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    share = bool(beside)
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError:
         if bind.host != "*":
             raise
-        return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", bind.port))
+        return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", port), share)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bind.host == "*" else 1)
-        return _bound(sock, socket.getaddrinfo(host, bind.port, family, flags=socket.AI_NUMERICHOST)[0][4])
-    return _bound(sock, (host, bind.port))
+        return _bound(sock, socket.getaddrinfo(host, port, family, flags=socket.AI_NUMERICHOST)[0][4], share)
+    return _bound(sock, (host, port), share)
 
 
-def _bound(sock: socket.socket, address: object) -> socket.socket:
+def _bound(sock: socket.socket, address: object, share: bool) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)  # type: ignore[arg-type]  # typeshed knows address families one by one
     except OSError:
         sock.close()

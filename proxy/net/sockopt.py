@@ -119,8 +119,11 @@ def send_at_once(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def keep_alive(sock: socket.socket, keepalive: Keepalive) -> None:
-    """Notice a peer that vanished. Accepted sockets inherit this from their listener."""
+def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:
+    """Notice a peer that vanished. Accepted sockets inherit this from their listener. None: off again."""
+    if keepalive is None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+        return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))
@@ -209,11 +212,13 @@ def unmapped(host: str) -> str:
     return bare if "." in bare else host
 
 
-def transparent(sock: socket.socket) -> None:
-    """Let a listening socket take connections to addresses that are not ours; needs CAP_NET_ADMIN."""
+def transparent(sock: socket.socket, wanted: bool) -> None:
+    """Let a listening socket take connections to addresses that are not ours, or not; needs CAP_NET_ADMIN if so."""
+    if bool(sock.getsockopt(socket.SOL_IP, IP_TRANSPARENT)) is wanted:
+        return
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, wanted)
+    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, wanted)
 
 
 def reset_on_close(sock: socket.socket) -> None:
