@@ -77,6 +77,9 @@ class _Compiler:
             destinations=Destinations(_bans(config.direct.deny), _bans(config.direct.allow)),
             dns=_dns(config.dns),
             log=Log(config.log.level, config.log.format, config.log.sessions),
+            limits=config.limits.caps(),
+            user=config.user.value if config.user else None,
+            group=config.group.value if config.group else None,
             drain=config.drain.value,
             state=config.state.value if config.state else None,
             tfo_keys=tuple(key for several in config.tfo_keys for key in several.value),
@@ -104,6 +107,7 @@ class _Compiler:
             else None,
             allow=_networks(written.allow or ()),
             timeouts=_timeouts(written.timeouts),
+            limits=written.limits.caps(),
         )
 
     def forward_to(self, name: str, to: Destination | None, *, needed: bool) -> Cluster | None:

@@ -10,13 +10,8 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, field
 
-from proxy.config.addresses import (
-    BindAddress,
-    Destination,
-    FilePath,
-    Password,
-    TfoKeys,
-)
+from proxy.config.addresses import BindAddress, Destination, FilePath, Password, TfoKeys
+from proxy.config.admission import Limits
 from proxy.config.cluster_schema import (
     Cluster,
     ClusterDefaults,
@@ -47,6 +42,7 @@ __all__ = [
     "EndpointList",
     "Health",
     "Keepalive",
+    "Limits",
     "Listener",
     "Log",
     "Match",
@@ -159,6 +155,7 @@ class Listener(Section, frozen=True):
     timeouts: Annotated[Timeouts, Meta(description="How long sessions may take.")] = field(
         default_factory=Timeouts
     )
+    limits: Annotated[Limits, Meta(description="How many may come in here.")] = field(default_factory=Limits)
 
 
 class Match(Section, frozen=True):
@@ -271,6 +268,14 @@ class Config(Section, frozen=True):
     )
     dns: Annotated[Dns, Meta(description="How names are looked up.")] = field(default_factory=Dns)
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
+    limits: Annotated[Limits, Meta(description="How many may come in, to all listeners together.")] = field(
+        default_factory=Limits
+    )
+    user: Annotated[
+        Text | None,
+        Meta(description="Who the process becomes once it listens; only root can become another."),
+    ] = None
+    group: Annotated[Text | None, Meta(description="The same; without it the user's own group.")] = None
     state: Annotated[
         FilePath | None,
         Meta(description="The file that keeps what was learned of endpoints; absent: kept in memory."),

@@ -23,13 +23,14 @@ from proxy.core.clusters import (
     ServerFirst,
 )
 from proxy.core.destinations import Destinations
+from proxy.core.limits import NO_CAPS, Caps
 from proxy.core.networks import Network
 from proxy.core.routes import Routes
 from proxy.core.users import Users
 
 __all__ = [
-    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Cluster", "Connect", "Dns", "Family", "FastOpen",
-    "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot",
+    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Caps", "Cluster", "Connect", "Dns", "Family",
+    "FastOpen", "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot",
     "Timeouts",
 ]  # fmt: skip
 
@@ -108,6 +109,7 @@ class Listener:
     users: Users | None = None  # None: nobody is asked who he is
     allow: tuple[Network, ...] = ()  # who may connect; empty: everybody
     timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Caps = NO_CAPS
     asks: bool = field(init=False, default=False, compare=False)
     """Whether there is something to be found out before it is known where a session goes."""
 
@@ -158,6 +160,9 @@ class Snapshot:
     destinations: Destinations = field(default_factory=Destinations)  # what `direct` may dial
     dns: Dns = field(default_factory=Dns)
     log: Log = field(default_factory=Log)
+    limits: Caps = NO_CAPS  # for all listeners together
+    user: str | None = None  # who the process becomes once its listeners are open
+    group: str | None = None  # the same; None: the user's own
     drain: float = 30.0
     state: str | None = None  # path of the state file; None: what is learned is kept in memory
     tfo_keys: tuple[bytes, ...] = ()  # 16-byte keys for our own listeners, newest first, at most two

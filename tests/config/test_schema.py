@@ -106,7 +106,7 @@ def test_the_example_says_every_key(tmp_path: Path) -> None:
 def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
     """What is commented out with a default's value changes nothing when it is said."""
     text = re.sub(
-        r"^(state|tfo_keys|    timeout: 3s|    users|      alice|    allow: \[loop|    trust).*\n",
+        r"^(state|tfo_keys|user|group|    timeout: 3s|    users|      alice|    allow: \[loop|    trust).*\n",
         "",
         uncommented(EXAMPLE.read_text()),
         flags=re.MULTILINE,
