@@ -148,6 +148,8 @@ class Dialling:
         begun: dial.Attempt | None,
     ) -> Upstream:
         failure: DialFailed | None = None
+        if len(candidates) > 1 and begun is None:
+            candidates = self._families_in_order(candidates)
         for number, endpoint in enumerate(candidates[: 1 + self._cluster.connect.retries]):
             try:
                 if begun is None and self._cluster.preconnect:
@@ -195,8 +197,11 @@ class Dialling:
             self._told += attempt.syn_bytes
             self._abandon(endpoint)
             raise
-        if rival is not None and upstream.endpoint is rival:
-            self._overtaken(endpoint, rival)
+        if rival is not None:
+            if upstream.endpoint is rival:
+                self._overtaken(endpoint, rival)
+            elif self._pool is None:
+                self._standings.families.worked(self._name(), endpoint)
         self._learn(upstream)
         return upstream
 
@@ -246,6 +251,18 @@ class Dialling:
         self._plan = PLAIN_PLAN
         if self._pool is not None:
             self._pool.failed(slow, self._watch.clock())
+        else:
+            self._standings.families.overtaken(self._name(), slow, self._watch.clock())
+
+    def _families_in_order(self, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Without the memory of a pool, that of the way to this name."""
+        if self._pool is not None:
+            return candidates
+        return self._standings.families.ordered(self._name(), candidates, self._watch.clock())
+
+    def _name(self) -> str:
+        authority = self._record.authority
+        return authority.host if authority is not None else ""
 
     def _learn(self, upstream: Upstream) -> None:
         """Write down how the dial went, and what it says of the endpoint and the way there."""

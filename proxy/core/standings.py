@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
+from proxy.core.families import Families
 from proxy.core.fastopen import LONGEST_SENTENCE, Standing, State
 
 MOST_ENDPOINTS = 10_000
@@ -41,10 +42,11 @@ class Remembered:
 class Standings:
     """Endpoint → `Standing`, for at most ``most`` endpoints."""
 
-    __slots__ = ("_most", "_standings")
+    __slots__ = ("_most", "_standings", "families")
 
     def __init__(self, most: int = MOST_ENDPOINTS) -> None:
         self._most = most
+        self.families = Families()
         self._standings: OrderedDict[Endpoint, Standing] = OrderedDict()
 
     def get(self, endpoint: Endpoint) -> Standing:
