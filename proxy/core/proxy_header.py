@@ -15,7 +15,7 @@ from typing import NamedTuple
 from proxy.core.address import Endpoint
 from proxy.core.reader import Malformed, NotMine, Parser, Reader, TooLong
 
-__all__ = ["LIMIT", "SIGNATURE", "Proxied", "crc32c", "header", "version1", "version2"]
+__all__ = ["LIMIT", "SIGNATURE", "Proxied", "crc32c", "header", "summed", "unsummed", "version1", "version2"]
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LIMIT = 4096 + 16  # bytes of a header; the longest that are seen carry a certificate's name or two
@@ -70,6 +70,13 @@ def version2(
 
     A PP2_TYPE_CRC32C among the extensions is computed, whatever its value.
     """
+    return summed(*unsummed(source, destination, extensions))
+
+
+def unsummed(
+    source: Endpoint | None, destination: Endpoint | None, extensions: Iterable[tuple[int, bytes]] = ()
+) -> tuple[bytearray, int]:
+    """The same with zeros for a checksum, and where the checksum belongs; -1: nowhere."""
     if source is None or destination is None or source.is_ipv6 is not destination.is_ipv6:
         family, addresses = 0, b""
     else:
@@ -81,7 +88,11 @@ def version2(
         if kind == PP2_CRC32C:
             crc_at, value = 16 + len(body) + 3, bytes(4)  # noqa: PLW2901  # what is summed holds zeros there
         body += bytes([kind]) + len(value).to_bytes(2, "big") + value
-    whole = bytearray(_FIXED.pack(SIGNATURE, 0x21, family, len(body)) + body)
+    return bytearray(_FIXED.pack(SIGNATURE, 0x21, family, len(body)) + body), crc_at
+
+
+def summed(whole: bytearray, crc_at: int) -> bytes:
+    """What `unsummed` gave, with its checksum."""
     if crc_at >= 0:
         whole[crc_at : crc_at + 4] = crc32c(bytes(whole)).to_bytes(4, "big")
     return bytes(whole)
