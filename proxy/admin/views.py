@@ -200,7 +200,6 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     cookie: Cookie
     rtt: float | None  # seconds, smoothed
     rtt_variation: float | None
-    last_used: float | None  # seconds since 1970, when its last session ended
     tally: Tally
 
 

@@ -139,6 +139,18 @@ class Ledger:
                 sums[endpoint] = sums.pop(endpoint, _NONE) + account
         return sums
 
+    def latest(self, most: int) -> dict[Endpoint, tuple[Account, set[str]]]:
+        """The endpoints used last, at most so many, the last one first: their sums, and whose clusters they serve."""
+        found: dict[Endpoint, tuple[Account, set[str]]] = {}
+        for (_, cluster, endpoint), account in reversed(self._accounts.items()):
+            if endpoint is None or (endpoint not in found and len(found) >= most):
+                continue
+            known = found.get(endpoint)
+            found[endpoint] = (
+                (account, {cluster}) if known is None else (known[0] + account, known[1] | {cluster})
+            )
+        return found
+
     @property
     def total(self) -> Account:
         """All sessions of this process."""

@@ -41,6 +41,7 @@ class Cookie(NamedTuple):
     rtt: float | None  # smoothed, seconds; None: no connection has ended yet
     rtt_variation: float | None  # seconds
     age: float | None  # seconds since the entry was last touched
+    cookie_size: int = 0  # bytes; the cookie itself is kept from those who only look
 
 
 class Message(NamedTuple):
@@ -109,6 +110,7 @@ def read_cookie(message: Message) -> Cookie | None:
         rtt=_scaled(values, _RTT_US, _RTT, 8),
         rtt_variation=_scaled(values, _VARIATION_US, _VARIATION, 4),
         age=None if age is None else age / 1e3,
+        cookie_size=len(found.get(_COOKIE, b"")),
     )
 
 

@@ -35,7 +35,7 @@ ENTRY = GENERIC + b"".join(
         attribute(10, b"\xa2\x79\x90\xdf\xe5\x84\xdd\xa7"),
     ]
 )
-COOKIE = Cookie("10.77.2.1", "10.77.1.1", True, 1460, 2, 0.1, 0.0125, 1.5)
+COOKIE = Cookie("10.77.2.1", "10.77.1.1", True, 1460, 2, 0.1, 0.0125, 1.5, 8)
 
 
 def test_an_entry_is_read_whole() -> None:

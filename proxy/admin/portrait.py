@@ -1,0 +1,258 @@
+"""The house as the views of the API: every sum and word that it shows is made here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from proxy import __version__
+from proxy.admin import tally, views, words
+from proxy.admin.cookies import Cookies
+from proxy.admin.house import House
+from proxy.admin.minutes import Minutes, mark
+from proxy.core.account import FIRST_BYTE_BOUNDS, Account
+from proxy.core.address import Endpoint
+from proxy.core.fastopen import Standing
+from proxy.core.record import SessionRecord
+from proxy.telemetry.events import session_id
+from proxy.telemetry.sums import Sums, add_up
+
+NO_ACCOUNT = Account()
+
+
+@dataclass(slots=True)
+class Portrait:
+    """What the API shows of a house. ``wall`` tells the seconds since 1970."""
+
+    house: House
+    wall: Callable[[], float]
+    cookies: Cookies = field(default_factory=Cookies)
+    began: float = field(init=False)
+    minutes: Minutes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.wall()
+        self.minutes = Minutes(trio.current_time(), self.began)
+
+    def look(self) -> Sums:
+        """What has been counted so far; the ring of minutes hears of it, too."""
+        sums = add_up(self.house.regions)
+        self.minutes.look(mark(sums.total), trio.current_time())
+        return sums
+
+    def status(self) -> views.Status:
+        """The whole at a glance."""
+        house, wall, sums = self.house, self.wall(), self.look()
+        trips, seconds = self.minutes.per_minute(trio.current_time())
+        done, refused = house.reloads()
+        return views.Status(
+            version=__version__,
+            python=platform.python_version(),
+            pid=os.getpid(),
+            state=house.state,
+            now=wall,
+            began=self.began,
+            uptime=wall - self.began,
+            config=house.config_path,
+            log_level=house.log_level,
+            bounds=list(FIRST_BYTE_BOUNDS),
+            total=tally.of_numbers(sums.total, sums.endings_of(), sum(house.census().by_way.values())),
+            minutes=self.minutes.views(),
+            saved_per_minute=trips,
+            seconds_saved_per_minute=seconds,
+            standings=dict(Counter(str(standing.state) for _, standing in house.standings)),
+            workers=list(house.workers()),
+            reloads=done,
+            reloads_failed=refused,
+            last_reload=house.last_reload(),
+            notes=self._notes(),
+        )
+
+    def listeners(self) -> views.Listeners:
+        """All listeners of the configuration in force."""
+        house, sums = self.house, self.look()
+        places = house.places()
+        open_now = _sum_by(house.census().by_way, lambda way: way[0])
+        return views.Listeners(
+            listeners=[
+                views.Listener(
+                    name=listener.name,
+                    mode=listener.mode,
+                    places=list(places.get(listener.name, ())),
+                    to=listener.cluster.name,
+                    tally=tally.of_numbers(
+                        sums.of_listener(listener.name),
+                        sums.endings_of(listener=listener.name),
+                        open_now[listener.name],
+                    ),
+                    accepted=int(sums.listeners.get(listener.name, [0])[0]),
+                    refused={why: n for (name, why), n in sums.refused.items() if name == listener.name},
+                )
+                for listener in house.snapshot.listeners
+            ]
+        )
+
+    def clusters(self) -> views.Clusters:
+        """Those of the configuration, and those that had sessions."""
+        house, sums = self.house, self.look()
+        snapshot = house.snapshot
+        open_now = _sum_by(house.census().by_way, lambda way: way[1])
+        known = {**snapshot.clusters, **{one.cluster.name: one.cluster for one in snapshot.listeners}}
+        known.setdefault(snapshot.direct.name, snapshot.direct)
+        names = sorted({*known, *(cluster for (_, cluster), numbers in sums.ways.items() if numbers[0])})
+        found: list[views.Cluster] = []
+        for name in names:
+            cluster = known.get(name)
+            found.append(
+                views.Cluster(
+                    name=name,
+                    endpoints=[str(endpoint) for endpoint in cluster.endpoints] if cluster else [],
+                    fast_open=cluster.fast_open if cluster else "",
+                    balance=cluster.balance if cluster else "",
+                    tally=tally.of_numbers(
+                        sums.of_cluster(name), sums.endings_of(cluster=name), open_now[name]
+                    ),
+                )
+            )
+        return views.Clusters(clusters=found)
+
+    def endpoints(self, limit: int) -> views.Endpoints:
+        """The ``limit`` endpoints used last, then those that have been heard of otherwise."""
+        house, now, wall = self.house, trio.current_time(), self.wall()
+        open_now = _sum_by(house.census().by_way, lambda way: way[2])
+        used = house.ledger.latest(limit)
+        found = [
+            self._endpoint(endpoint, account, clusters, open_now[endpoint], now, wall)
+            for endpoint, (account, clusters) in used.items()
+        ]
+        for endpoint, _ in reversed(list(house.standings)):
+            if len(found) >= limit:
+                break
+            if endpoint not in used:
+                found.append(self._endpoint(endpoint, NO_ACCOUNT, (), open_now[endpoint], now, wall))
+        total = max(len(found), len(house.standings))
+        return views.Endpoints(endpoints=found, total=total)
+
+    def sessions(self, limit: int) -> views.Sessions:
+        """Lately ended ones, and open ones."""
+        census = self.house.census()
+        recent = list(self.house.recent())[-limit:][::-1]
+        return views.Sessions(
+            recent=recent, open=list(census.oldest)[:limit], total_open=sum(census.by_way.values())
+        )
+
+    def config(self) -> views.Config:
+        """The configuration in force."""
+        return views.Config(path=self.house.config_path, text=self.house.config_text())
+
+    def _endpoint(
+        self,
+        endpoint: Endpoint,
+        account: Account,
+        clusters: Iterable[str],
+        open_now: int,
+        now: float,
+        wall: float,
+    ) -> views.Endpoint:
+        standing = self.house.standings.peek(endpoint) or Standing()
+        return views.Endpoint(
+            endpoint=str(endpoint),
+            clusters=sorted(clusters),
+            standing=standing.state,
+            why=words.why(standing, now, wall),
+            until=words.until(standing, now, wall),
+            times=words.times(standing),
+            cause=standing.cause,
+            syn_data=standing.syn_data,
+            healthy=self.house.health(endpoint),
+            cookie=self.cookies.of(endpoint),
+            rtt=standing.rtt,
+            rtt_variation=standing.rtt_variation if standing.rtt is not None else None,
+            tally=tally.of_account(account, open_now),
+        )
+
+    def _notes(self) -> list[str]:
+        """What an operator should know now."""
+        notes: list[str] = []
+        reload = self.house.last_reload()
+        if reload is not None and not reload.ok:
+            notes.append(
+                f"The configuration was changed and refused at {words.clock(reload.at)}; what ran before runs on."
+            )
+        if self.house.state == "draining":
+            notes.append("It is draining: no new connections are taken, sessions end by themselves.")
+        notes += [
+            f"Worker {worker.number} is not running: {worker.state}."
+            for worker in self.house.workers()
+            if worker.state == "down"
+        ]
+        if self.cookies.problem:
+            notes.append(f"Cookies cannot be shown: {self.cookies.problem}.")
+        deaf = [
+            name
+            for name, places in self.house.places().items()
+            if places and self._wants_syn_data(name) and not any(place.fast_open for place in places)
+        ]
+        if deaf:
+            notes.append(
+                f"Clients' SYN data is not taken by {', '.join(deaf)}: set bit 2 of net.ipv4.tcp_fastopen in this"
+                " network namespace; `tfo-proxy doctor` says more."
+            )
+        return notes
+
+    def _wants_syn_data(self, name: str) -> bool:
+        return any(
+            one.name == name and one.fast_open and not all(bind.is_unix for bind in one.binds)
+            for one in self.house.snapshot.listeners
+        )
+
+
+def session(record: SessionRecord, now: float, wall: float, *, is_open: bool = False) -> views.Session:
+    """One session's row; ``now`` is the clock that the record was written by, ``wall`` seconds since 1970."""
+    return views.Session(
+        id=session_id(record),
+        listener=record.listener,
+        client=record.client,
+        cluster=record.cluster,
+        began=wall - (now - record.began),
+        duration=now - record.began if is_open else record.duration,
+        is_open=is_open,
+        endpoint=str(record.endpoint) if record.endpoint is not None else None,
+        mode=record.mode,
+        authority=str(record.authority) if record.authority is not None else None,
+        user=record.user,
+        protocol=record.protocol,
+        open=record.open,
+        syn_bytes=record.syn_bytes,
+        evidence=record.evidence,
+        standing_after=record.standing_after,
+        waited=record.waited,
+        dial_time=record.dial_time,
+        first_byte=record.first_byte,
+        rtt=record.rtt,
+        saved=record.saved,
+        lost=record.lost,
+        hedged=record.hedged,
+        redialled=record.redialled,
+        up_bytes=record.up_bytes,
+        down_bytes=record.down_bytes,
+        ended_by="" if is_open else record.ended_by,
+        during=record.during,
+        reason="" if is_open else record.reason,
+        detail=record.detail,
+    )
+
+
+def _sum_by(
+    census: Mapping[tuple[str, str, Endpoint | None], int],
+    key: Callable[[tuple[str, str, Endpoint | None]], object],
+) -> Counter[object]:
+    sums: Counter[object] = Counter()
+    for way, number in census.items():
+        sums[key(way)] += number
+    return sums
