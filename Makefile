@@ -1,6 +1,7 @@
 # make run    start the proxy with config.example.yaml      make check   every quality gate
 # make test   run every test                                make fix     let ruff mend what it can
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
+# make pyz    the whole program as one file, dist/tfo-proxy.pyz
 # make clean  remove everything made here, .venv too       (make lock UPGRADE=--upgrade: to their newest versions)
 #
 # Needs make and Python 3.11 or newer; choose another interpreter with `make run PYTHON=/path/to/python3.13`.
@@ -43,6 +44,9 @@ fix: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(py) -m bench
+
+pyz: $(VENV)/.dev
+	@tools/make-pyz dist/tfo-proxy.pyz
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
