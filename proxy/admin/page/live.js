@@ -8,6 +8,15 @@ const POLL = 2000;
 const LONGEST = 10000;
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const seen = () => new Promise((done) => {
+  if (!document.hidden) return done();
+  const look = () => {
+    if (document.hidden) return;
+    document.removeEventListener("visibilitychange", look);
+    done();
+  };
+  document.addEventListener("visibilitychange", look);
+});
 export class Locked extends Error {}
 
 let token = sessionStorage.getItem("token");
@@ -57,6 +66,8 @@ async function stream(take) {
     timer = setTimeout(() => stop.abort(), SILENCE);
   };
   alive();
+  const away = () => document.hidden && stop.abort();
+  document.addEventListener("visibilitychange", away);
   let heard = false;
   try {
     const answer = await ask(EVENTS, stop.signal, "text/event-stream");
@@ -69,6 +80,7 @@ async function stream(take) {
     if (error instanceof Locked || !heard) throw error;
   } finally {
     clearTimeout(timer);
+    document.removeEventListener("visibilitychange", away);
     stop.abort();
   }
   return heard;
@@ -85,6 +97,7 @@ async function poll(take) {
 export async function follow(take, gone, locked) {
   let failures = 0;
   for (;;) {
+    await seen(); // nobody looks: nothing is asked
     try {
       await poll(take); // the whole picture at once; and what the stream does not bring
       failures = 0;

@@ -1,0 +1,199 @@
+// The page of a running tfo-proxy: takes what the proxy says and puts it where it belongs.
+
+import { handshakes, minutesChart } from "./charts.js";
+import { $, el, fill, put, sync, term } from "./dom.js";
+import * as endpoints from "./endpoints.js";
+import { follow, unlock } from "./live.js";
+import * as sessions from "./sessions.js";
+import * as tip from "./tip.js";
+import { bytes, clock, count, percent, plural, since, time } from "./words.js";
+
+const known = {};
+
+// --- the head
+
+function head({ version, state, uptime, config, pid }) {
+  put($("version"), version);
+  put($("state"), state);
+  $("state").className = `state ${state}`;
+  put($("uptime"), `for ${time(Math.floor(uptime))}`);
+  $("uptime").dataset.tip = `Process ${pid}${config ? `, configured by ${config}` : ""}`;
+}
+
+function notices({ state, last_reload: reload, notes, now }) {
+  fill($("notices"), { state, reload, notes, day: reload && since(reload.at, now) }, () => [
+    state === "draining" && el("div", { class: "notice", role: "status" }, el("p", {}, el("b", {}, "Draining. "), "It takes no new connections, waits for those it has, and then stops.")),
+    reload && !reload.ok && el("div", { class: "notice bad", role: "alert" },
+      el("p", {}, el("b", {}, `The configuration was not reloaded at ${since(reload.at, now)}. `), "The one before it stays in force. ",
+        `${plural(reload.mistakes.length, "mistake")}:`),
+      el("ol", { class: "mistakes" }, ...reload.mistakes.map((mistake) => el("li", {}, mistake)))),
+    reload?.ok && reload.warnings.length > 0 && el("div", { class: "notice" }, el("p", {}, el("b", {}, "The last reload had warnings:")), el("ul", { class: "mistakes" }, ...reload.warnings.map((w) => el("li", {}, w)))),
+    ...notes.map((note) => el("div", { class: "notice" }, el("p", {}, note))),
+  ]);
+}
+
+// --- what is saved
+
+function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_saved_per_minute: seconds }) {
+  put($("trips"), count(total.round_trips_saved));
+  fill($("hero-words"), [total.seconds_saved, total.seconds_lost, total.sessions, Math.round(trips * 10), Math.round(seconds * 1000)], () => {
+    if (!total.sessions) return ["Nothing has gone through yet."];
+    const lost = total.seconds_lost >= 0.0005 ? ` Trying cost ${time(total.seconds_lost)}.` : "";
+    return [
+      el("b", {}, time(total.seconds_saved)), ` less waiting in ${plural(total.sessions, "connection")} since ${since(began, now)}.${lost} `,
+      el("span", { class: "rate" }, trips ? `Right now ${trips < 10 ? trips.toFixed(1).replace(/\.0$/, "") : count(Math.round(trips))} round trips and ${time(seconds)} a minute.` : "None in the last five minutes."),
+    ];
+  });
+  fill($("minutes"), minutes, () => minutesChart(minutes));
+  put($("minutes-from"), minutes.length ? clock(Math.max(minutes[0].began, now - 3600), false) : "");
+}
+
+function figures({ total, minutes }) {
+  const taken = total.evidence.syn_data_acked ?? 0;
+  const last = minutes.slice(-6, -1);
+  const rate = last.length ? last.reduce((sum, m) => sum + m.sessions, 0) / last.length : (minutes.at(-1)?.sessions ?? 0);
+  const shown = [
+    ["syn_data", "data in the SYN", percent(taken, total.sessions)],
+    ["per_session", "saved by each of them", total.round_trips_saved ? time(total.seconds_saved / total.round_trips_saved) : "–"],
+    ["lost", "lost by trying", time(total.seconds_lost), total.seconds_lost > total.seconds_saved ? "bad" : ""],
+    ["open_now", "open now", count(total.open)],
+    ["session", "sessions a minute", rate < 10 ? rate.toFixed(1).replace(/\.0$/, "") : count(Math.round(rate))],
+    ["carried", "carried", bytes(total.up_bytes + total.down_bytes)],
+    ["failed", "reached no server", count(total.failed)],
+  ];
+  sync($("figures"), shown, ([name]) => name, ([name, words]) => {
+    const value = el("dd");
+    const node = el("div", {}, el("dt", {}, term(name, words)), value);
+    tip.reachable(node);
+    return { nodes: [node], update: ([, , text, tone]) => { put(value, text); value.className = tone ?? ""; } };
+  });
+}
+
+// --- listeners and workers
+
+function row(cells) {
+  return cells.map(([content, cls, name]) => el("td", { class: cls, "data-name": name }, content));
+}
+
+function listeners({ listeners: all }) {
+  $("listeners").hidden = !all.length;
+  fill($("listeners-table").tBodies[0], all, () => all.map((one) => {
+    const takes = one.places.filter((place) => place.fast_open).length;
+    const refused = Object.entries(one.refused).map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`).join(", ");
+    return el("tr", {},
+      el("th", { scope: "row" }, one.name, refused && el("span", { class: "why" }, `turned away: ${refused}`)),
+      ...row([
+        [one.places.map((place) => place.bind).join(", "), "address"],
+        [one.to && one.mode === "forward" ? `${one.mode} to ${one.to}` : one.mode],
+        [takes === one.places.length && takes ? "yes" : takes ? `${takes} of ${one.places.length}` : "no", "", "takes Fast Open:"],
+        [count(one.tally.open), "n", "open"], [count(one.tally.sessions), "n", "sessions"], [time(one.tally.seconds_saved), "n", "saved"],
+      ]));
+  }));
+}
+
+function workers({ workers: all, now }) {
+  $("workers").hidden = !all.length;
+  fill($("workers-table").tBodies[0], all.map((one) => [one, time(Math.floor(now - one.began))]), (from) => from.map(([one, up]) =>
+    el("tr", {}, el("th", { scope: "row" }, `${one.number + 1}`, el("span", { class: "why" }, `process ${one.pid}, ${one.state}`)),
+      ...row([[up, "", "up for"], [count(one.open), "n", "open"], [count(one.restarts), "n", "restarts"]]))));
+}
+
+// --- from the proxy to the page
+
+function paint() {
+  const { status, listeners: places, endpoints: ends, sessions: last } = known;
+  if (!status) return;
+  $("content").hidden = false;
+  $("door").hidden = true;
+  head(status);
+  notices(status);
+  hero(status);
+  figures(status);
+  if (ends) endpoints.paint(ends, status, places?.listeners ?? []);
+  if (last) sessions.paint(last, status.now);
+  if (places) listeners(places);
+  workers(status);
+  document.title = status.state === "ready" ? `${count(status.total.round_trips_saved)} saved · tfo-proxy` : `${status.state} · tfo-proxy`;
+}
+
+let painting = false;
+let countdown = 0;
+
+function take(name, body, how) {
+  clearInterval(countdown);
+  known[name] = body;
+  if (name === "status" && !known.first) openPrimer(body);
+  put($("live-words"), how);
+  $("live").className = "bar-live on";
+  document.body.classList.remove("stale");
+  $("gone")?.remove();
+  if (painting) return;
+  painting = true;
+  requestAnimationFrame(() => {
+    painting = false;
+    paint();
+  });
+}
+
+function openPrimer(status) {
+  known.first = true;
+  $("primer").open = !status.total.sessions;
+}
+
+function gone(pause) {
+  clearInterval(countdown);
+  let left = Math.ceil(pause / 1000);
+  const tell = () => {
+    put($("live-words"), `no answer, again in ${left} s`);
+    left = Math.max(left - 1, 0);
+  };
+  $("live").className = "bar-live off";
+  document.body.classList.add("stale");
+  if (!$("gone")) {
+    const last = known.status ? ` All numbers are those of ${clock(known.status.now)}.` : "";
+    $("notices").before(el("div", { class: "notice bad", id: "gone", role: "alert" }, el("p", {}, el("b", {}, "The proxy does not answer. "), `It may have been stopped, or the way to it is interrupted.${last} This page comes back by itself.`)));
+  }
+  tell();
+  countdown = setInterval(tell, 1000);
+}
+
+function locked(wrong) {
+  $("door").hidden = false;
+  $("content").hidden = true;
+  $("door-wrong").hidden = !wrong;
+  put($("live-words"), "locked");
+  $("live").className = "bar-live off";
+  $("token").focus();
+  return new Promise((done) => {
+    $("door").onsubmit = (event) => {
+      event.preventDefault();
+      unlock($("token").value);
+      $("token").value = "";
+      done();
+    };
+  });
+}
+
+// --- colours
+
+const THEMES = { auto: ["Auto", "as the system says"], light: ["Light", "light"], dark: ["Dark", "dark"] };
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  put($("theme"), THEMES[name][0]);
+  $("theme").setAttribute("aria-label", `Colours: ${THEMES[name][1]}`);
+}
+
+$("theme").addEventListener("click", () => {
+  const names = Object.keys(THEMES);
+  const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
+  localStorage.setItem("theme", next);
+  theme(next);
+});
+
+theme(localStorage.getItem("theme") in THEMES ? localStorage.getItem("theme") : "auto");
+$("handshakes").append(...handshakes());
+tip.begin();
+endpoints.begin(paint);
+sessions.begin(paint);
+follow(take, gone, locked);
