@@ -30,6 +30,9 @@ from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 
 STEPWISE_FOR = 600.0
+_STEP_WITHIN = (
+    0.5  # the next answer of one that has answered a step, and may have thrown away what came behind it
+)
 _ANSWER_WITHIN = 1.0  # a gateway that has not yet been seen to pass on what came behind its handshake
 
 
@@ -138,7 +141,9 @@ class ChainedDialling(Dialling):
         upstream = introduction.completed(upstream, self._preface)
         try:
             with trio.move_on_after(self._cluster.connect.timeout) as limit:
-                for step in said:
+                for number, step in enumerate(said):
+                    if number and known is Manner.UNKNOWN:
+                        limit.deadline = min(limit.deadline, trio.current_time() + _STEP_WITHIN)
                     await _hear(upstream.sock, step)
                 if early.data and known is Manner.UNKNOWN:
                     await self._await_answer(upstream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import statistics
 import time
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_https_saves_a_round_trip_where_the_endpoint_is_known(
     took: list[float] = []
     line: Line = {}
     with program(wan, listener()) as proxy:
-        for number in range(1, 5):
+        for number in range(1, 7):
             started = time.monotonic()
             with (
                 connect(proxy.address(), server.address, how) as sock,
@@ -106,7 +107,10 @@ def test_https_saves_a_round_trip_where_the_endpoint_is_known(
             line = proxy.session(number)
             assert line["reply"] == ("dialed" if number == 1 else "optimistic")
     assert took[0] < 3.3, took
+    # What the machine does beside only ever adds, here some ms for two TLS stacks in Python: the least of five is
+    # what the way takes, and the median shows that it was no accident.
     assert min(took[1:]) <= 2.1, took
+    assert statistics.median(took[1:]) <= 2.4, took
     assert line["evidence"] == "syn_data_acked"
     assert line["syn_bytes"] > 100
 
