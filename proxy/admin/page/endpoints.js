@@ -36,11 +36,11 @@ export function paint({ endpoints: ends, total }, status, listeners) {
   put($("endpoints-count"), total ? (found.length === ends.length ? count(total) : `${count(found.length)} of ${count(total)}`) : "");
   sync($("endpoints-list"), shown, (one) => one.endpoint, () => card(longest));
   for (const row of $("endpoints-list").rows.values()) row.scale(longest, status);
-  $("endpoints-legend").hidden = !shown.length;
+  $("endpoints-legend").hidden = $("endpoints-head").hidden = !shown.length;
   $("endpoints-more").hidden = found.length <= FIRST;
   put($("endpoints-more"), all ? "Show fewer" : `Show all ${count(found.length)}`);
   $("endpoints-empty").hidden = shown.length > 0;
-  if (!shown.length) fill($("endpoints-empty"), [ends.length, listeners.map((one) => [one.mode, one.places])], () => (ends.length ? ["None is like that."] : hint(listeners)));
+  if (!shown.length) fill($("endpoints-empty"), [ends.length, listeners.map((one) => [one.mode, one.places])], () => (ends.length ? ["None is like that."] : ["Nothing has been dialled yet. ", ...hint(listeners)]));
 }
 
 function wanted(one) {
@@ -58,9 +58,9 @@ export function hint(listeners) {
     if (!ways[mode] || !bind) continue;
     const where = bind.replace(/^(\*|0\.0\.0\.0|\[::\]):/, `${location.hostname || "127.0.0.1"}:`);
     const command = ways[mode] + where + (mode === "forward" ? "/" : " http://example.com/");
-    return ["Nothing has been dialled yet. Send something through, twice, for the first time only fetches the cookie: ", el("code", {}, command)];
+    return ["Send something through, twice, because the first time only fetches the cookie: ", el("code", {}, command)];
   }
-  return ["Nothing has been dialled yet: send a connection through one of the listeners."];
+  return ["Send a connection through one of the listeners."];
 }
 
 function card(longest) {
@@ -79,6 +79,8 @@ function card(longest) {
     return node;
   };
   const [rttText, cookieText, sessionsText, savedText] = [value(rtt, "rtt", "round trip"), value(cookie, "cookie", "cookie"), value(sessions, "sessions_n", "sessions"), value(saved, "saved", "saved")];
+  const openText = el("span", { class: "why" });
+  sessions.append(openText);
   const chart = el("div", { class: "e-chart" });
   const chartText = el("span", { class: "v quiet" });
   first.append(el("span", { class: "k" }, term("first_byte", "first byte")), chart, chartText);
@@ -105,7 +107,8 @@ function card(longest) {
       put(why, one.why);
       put(rttText, time(one.rtt));
       put(cookieText, one.cookie.known ? "held" : one.standing === "unsupported" ? "none" : "asked for");
-      put(sessionsText, one.tally.open ? `${count(one.tally.sessions)} + ${count(one.tally.open)} open` : count(one.tally.sessions));
+      put(sessionsText, count(one.tally.sessions));
+      put(openText, one.tally.open ? `${count(one.tally.open)} open` : "");
       put(savedText, time(net(one)));
       savedText.className = net(one) < -0.0005 ? "v bad" : net(one) > 0.0005 ? "v good" : "v";
     },

@@ -34,10 +34,10 @@ function notices({ state, last_reload: reload, notes, now }) {
 
 // --- what is saved
 
-function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_saved_per_minute: seconds }) {
+function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_saved_per_minute: seconds }, places) {
   put($("trips"), count(total.round_trips_saved));
-  fill($("hero-words"), [total.seconds_saved, total.seconds_lost, total.sessions, Math.round(trips * 10), Math.round(seconds * 1000)], () => {
-    if (!total.sessions) return ["Nothing has gone through yet."];
+  fill($("hero-words"), [total.seconds_saved, total.seconds_lost, total.sessions, Math.round(trips * 10), Math.round(seconds * 1000), total.sessions ? "" : places.map((one) => one.places)], () => {
+    if (!total.sessions) return ["Nothing has gone through yet. ", ...endpoints.hint(places)];
     const lost = total.seconds_lost >= 0.0005 ? ` Trying cost ${time(total.seconds_lost)}.` : "";
     return [
       el("b", {}, time(total.seconds_saved)), ` less waiting in ${plural(total.sessions, "connection")} since ${since(began, now)}.${lost} `,
@@ -45,6 +45,8 @@ function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_sav
     ];
   });
   fill($("minutes"), minutes, () => minutesChart(minutes));
+  const most = Math.max(0, ...minutes.map((m) => m.seconds_saved));
+  put($("minutes-most"), most ? `(at most ${time(most)})` : "");
   put($("minutes-from"), minutes.length ? clock(Math.max(minutes[0].began, now - 3600), false) : "");
 }
 
@@ -54,7 +56,7 @@ function figures({ total, minutes }) {
   const rate = last.length ? last.reduce((sum, m) => sum + m.sessions, 0) / last.length : (minutes.at(-1)?.sessions ?? 0);
   const shown = [
     ["syn_data", "data in the SYN", percent(taken, total.sessions)],
-    ["per_session", "saved by each of them", total.round_trips_saved ? time(total.seconds_saved / total.round_trips_saved) : "–"],
+    ["per_session", "saved by each", total.round_trips_saved ? time(total.seconds_saved / total.round_trips_saved) : "–"],
     ["lost", "lost by trying", time(total.seconds_lost), total.seconds_lost > total.seconds_saved ? "bad" : ""],
     ["open_now", "open now", count(total.open)],
     ["session", "sessions a minute", rate < 10 ? rate.toFixed(1).replace(/\.0$/, "") : count(Math.round(rate))],
@@ -107,7 +109,7 @@ function paint() {
   $("door").hidden = true;
   head(status);
   notices(status);
-  hero(status);
+  hero(status, places?.listeners ?? []);
   figures(status);
   if (ends) endpoints.paint(ends, status, places?.listeners ?? []);
   if (last) sessions.paint(last, status.now);

@@ -3,18 +3,24 @@
 import { $, el, fill, put, sync } from "./dom.js";
 import { bytes, clock, during, ending, failed, opening, time } from "./words.js";
 
-const MOST = 60;
+const FIRST = 15;
+const MOST = 100;
 const WHICH = { "": () => true, saved: (one) => one.saved > 0, lost: (one) => one.lost > 0.0005, failed };
 
 let held = null;
+let all = false;
 
 export function begin(paint) {
   for (const id of ["sessions-find", "sessions-which"]) $(id).addEventListener("input", paint);
   $("sessions-hold").addEventListener("click", () => {
     const hold = $("sessions-hold").getAttribute("aria-pressed") !== "true";
     $("sessions-hold").setAttribute("aria-pressed", String(hold));
-    put($("sessions-hold"), hold ? "Held" : "Hold");
+    put($("sessions-hold"), hold ? "Paused" : "Pause");
     held = hold ? undefined : null;
+    paint();
+  });
+  $("sessions-more").addEventListener("click", () => {
+    all = !all;
     paint();
   });
 }
@@ -22,11 +28,15 @@ export function begin(paint) {
 export function paint(now) {
   if (held === undefined) held = now;
   const { recent, open } = held ?? now;
-  const all = [...recent, ...open].map(whole).sort((a, b) => b.began + b.duration - (a.began + a.duration));
-  const shown = all.filter(wanted).slice(0, MOST);
+  const told = [...recent, ...open].map(whole).sort((a, b) => b.began + b.duration - (a.began + a.duration));
+  const found = told.filter(wanted).slice(0, MOST);
+  const shown = all ? found : found.slice(0, FIRST);
   sync($("sessions-list"), shown, (one) => one.id, row);
   $("sessions-empty").hidden = shown.length > 0;
-  put($("sessions-empty"), all.length ? "None is like that." : "No session yet. Those to come are listed here, the last one first.");
+  $("sessions-head").hidden = !shown.length;
+  $("sessions-more").hidden = found.length <= FIRST;
+  put($("sessions-more"), all ? "Show fewer" : `Show all ${found.length}`);
+  put($("sessions-empty"), told.length ? "None is like that." : "No session yet. Those to come are listed here, the last one first.");
 }
 
 // What the proxy leaves out has its ordinary value.

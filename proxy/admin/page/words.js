@@ -39,14 +39,14 @@ export const STANDINGS = {
   probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
   option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row means plain connections for a while."],
   data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row means plain connections for a while."],
-  quarantined: ["plain", "bad", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
+  quarantined: ["plain for now", "bad", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
   unsupported: ["plain", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
 };
 
 export const standing = (name) => STANDINGS[name] ?? [name, "wait", ""];
 
 const EVIDENCE = {
-  syn_data_acked: (s) => `${bytes(s.syn_bytes)} travelled in the SYN and were taken`,
+  syn_data_acked: (s) => `${bytes(s.syn_bytes)} travelled in the SYN`,
   empty_open: () => "opened by cookie, so the server could speak at once",
   cookie_requested: () => "asked for a cookie, for the next time",
   cookie_withheld: () => "asked for a cookie again; none ever comes",
@@ -68,25 +68,28 @@ export function opening(session) {
   return session.endpoint?.startsWith("unix:") ? "a unix socket has no SYN" : session.is_open ? "being opened" : "never got as far as a SYN";
 }
 
-export const evidence = (name) => (EVIDENCE[name] ?? (() => name))({ syn_bytes: 0 }).replace("0 B travelled", "data travelled").replace("were taken", "was taken");
+export const evidence = (name) => (EVIDENCE[name] ?? (() => name))({ syn_bytes: 0 }).replace(/^0 B/, "data");
 
-const WHO = { downstream: "client", upstream: "server", proxy: "proxy", timeout: "timeout", operator: "operator" };
+const WHO = { downstream: "client", upstream: "server" };
 const STAGE = {
   accept: "when it was accepted", sniff: "before its first bytes", route: "before its way was known", dial: "while it was dialled", relay: "while it was served",
 };
-const HOW = {
-  closed: "closed", reset: "broke off (RST)", vanished: "vanished", refused: "refused", unreachable: "could not be reached", net_unreachable: "could not be reached",
-  connect_timeout: "did not answer in time", no_such_host: "no such name", no_endpoint: "no server to dial", no_ports: "no local port left", no_descriptors: "no file descriptor left",
+const DID = {
+  closed: "hung up", reset: "broke off (RST)", vanished: "vanished", refused: "refused", unreachable: "could not be reached", net_unreachable: "could not be reached",
+  connect_timeout: "did not answer in time",
+};
+const WHY = {
+  no_such_host: "no such name", no_endpoint: "no server to dial", no_ports: "no local port left", no_descriptors: "no file descriptor left",
   no_memory: "no memory left", not_permitted: "not permitted here", bad_request: "the request made no sense", handshake_timeout: "never said where to",
   no_request: "left without a request", not_authenticated: "wrong user or password", not_allowed: "not allowed in", denied: "destination denied", loop: "would have led back here",
-  idle: "silent too long", half_closed: "half closed too long", lifetime: "too old", drain: "ended to stop", fault: "a mistake of ours", limited: "over a limit",
+  idle: "silent too long", half_closed: "half closed too long", lifetime: "too old", drain: "ended so as to stop", fault: "a mistake of ours", limited: "over a limit",
 };
 const FINE = new Set(["closed", "drain", "lifetime"]);
 
 export function ending(session) {
   if (session.is_open) return "open";
-  const how = HOW[session.reason] ?? session.reason;
-  return session.ended_by === "timeout" ? how : `${WHO[session.ended_by] ?? session.ended_by}: ${how}`;
+  const did = DID[session.reason];
+  return did ? `${WHO[session.ended_by] ?? "server"} ${did}` : (WHY[session.reason] ?? session.reason);
 }
 export const during = (session) => (session.is_open || (session.during === "relay" && session.reason === "closed") ? "" : (STAGE[session.during] ?? session.during));
 export const failed = (session) => !session.is_open && (session.during !== "relay" || !FINE.has(session.reason));
