@@ -34,12 +34,21 @@ _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and al
     help="Add a SOCKS and HTTP proxy, like 127.0.0.1:8080.",
 )
 @click.option(
+    "--admin",
+    metavar="BIND",
+    help="Where it can be watched and told, like 127.0.0.1:7414 or unix:/run/x.sock.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Instead of the file's log.level.",
 )
 def command(
-    config: str | None, forwards: tuple[str, ...], mixed: tuple[str, ...], log_level: str | None
+    config: str | None,
+    forwards: tuple[str, ...],
+    mixed: tuple[str, ...],
+    admin: str | None,
+    log_level: str | None,
 ) -> None:
     """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
     from proxy.config import ConfigError, load  # only when it is needed
@@ -48,14 +57,18 @@ def command(
         meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
         raise click.UsageError(f"nothing to serve: {meant}")
     try:
-        loaded = load(config, forwards=forwards, mixed=mixed)
+        loaded = load(config, forwards=forwards, mixed=mixed, admin=admin)
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(78)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
     sys.exit(
-        _serve(loaded.snapshot, log_level, lambda: load(config, forwards=forwards, mixed=mixed).snapshot)
+        _serve(
+            loaded.snapshot,
+            log_level,
+            lambda: load(config, forwards=forwards, mixed=mixed, admin=admin).snapshot,
+        )
     )
 
 

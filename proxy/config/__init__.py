@@ -31,8 +31,16 @@ class Loaded:
     warnings: tuple[Mistake, ...]
 
 
-def load(path: str | None = None, *, forwards: Iterable[str] = (), mixed: Iterable[str] = ()) -> Loaded:
+def load(
+    path: str | None = None,
+    *,
+    forwards: Iterable[str] = (),
+    mixed: Iterable[str] = (),
+    admin: str | None = None,
+) -> Loaded:
     """The configuration of a file, of flags (``forwards`` are ``BIND=TO``, ``mixed`` ``BIND`` each), or of both.
+
+    ``admin`` is a ``BIND`` instead of the file's.
 
     Raises `ConfigError`, whose text is the whole report; nothing else, whatever the file holds.
     """
@@ -40,7 +48,8 @@ def load(path: str | None = None, *, forwards: Iterable[str] = (), mixed: Iterab
     root = MappingNode(Place(Source("the command line", "")))
     if path is not None:
         root = _read(path, findings)
-    compiled = compile_config(_with_flags(root, forwards, mixed, findings), findings)
+    root = _with_admin(_with_flags(root, forwards, mixed, findings), admin)
+    compiled = compile_config(root, findings)
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
     return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))
@@ -90,6 +99,16 @@ def _with_flags(
     if added is listeners or not added.entries:
         return root
     return root.with_entry("listeners", Entry(root.place, added))
+
+
+def _with_admin(root: MappingNode, bind: str | None) -> MappingNode:
+    """``root`` with ``bind`` as the admin's, for ``--admin BIND``; what else the file says of it stays."""
+    if bind is None:
+        return root
+    node = scalar_from_flag("--admin", bind, 0)
+    written = root.get("admin")
+    admin = written if isinstance(written, MappingNode) else MappingNode(node.place)
+    return root.with_entry("admin", Entry(node.place, admin.with_entry("bind", Entry(node.place, node))))
 
 
 def _forward_listener(text: str, findings: Findings) -> MappingNode | None:

@@ -17,6 +17,7 @@ from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
     DIRECT,
+    Admin,
     Cluster,
     Connect,
     Dns,
@@ -78,6 +79,7 @@ class _Compiler:
             dns=_dns(config.dns),
             log=Log(config.log.level, config.log.format, config.log.sessions),
             limits=config.limits.caps(),
+            admin=_admin(config.admin),
             user=config.user.value if config.user else None,
             group=config.group.value if config.group else None,
             drain=config.drain.value,
@@ -255,6 +257,14 @@ def _keepalive(written: schema.Keepalive | str) -> Keepalive | None:
     if isinstance(written, schema.Keepalive):
         return Keepalive(written.idle.value, written.interval.value, written.count)
     return None
+
+
+def _admin(written: schema.Admin | None) -> Admin | None:
+    if written is None:
+        return None
+    binds = tuple(bind.value for bind in written.bind)
+    hosts = tuple(host.value for host in written.hosts)
+    return Admin(binds, written.token.value if written.token is not None else None, hosts)
 
 
 def _timeouts(written: schema.Timeouts) -> Timeouts:

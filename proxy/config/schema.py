@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from msgspec import Meta, field
 
 from proxy.config.addresses import BindAddress, Destination, FilePath, Password, TfoKeys
+from proxy.config.admin_schema import Admin
 from proxy.config.admission import Limits
 from proxy.config.cluster_schema import (
     Cluster,
@@ -32,6 +33,7 @@ from proxy.core.destinations import DENIED
 
 __all__ = [
     "NAME_PATTERN",
+    "Admin",
     "Cluster",
     "ClusterDefaults",
     "Config",
@@ -270,6 +272,9 @@ class Config(Section, frozen=True):
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
     limits: Annotated[Limits, Meta(description="How many may come in, to all listeners together.")] = field(
         default_factory=Limits
+    )
+    admin: Annotated[Admin | None, Meta(description="Where it can be watched and told; absent: nowhere.")] = (
+        None
     )
     user: Annotated[
         Text | None,

@@ -26,7 +26,7 @@ _ANY, _V4_ANY, _V6_ANY = "*", "0.0.0.0", "::"  # compared with, never bound
 
 
 class Taken(NamedTuple):
-    """An address that a listener binds, and where the file says so."""
+    """An address that a listener (the admin: one without a name) binds, and where the file says so."""
 
     bind: Bind
     listener: str
@@ -46,6 +46,7 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
     for name, listener in config.listeners.items():
         _check_admission(listener, name, tree, findings)
     _check_binds(config, tree, findings)
+    _check_admin(config.admin, tree, findings)
     _check_keys(config, tree, findings)
 
 
@@ -178,10 +179,15 @@ def _check_binds(config: schema.Config, tree: Tree, findings: Findings) -> None:
         if other is None:
             neighbours[bind.host] = wanted
             continue
-        whom = "this listener" if other.listener == wanted.listener else f"listener {quoted(other.listener)}"
+        whom = "this listener" if other.listener == wanted.listener else _owner(other)
         why = "binds it" if other.bind == bind else f"binds {other.node}, which overlaps,"
-        problem = f"listeners.{wanted.listener}.bind: {wanted.node} is taken; {whom} {why} already"
+        label = f"listeners.{wanted.listener}" if wanted.listener else "admin"
+        problem = f"{label}.bind: {wanted.node} is taken; {whom} {why} already"
         findings.wrong(wanted.node.place, problem)
+
+
+def _owner(taken: Taken) -> str:
+    return f"listener {quoted(taken.listener)}" if taken.listener else "the admin"
 
 
 def _overlapping(bind: Bind, neighbours: dict[str, Taken]) -> Taken | None:
@@ -201,12 +207,23 @@ def _overlapping(bind: Bind, neighbours: dict[str, Taken]) -> Taken | None:
 
 def _binds(config: schema.Config, tree: Tree) -> Iterator[Taken]:
     """Every address that is written well."""
-    for name in config.listeners:
-        node = tree.find("listeners", name, "bind")
+    for name in [*config.listeners, ""]:
+        node = tree.find("listeners", name, "bind") if name else tree.find("admin", "bind")
         for item in items_of(node) if node else ():
             if isinstance(item, ScalarNode) and not item.broken:
                 with suppress(BadScalar):
                     yield Taken(read_scalar(BindAddress, item).value, name, item)
+
+
+def _check_admin(admin: schema.Admin | None, tree: Tree, findings: Findings) -> None:
+    """Who can reach it learns whom the clients talk to, and may say what the proxy does."""
+    if admin is None or admin.token is not None:
+        return
+    open_to = next((bind for bind in admin.bind if not _is_local(bind.value)), None)
+    if open_to is not None:
+        meant = "give a token (`token: ${file:/run/secrets/admin}`), or bind to 127.0.0.1 or a unix socket"
+        problem = f"admin.bind: {open_to} is open to others, and there is no token; {meant}"
+        findings.wrong(tree.nearest("admin", "bind").place, problem)
 
 
 def _check_keys(config: schema.Config, tree: Tree, findings: Findings) -> None:

@@ -29,9 +29,9 @@ from proxy.core.routes import Routes
 from proxy.core.users import Users
 
 __all__ = [
-    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Auto", "Bind", "Caps", "Cluster", "Connect", "Dns", "Family",
-    "FastOpen", "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader", "ServerFirst", "Snapshot",
-    "Timeouts",
+    "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Admin", "Auto", "Bind", "Caps", "Cluster", "Connect", "Dns",
+    "Family", "FastOpen", "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader",
+    "ServerFirst", "Snapshot", "Timeouts",
 ]  # fmt: skip
 
 
@@ -146,6 +146,20 @@ class Log:
     sessions: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where the program can be watched and told, and who may do that."""
+
+    binds: tuple[Bind, ...]
+    token: str | None = field(default=None, repr=False)  # None: nobody gives orders but over a unix socket
+    hosts: tuple[str, ...] = ()  # names by which it may be called, besides numbers and localhost
+
+    @property
+    def bind(self) -> Bind:
+        """Where those find it who look for one address."""
+        return self.binds[0]
+
+
 DIRECT = Cluster("direct", ())
 """The cluster without endpoints of its own: the request's authority is resolved and dialled."""
 
@@ -161,6 +175,7 @@ class Snapshot:
     dns: Dns = field(default_factory=Dns)
     log: Log = field(default_factory=Log)
     limits: Caps = NO_CAPS  # for all listeners together
+    admin: Admin | None = None
     user: str | None = None  # who the process becomes once its listeners are open
     group: str | None = None  # the same; None: the user's own
     drain: float = 30.0

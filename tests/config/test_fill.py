@@ -25,7 +25,7 @@ DURATION = "a duration like 250ms, 5s, 2m or 1h"
         (
             "colour: red",
             ("2:1: unknown key 'colour' in the file; known keys: "
-            "listeners, clusters, defaults, routes, direct, dns, log, limits, user, group, state, tfo_keys, drain"),
+            "listeners, clusters, defaults, routes, direct, dns, log, limits, admin, user, group, state, tfo_keys, drain"),
         ),
         ("drain: 30", "2:8: drain: '30' has no unit; write 30s, 30ms or 30m"),
         ("drain:", f"2:7: drain: it has no value; write {DURATION}; 0s is allowed"),
@@ -156,7 +156,7 @@ def test_empty_sections_are_as_if_left_out(loaded: Callable[[str], object]) -> N
 
 def test_where_keys_belong() -> None:
     homes = homes_of_keys(shape_of(Config))
-    assert homes["bind"] == ["listeners.*"]
+    assert homes["bind"] == ["listeners.*", "admin"]
     assert homes["retries"] == ["clusters.*.connect", "defaults.connect"]
     assert homes["drain"] == ["the top level"]
 

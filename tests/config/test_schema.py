@@ -112,7 +112,7 @@ def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
         flags=re.MULTILINE,
     )
     text = re.sub(r"\n    (health|source|via):.*(\n      .*)*", "", text).replace("weight: 3", "weight: 1")
-    text = text.replace("  connect:\n\n", "\n")
+    text = re.sub(r"\nadmin:.*(\n  .*)*", "", text.replace("  connect:\n\n", "\n"))
     path = tmp_path / "c.yaml"
     path.write_text(text)
     made = load(str(path)).snapshot
