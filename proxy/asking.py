@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from proxy import routing
 from proxy.core.address import Endpoint
@@ -34,7 +35,7 @@ _MAY_LOOP = frozenset({Mode.TRANSPARENT, Mode.TPROXY, Mode.SNI})
 class AskingSession(Session):
     """As `Session`, for listeners that ask."""
 
-    __slots__ = ("_answered", "_own", "_reception")
+    __slots__ = ("_answered", "_own", "_reception", "_routing")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class AskingSession(Session):
     ) -> None:
         self._own: list[tuple[Endpoint, Endpoint]] = []
         super().__init__(downstream, peer, listener, patience, shared, number)
+        self._routing = shared.routing  # a reload while it asks changes nothing for it
         self._only = ()  # there is nothing to do before the client is heard
         self._reception = Reception(downstream, listener, self.record)
         self._answered = False  # the client gets a reply that must not be reset away
@@ -56,7 +58,10 @@ class AskingSession(Session):
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
         request = await self._reception.hear(
-            takes_syn_data=shared.takes_syn_data, seen=shared.duplicates.seen
+            takes_syn_data=shared.takes_syn_data,
+            seen=shared.duplicates.seen,
+            listening=shared.listening,
+            introduced=partial(shared.introduced, self),
         )
         self._avoid_myself(request)
         self._since = shared.watch.clock()
@@ -99,14 +104,12 @@ class AskingSession(Session):
         query = RouteQuery(request.authority, client, self.listener.name, request.user, request.sni)
         try:
             if request.authority is not None and not (
-                self.listener.mode is Mode.SNI
-                and fixed.endpoints
-                and shared.routing.route(query).rule is None
+                self.listener.mode is Mode.SNI and fixed.endpoints and self._routing.route(query).rule is None
             ):
-                way = await shared.routing.way(query)
+                way = await self._routing.way(query)
                 return way.cluster, way.candidates
         except routing.Refused as refused:
-            raise Refused(Reason.DENIED, str(refused)) from None
+            raise Refused(refused.reason, str(refused)) from None
         return fixed, fixed.only or await shared.pools.candidates(fixed, client)
 
     async def _sniff(self, likely: Endpoint) -> EarlyData:

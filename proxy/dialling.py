@@ -22,7 +22,7 @@ from proxy.pools import Pool
 from proxy.spares import Spares, alive
 
 _BLAMED = frozenset(
-    {Reason.REFUSED, Reason.UNREACHABLE, Reason.CONNECT_TIMEOUT}
+    {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
 )  # on the endpoint or the way there
 
 

@@ -24,6 +24,7 @@ from proxy.core.request import Credentials, Opening, OpeningParser, Refused, Req
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
 from proxy.core.users import Users
 from proxy.net import sniff, sockopt
+from proxy.net.listening import Listening
 from proxy.net.sniff import EarlyData, HungUp, Incoming
 
 _HEAD_LIMIT = 3 * http1.LIMIT  # the parser says no before that, in words
@@ -53,10 +54,18 @@ class Reception:
         self.held: EarlyData | None = None  # first bytes that came with the request
         self.granted = False  # it has been told that it is connected, or is owed nothing of the kind
 
-    async def hear(self, *, takes_syn_data: bool, seen: Callable[[bytes, float], bool]) -> Request:
+    async def hear(
+        self,
+        *,
+        takes_syn_data: bool,
+        seen: Callable[[bytes, float], bool],
+        listening: Listening,
+        introduced: Callable[[], str | None],
+    ) -> Request:
         """What the client wants; raises `Refused`, and OSError where it hung up rudely.
 
-        ``seen`` is `core.duplicates.Duplicates.seen`.
+        ``seen`` is `core.duplicates.Duplicates.seen`; ``introduced`` is asked, once it is known whose connection it
+        is, why that one may not come in.
         """
         listener = self._listener
         if takes_syn_data and listener.fast_open and self._downstream.family != socket.AF_UNIX:
@@ -64,9 +73,9 @@ class Reception:
             self._record.client_syn_bytes = syn.size
             self._record.duplicate = bool(syn.size) and seen(syn.headers, self._record.began)
         try:
-            await self._who()
+            await self._who(introduced)
             with trio.fail_after(listener.timeouts.handshake):
-                request = await self._where()
+                request = await self._where(listening)
         except trio.TooSlowError:
             raise Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go") from None
         except HungUp:
@@ -97,7 +106,7 @@ class Reception:
         place = f"{self.request.authority}: " if self.request.authority is not None else ""
         return self.request.refused(reason, f"{place}{detail or reason}")
 
-    async def _who(self) -> None:
+    async def _who(self, introduced: Callable[[], str | None]) -> None:
         """Whom the connection is from, and whether he is served."""
         listener, record = self._listener, self._record
         if listener.proxy_header is not ProxyHeader.OFF:
@@ -108,6 +117,9 @@ class Reception:
         source = record.source
         if listener.allow and source is not None and not is_within(source.host, listener.allow):
             raise Refused(Reason.NOT_ALLOWED, "the listener does not allow this client")
+        why = introduced()
+        if why is not None:
+            raise Refused(Reason.LIMITED, why)
 
     async def _proxied(self) -> None:
         """Read the PROXY header; where it may be missing, so may the first bytes."""
@@ -126,13 +138,13 @@ class Reception:
         if proxied.source is not None:
             self._record.peer, self._record.destination = proxied.source, proxied.destination
 
-    async def _where(self) -> Request:
+    async def _where(self, listening: Listening) -> Request:
         """Where it wants to go."""
         mode = self._listener.mode
         if mode is Mode.FORWARD:
             return Request("")
         if mode in {Mode.TRANSPARENT, Mode.TPROXY}:
-            return self._redirected(mode)
+            return self._redirected(mode, listening)
         if mode is Mode.SNI:
             return await self._named()
         users = self._listener.users
@@ -165,12 +177,12 @@ class Reception:
             raise Refused(Reason.BAD_REQUEST, "no server name, and the listener has no `to`", reply)
         return request
 
-    def _redirected(self, mode: Mode) -> Request:
+    def _redirected(self, mode: Mode, listening: Listening) -> Request:
         """Where it was going when netfilter brought it here."""
         target: Endpoint | None = None
         if mode is Mode.TPROXY:
             target = sockopt.dialled_address(self._downstream)
-            if target.port in {bind.port for bind in self._listener.binds} and sockopt.is_ours(target.host):
+            if listening.holds(target):
                 target = None
         else:
             with suppress(OSError):

@@ -8,16 +8,19 @@ from typing import NamedTuple
 from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.destinations import Destinations
+from proxy.core.outcomes import Reason
 from proxy.core.routes import Route, RouteQuery, Routes
+from proxy.net.listening import Listening
 from proxy.pools import Pools
 
 
 class Refused(Exception):
     """No way there; ``route`` says which rule refused it, where a rule did. The message is for the operator."""
 
-    def __init__(self, problem: str, route: Route | None = None) -> None:
+    def __init__(self, problem: str, route: Route | None = None, reason: Reason = Reason.DENIED) -> None:
         super().__init__(problem)
         self.route = route
+        self.reason = reason
 
 
 class Way(NamedTuple):
@@ -33,9 +36,17 @@ class Way(NamedTuple):
 class Routing:
     """The way of one request after another, through one snapshot."""
 
-    __slots__ = ("_destinations", "_direct", "_pools", "_routes")
+    __slots__ = ("_destinations", "_direct", "_listening", "_pools", "_routes")
 
-    def __init__(self, routes: Routes, destinations: Destinations, pools: Pools) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        destinations: Destinations,
+        pools: Pools,
+        listening: Listening | None = None,
+    ) -> None:
+        """``listening``: where `direct` would lead back to ourselves."""
+        self._listening = listening or Listening()
         self._routes = routes
         self._direct = routes.direct
         self._destinations = destinations
@@ -92,6 +103,8 @@ class Routing:
             reason = self._destinations.refusal(endpoint)
             if reason is not None:
                 raise Refused(f"{endpoint} is {reason.replace('_', '-')}, which direct.deny forbids", route)
+            if self._listening.holds(endpoint):
+                raise Refused(f"{endpoint} is this proxy itself", route, Reason.LOOP)
         return route
 
     async def _lookup(self, authority: Authority) -> list[Endpoint]:

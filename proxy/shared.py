@@ -15,6 +15,7 @@ from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Cluster, Listener
 from proxy.core.standings import Standings
 from proxy.dialling import Dialling
+from proxy.net.listening import Listening
 from proxy.net.watch import Watch
 from proxy.pools import Pools
 from proxy.routing import Routing
@@ -41,6 +42,10 @@ class Shared(Generic[AnySession]):
     patience: Callable[[Listener, Cluster, Endpoint], Patience]
     routing: Routing
     own: set[tuple[Endpoint, Endpoint]]  # from where to where we dial, for those who might meet themselves
+    listening: Listening
+    introduced: Callable[
+        [AnySession], str | None
+    ]  # a PROXY header told whom a session is of; why he is refused
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import itertools
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import trio
 
+from proxy.admission import FREE, Admission, Door
 from proxy.asking import AskingSession
 from proxy.checks import Checks
 from proxy.core.address import Endpoint
+from proxy.core.limits import Tally, Ticket
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
-from proxy.core.record import Peer
+from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import Cluster, Listener, Snapshot
 from proxy.memory import Memory
 from proxy.net import accept, sniff, sockopt
 from proxy.net.flow import BUFFER
+from proxy.net.listening import Listening
 from proxy.net.relay import close_with_reset, unsent
 from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
@@ -35,15 +39,44 @@ from proxy.telemetry.events import Events
 from proxy.warmup import WarmUp
 
 SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
+RECENT = 200  # sessions that have ended and are still shown
 _TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each time
+
+
+class _Post:
+    """A listening socket at work, and for whom: a reload changes that, and the accept loop goes on."""
+
+    __slots__ = ("door", "listener", "patience")
+
+    def __init__(self, listener: Listener, patience: Patience, door: Door) -> None:
+        self.listener, self.patience, self.door = listener, patience, door
+
+    def pause(self) -> float:
+        """As `accept.Gate` has it."""
+        return self.door.pause()
+
+    def held(self) -> None:
+        """As `accept.Gate` has it."""
+        self.door.held()
 
 
 class Worker:
     """Sessions of all listeners, and what they have in common."""
 
-    def __init__(self, snapshot: Snapshot, memory: Memory, events: Events, *, takes_syn_data: bool) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        memory: Memory,
+        events: Events,
+        *,
+        takes_syn_data: bool,
+        tally: Tally | None = None,
+    ) -> None:
+        """``tally`` is what several workers count connections in; None: there is only this one."""
         self.snapshot = snapshot
         self.sessions: set[Session] = set()
+        self.listening = Listening()
+        self.recent: deque[SessionRecord] = deque(maxlen=RECENT)
         self._memory = memory
         self._events = events
         self._watch = Watch(
@@ -54,7 +87,8 @@ class Worker:
         self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
-            Routing(snapshot.routes, snapshot.destinations, pools), set(),
+            Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
+            self._introduced,
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, pools, self._watch)
         self._checks = Checks(memory.standings, pools, self._watch, events.endpoint_health)
@@ -64,26 +98,86 @@ class Worker:
         self._said_unavailable = False
         self._trouble_after: dict[str, float] = {}
         self._draining = False
+        self._posts: dict[socket.socket, _Post] = {}
+        self._admission = Admission(snapshot.limits, tally, events, self.sessions.__len__, self._turned_away)
+        self._tickets: dict[Session, tuple[Door, Ticket]] = {}
+        self._tended: list[Cluster] = []  # by warm-ups and health checks
+        self._tending = trio.CancelScope()
 
     async def run(
         self,
         sockets: Mapping[str, Iterable[socket.socket]],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve ``sockets`` (listening, by listener name) until `drain` has let the last session go."""
+        """Serve ``sockets`` (listening, by listener name) until cancelled or cut off."""
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
+            self._nursery, self._listeners = sessions, listeners
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
-            clusters = list(self.snapshot.clusters.values())
             listeners.start_soon(self._beside, "spares", self.spares.run)
-            listeners.start_soon(self._beside, "warm-up", partial(self._warm_up.keep, clusters))
-            listeners.start_soon(self._beside, "health checks", partial(self._checks.run, clusters))
-            for listener in self.snapshot.listeners:
-                serve = partial(self._serve, sessions, listener, self._patience_for(listener))
-                for sock in sockets[listener.name]:
-                    listeners.start_soon(accept.accept_forever, sock, serve, partial(self._trouble, listener))
-            self._nursery = sessions
+            self._tend(self.snapshot)
+            self._man(sockets)
             task_status.started()
+
+    def swap(
+        self, snapshot: Snapshot, sockets: Mapping[str, Iterable[socket.socket]], *, takes_syn_data: bool
+    ) -> None:
+        """Serve another snapshot from now on; sessions that run keep the one they began with.
+
+        Sockets that are no longer there are closed here, when what waits in their queues has been taken.
+        """
+        shared, before, self.snapshot = self._shared, self.snapshot, snapshot
+        resolver = Resolver(snapshot.dns) if snapshot.dns != before.dns else None
+        shared.pools.follow([*snapshot.clusters.values(), snapshot.direct], resolver)
+        shared.routing = Routing(snapshot.routes, snapshot.destinations, shared.pools, self.listening)
+        self._admission.change(snapshot.limits)
+        shared.takes_syn_data = takes_syn_data
+        self.spares.follow(snapshot.clusters)
+        self._man(sockets)
+        self._tend(snapshot)
+
+    def leave(self) -> None:
+        """Accept nothing any more, apart from what waits in the queues already, and close the sockets."""
+        self._man({})
+
+    def _man(self, sockets: Mapping[str, Iterable[socket.socket]]) -> None:
+        """Accept from these sockets, and from these only."""
+        wanted = {
+            sock: listener for listener in self.snapshot.listeners for sock in sockets.get(listener.name, ())
+        }
+        for sock, post in list(self._posts.items()):
+            if sock not in wanted:
+                del self._posts[sock]
+                accept.take_all(sock, partial(self._serve, post), partial(self._trouble, post))
+                accept.close_listener(sock, unlink=False)
+        for sock, listener in wanted.items():
+            known = self._posts.get(sock)
+            if known is not None:
+                known.listener, known.patience = listener, self._patience_for(listener)
+                known.door = self._admission.door(listener)
+                continue
+            door = self._admission.door(listener)
+            post = self._posts[sock] = _Post(listener, self._patience_for(listener), door)
+            self._listeners.start_soon(
+                accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
+            )
+        self.listening.follow(self._posts)
+
+    def _tend(self, snapshot: Snapshot) -> None:
+        """Warm and check the clusters of ``snapshot``."""
+        clusters = list(snapshot.clusters.values())
+        if clusters == self._tended:
+            self._warm_up.again()
+            return
+        self._tending.cancel()
+        self._tended, self._tending = clusters, trio.CancelScope()
+        self._listeners.start_soon(self._tend_until_cancelled, clusters, self._tending)
+
+    async def _tend_until_cancelled(self, clusters: list[Cluster], scope: trio.CancelScope) -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beside, "warm-up", partial(self._warm_up.keep, clusters))
+                nursery.start_soon(self._beside, "health checks", partial(self._checks.run, clusters))
 
     async def _beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """What the service can do without must not end it: a mistake there is logged, and it is given up."""
@@ -97,11 +191,10 @@ class Worker:
         self._warm_up.again()
 
     async def drain(self, limit: float) -> int:
-        """Let sessions end by themselves for ``limit`` seconds, then end them; how many had to be ended.
-
-        The listening sockets must have been closed before.
-        """
+        """Accept no more, let sessions end by themselves for ``limit`` seconds, then end them; how many had to be."""
         self._draining = True
+        self.leave()
+        self._tending.cancel()
         self.spares.close()
         if not self.sessions:
             self._no_sessions.set()
@@ -130,13 +223,23 @@ class Worker:
             return self._memory.patience(listener.name, cluster.name, {likely.port})
         return self._memory.patience(listener.name, f"{cluster.name}:{likely.port}", {likely.port})
 
-    def _serve(
-        self, nursery: trio.Nursery, listener: Listener, patience: Patience, sock: socket.socket, peer: Peer
-    ) -> None:
+    def _serve(self, post: _Post, sock: socket.socket, peer: Peer) -> None:
+        ticket = post.door.enter(sock, peer)
+        if ticket is None:
+            return
+        listener = post.listener
         kind = AskingSession if listener.asks else Session
-        session = kind(sock, peer, listener, patience, self._shared, next(self._numbers))
+        session = kind(sock, peer, listener, post.patience, self._shared, next(self._numbers))
         self.sessions.add(session)
-        session.begin(nursery)
+        if ticket is not FREE:
+            self._tickets[session] = post.door, ticket
+        session.begin(self._nursery)
+
+    def _introduced(self, session: Session) -> str | None:
+        """A PROXY header has told whom ``session`` is of; why that client has too much already."""
+        door, ticket = self._tickets.get(session, (None, FREE))
+        source = session.record.source
+        return None if door is None or source is None else door.introduce(ticket, source.host)
 
     def _reset(self, sock: socket.socket) -> None:
         """Close with a RST: at once, or as soon as what it holds has gone."""
@@ -151,6 +254,10 @@ class Worker:
     def _ended(self, session: Session) -> None:
         self.sessions.discard(session)
         self._clocks.pop(session, None)
+        if self._tickets and session in self._tickets:
+            door, ticket = self._tickets.pop(session)
+            door.leave(ticket)
+        self.recent.append(session.record)
         if self.snapshot.log.sessions:
             self._events.session(session.record)
         self._memory.ledger.add(session.record)
@@ -191,11 +298,14 @@ class Worker:
             return Reason.IDLE
         return None
 
-    def _trouble(self, listener: Listener, error: OSError) -> None:
-        now = trio.current_time()
-        if now >= self._trouble_after.get(listener.name, 0.0):
-            self._trouble_after[listener.name] = now + _TROUBLE_PAUSE
-            self._events.accept_trouble(listener.name, error)
+    def _turned_away(self, listener: str, reason: str) -> None:
+        """A connection was refused before there was a session."""
+
+    def _trouble(self, post: _Post, error: OSError) -> None:
+        now, name = trio.current_time(), post.listener.name
+        if now >= self._trouble_after.get(name, 0.0):
+            self._trouble_after[name] = now + _TROUBLE_PAUSE
+            self._events.accept_trouble(name, error)
 
     def _no_fast_open(self, code: int) -> None:
         self.spares.unavailable()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from proxy.core.outcomes import Reason
 from proxy.core.record import SessionRecord
 from proxy.core.request import Refused
 from proxy.core.snapshot import DIRECT, Cluster, FastOpen, Listener, Mode, Reply
+from proxy.net.listening import Listening
 from proxy.reception import Reception
 from tests.net.pairs import pair
 
@@ -25,11 +27,18 @@ def never(headers: bytes, now: float) -> bool:
     return False
 
 
+def nobody() -> None:
+    return None
+
+
+ASIDE: Any = {"takes_syn_data": False, "seen": never, "listening": Listening(), "introduced": nobody}
+
+
 async def test_a_tunnel_is_granted_once() -> None:
     with pair() as (ours, peer):
         peer.sendall(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n")
         heard = reception(ours)
-        request = await heard.hear(takes_syn_data=False, seen=never)
+        request = await heard.hear(**ASIDE)
         assert (request.protocol, str(request.authority), heard.held, heard.granted) == (
             "connect", "a.test:443", None, False,
         )  # fmt: skip
@@ -44,7 +53,7 @@ async def test_a_forwarded_request_waits_for_no_word() -> None:
     with pair() as (ours, peer):
         peer.sendall(GET + b"pipelined")
         heard = reception(ours)
-        await heard.hear(takes_syn_data=False, seen=never)
+        await heard.hear(**ASIDE)
         assert heard.granted
         assert heard.held is not None
         assert heard.held.data == b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
@@ -55,14 +64,14 @@ async def test_what_is_neither_socks_nor_http() -> None:
     with pair() as (ours, peer):
         peer.sendall(b"\x16\x03\x01")
         with pytest.raises(Refused) as caught:
-            await reception(ours).hear(takes_syn_data=False, seen=never)
+            await reception(ours).hear(**ASIDE)
         assert (caught.value.reason, caught.value.reply) == (Reason.BAD_REQUEST, b"")
 
 
 @pytest.mark.parametrize("mode", [Mode.TRANSPARENT])
 async def test_who_was_not_redirected(mode: Mode) -> None:
     with pair() as (ours, _), pytest.raises(Refused) as caught:
-        await reception(ours, mode).hear(takes_syn_data=False, seen=never)
+        await reception(ours, mode).hear(**ASIDE)
     assert caught.value.reason is Reason.LOOP
 
 

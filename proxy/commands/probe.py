@@ -183,7 +183,12 @@ _SAID = {
     Evidence.PATH_MTU: "SYN too large, ICMP said so",
     Evidence.UNAVAILABLE: "no Fast Open in this kernel",
 }
-_FAILED = {Reason.REFUSED: "reset", Reason.UNREACHABLE: "unreachable", Reason.CONNECT_TIMEOUT: "no answer"}
+_FAILED = {
+    Reason.REFUSED: "reset",
+    Reason.UNREACHABLE: "unreachable",
+    Reason.NET_UNREACHABLE: "unreachable",
+    Reason.CONNECT_TIMEOUT: "no answer",
+}
 
 
 def _line(trial: Trial, rtt: float | None) -> str:

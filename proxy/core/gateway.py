@@ -22,7 +22,7 @@ _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [\x20-\x7e\x80-\xff\t]*)?\Z")
 _SOCKS_REASONS = {
     1: (Reason.UNREACHABLE, "general failure"),
     2: (Reason.NOT_PERMITTED, "not allowed by its rules"),
-    3: (Reason.UNREACHABLE, "network unreachable"),
+    3: (Reason.NET_UNREACHABLE, "network unreachable"),
     4: (Reason.UNREACHABLE, "host unreachable"),
     5: (Reason.REFUSED, "connection refused"),
     6: (Reason.CONNECT_TIMEOUT, "TTL expired"),

@@ -44,6 +44,7 @@ _STATUS = {
     Reason.NOT_ALLOWED: "403 Forbidden",
     Reason.LOOP: "403 Forbidden",
     Reason.NOT_AUTHENTICATED: "407 Proxy Authentication Required",
+    Reason.LIMITED: "429 Too Many Requests",
     Reason.HANDSHAKE_TIMEOUT: "408 Request Timeout",
     Reason.CONNECT_TIMEOUT: "504 Gateway Timeout",
     Reason.NO_PORTS: "503 Service Unavailable",

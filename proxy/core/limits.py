@@ -2,8 +2,8 @@
 
 Everything is counted in one fixed piece of memory (`Tally`), which several processes may share: as many clients as
 the Internet has take no more of it than one does. A client is its IPv4 address, or its IPv6 /64, since that is the
-least that a customer gets (RFC 6177). Rates are kept as the time at which a bucket will be full again (the generic cell rate
-algorithm of ITU-T I.371), so there is nothing to refill.
+least that a customer gets (RFC 6177). Rates are kept as the time at which a bucket will be full again (the generic cell
+rate algorithm of ITU-T I.371), so there is nothing to refill.
 
 Counts and times stand in cells found by a keyed hash, in two rows; what two clients share in one row they do not share
 in the other (a count-min sketch), and nobody without the key can aim at somebody else's cells. A mistake can only be

@@ -32,7 +32,8 @@ class Reason(StrEnum):
     RESET = "reset"  # a RST came
     VANISHED = "vanished"  # keepalive or retransmissions went unanswered (ETIMEDOUT, EHOSTUNREACH)
     REFUSED = "refused"  # nobody listens there
-    UNREACHABLE = "unreachable"  # no route, or ICMP said so
+    UNREACHABLE = "unreachable"  # the host does not answer, or ICMP said so
+    NET_UNREACHABLE = "net_unreachable"  # there is no route to its network
     CONNECT_TIMEOUT = "connect_timeout"
     NO_SUCH_HOST = "no_such_host"
     NO_ENDPOINT = "no_endpoint"  # the cluster has none that can be dialled
@@ -46,6 +47,7 @@ class Reason(StrEnum):
     NO_REQUEST = "no_request"  # it left before it said so
     NOT_AUTHENTICATED = "not_authenticated"
     NOT_ALLOWED = "not_allowed"  # the listener does not serve this client
+    LIMITED = "limited"  # this client has as much as one may have
     DENIED = "denied"  # a route, or what `direct` denies, is against it
     LOOP = "loop"  # the way would lead back to this proxy
     IDLE = "idle"

@@ -13,7 +13,7 @@ __all__ = ["LIMIT", "opening"]
 LIMIT = MAX_HELLO * 2  # a hello in the smallest of records that anybody sends
 _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # a fatal alert (RFC 8446, 6.2)
 _UNTOLD = frozenset(
-    {Reason.REFUSED, Reason.UNREACHABLE, Reason.CONNECT_TIMEOUT}
+    {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
 )  # looks like the server's own silence
 
 

@@ -27,6 +27,8 @@ _CODES = {
     Reason.DENIED: 2,
     Reason.NOT_ALLOWED: 2,
     Reason.LOOP: 2,
+    Reason.LIMITED: 2,
+    Reason.NET_UNREACHABLE: 3,
     Reason.UNREACHABLE: 4,
     Reason.NO_SUCH_HOST: 4,
     Reason.REFUSED: 5,

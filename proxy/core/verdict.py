@@ -265,9 +265,11 @@ def _fault(trial: Trial, trials: Sequence[Trial]) -> Fault | None:
     if trial.step.open is Open.PLAIN:
         return None
     if trial.failure is not None:
-        return {Reason.REFUSED: Fault.RESET, Reason.UNREACHABLE: Fault.REJECTED}.get(
-            trial.failure, Fault.LOST
-        )
+        return {
+            Reason.REFUSED: Fault.RESET,
+            Reason.UNREACHABLE: Fault.REJECTED,
+            Reason.NET_UNREACHABLE: Fault.REJECTED,
+        }.get(trial.failure, Fault.LOST)
     if trial.evidence in {Evidence.OPTION_LOST, Evidence.SYN_DATA_LOST}:
         return Fault.LOST
     reactions = {t.reaction for t in trials if t.step.open is Open.PLAIN and t.step.load is trial.step.load}

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import trio
 
@@ -35,6 +36,18 @@ class CannotListen(Exception):
         self.listener = listener
         self.bind = bind
         self.errno = error.errno
+
+
+class Gate(Protocol):
+    """Whether the next connection may be accepted now."""
+
+    def pause(self) -> float:
+        """Seconds until it is worth asking again; 0: it may."""
+        ...
+
+    def held(self) -> None:
+        """Told whenever a connection has to wait for that."""
+        ...
 
 
 def listen(
@@ -83,13 +96,17 @@ async def accept_forever(
     sock: socket.socket,
     serve: Callable[[socket.socket, Peer], None],
     trouble: Callable[[OSError], None],
+    gate: Gate | None = None,
 ) -> None:
     """Hand every connection and its peer's address to ``serve``; returns when the listening socket is closed.
 
-    ``trouble`` is told of each shortage, and of errors that no caller can do anything about.
+    ``trouble`` is told of each shortage, and of errors that no caller can do anything about. While ``gate`` is shut
+    connections stay in the kernel's queue.
     """
     batch = 0
     while True:
+        if gate is not None and gate.pause() and not await _opened(sock, gate):
+            return
         try:
             connection, peer = sock.accept()
         except BlockingIOError:
@@ -116,6 +133,23 @@ async def accept_forever(
             await trio.lowlevel.checkpoint()
 
 
+async def _opened(sock: socket.socket, gate: Gate) -> bool:
+    """Wait until ``gate`` is open; False: the listening socket has been closed meanwhile."""
+    while pause := gate.pause():
+        if sock.fileno() < 0:
+            return False
+        try:
+            await trio.lowlevel.wait_readable(sock)  # nobody is held back where nobody comes
+        except trio.ClosedResourceError:
+            return False
+        pause = gate.pause()
+        if not pause:
+            break
+        gate.held()
+        await trio.sleep(pause)
+    return True
+
+
 def take_all(
     sock: socket.socket, serve: Callable[[socket.socket, Peer], None], trouble: Callable[[OSError], None]
 ) -> None:
@@ -126,8 +160,9 @@ def take_all(
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in _LISTENER_GONE | SHORTAGES:
+            if error.errno in SHORTAGES:
                 trouble(error)
+            if error.errno in _LISTENER_GONE | SHORTAGES:
                 return
             continue
         connection.setblocking(False)

@@ -17,7 +17,7 @@ _REASONS = {
     errno.ENOENT: Reason.REFUSED,  # a unix socket that is not there
     errno.ECONNRESET: Reason.REFUSED,
     errno.ECONNABORTED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.UNREACHABLE,
+    errno.ENETUNREACH: Reason.NET_UNREACHABLE,
     errno.EHOSTUNREACH: Reason.UNREACHABLE,
     errno.EADDRNOTAVAIL: Reason.NO_PORTS,
     errno.EAFNOSUPPORT: Reason.UNREACHABLE,

@@ -28,6 +28,7 @@ REFUSALS = frozenset(
         Reason.BAD_REQUEST,
         Reason.NOT_AUTHENTICATED,
         Reason.NOT_ALLOWED,
+        Reason.LIMITED,
         Reason.DENIED,
         Reason.LOOP,
         Reason.HANDSHAKE_TIMEOUT,
