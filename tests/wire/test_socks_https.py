@@ -7,6 +7,7 @@ import socket
 import ssl
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,24 +94,26 @@ def test_https_saves_a_round_trip_where_the_endpoint_is_known(
     server = wan.serve(serves_https(authority[0]), port=443)  # type: ignore[arg-type]
     context = ssl.create_default_context(cafile=str(authority[1]))
     took: list[float] = []
+    plain: list[float] = []
     line: Line = {}
+
+    def exchange(open_tunnel: Callable[[], socket.socket]) -> float:
+        started = time.monotonic()
+        with open_tunnel() as sock, context.wrap_socket(sock, server_hostname="site.test") as tls:
+            tls.sendall(b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
+            assert tls.recv(100) == ANSWER
+            return (time.monotonic() - started) / wan.rtt
+
     with program(wan, listener()) as proxy:
         for number in range(1, 7):
-            started = time.monotonic()
-            with (
-                connect(proxy.address(), server.address, how) as sock,
-                context.wrap_socket(sock, server_hostname="site.test") as tls,
-            ):
-                tls.sendall(b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n")
-                assert tls.recv(100) == ANSWER
-                took.append((time.monotonic() - started) / wan.rtt)
+            took.append(exchange(lambda: connect(proxy.address(), server.address, how)))
+            plain.append(exchange(lambda: socket.create_connection(server.address, timeout=10)))
             line = proxy.session(number)
             assert line["reply"] == ("dialed" if number == 1 else "optimistic")
     assert took[0] < 3.3, took
-    # What the machine does beside only ever adds, here some ms for two TLS stacks in Python: the least of five is
-    # what the way takes, and the median shows that it was no accident.
-    assert min(took[1:]) <= 2.1, took
-    assert statistics.median(took[1:]) <= 2.4, took
+    # Two TLS stacks in Python take some ms that are not the way's: as many as without a proxy, in three round trips.
+    own = max(statistics.median(plain) - 3.0, 0.0)
+    assert statistics.median(took[1:]) - own <= 2.1, (took, plain)
     assert line["evidence"] == "syn_data_acked"
     assert line["syn_bytes"] > 100
 
