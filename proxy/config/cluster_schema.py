@@ -6,9 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
-from proxy.config.addresses import EndpointAddress
+from proxy.config.addresses import EndpointAddress, FilePath
+from proxy.config.conditions import Text
 from proxy.config.scalars import Duration, HedgeTime, Spares, SynData, WholeSeconds
 from proxy.config.sources import Gateway, InterfaceName, Mark, SourceAddress
+from proxy.config.tunnel_keys import TunnelAddress, TunnelKeys
 from proxy.core import clusters
 
 _KEEPALIVE = clusters.Keepalive()
@@ -94,6 +96,17 @@ class Source(Section, frozen=True):
     ] = None
 
 
+class Tls(Section, frozen=True):
+    """TLS 1.3 around a tunnel; it costs a round trip."""
+
+    ca: Annotated[
+        FilePath | None, Meta(description="PEM certificates of those who may have signed the other side's.")
+    ] = None
+    cert: Annotated[FilePath | None, Meta(description="Our own PEM certificate and what signed it.")] = None
+    key: Annotated[FilePath | None, Meta(description="Its private key, where that is in another file.")] = None
+    name: Annotated[Text | None, Meta(description="The name that the other side's must have.")] = None
+
+
 class Via(Section, frozen=True):
     """Another proxy, through which the endpoints are reached."""
 
@@ -104,6 +117,13 @@ class Via(Section, frozen=True):
         Gateway | None,
         Meta(description="An HTTP proxy that knows CONNECT: host:port or user:password@host:port."),
     ] = None
+    tunnel: Annotated[
+        TunnelAddress | None, Meta(description="Another tfo-proxy, listening in mode tunnel: host:port.")
+    ] = None
+    key: Annotated[
+        tuple[TunnelKeys, ...], Meta(description="What we share with it: hexadecimal or base64; the first seals.")
+    ] = ()
+    tls: Annotated[Tls | None, Meta(description="TLS 1.3 around the tunnel.")] = None
 
 
 class ClusterDefaults(Section, frozen=True):

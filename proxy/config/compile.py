@@ -12,7 +12,7 @@ from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
 from proxy.config.mistakes import Findings, closest, listed
 from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_empty, overlay
 from proxy.config.scalars import BadScalar
-from proxy.core.clusters import Balance, Ejection, Health, Source, Via
+from proxy.core.clusters import Balance, Ejection, Health, Source, Tls, Via
 from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
@@ -22,6 +22,7 @@ from proxy.core.snapshot import (
     Connect,
     Dns,
     Family,
+    FarSide,
     FastOpen,
     Keepalive,
     Listener,
@@ -108,6 +109,7 @@ class _Compiler:
             if written.users
             else None,
             allow=_networks(written.allow or ()),
+            far_side=_far_side(written),
             timeouts=_timeouts(written.timeouts),
             limits=written.limits.caps(),
         )
@@ -243,8 +245,25 @@ def _source(written: schema.Source | None) -> Source | None:
 def _via(written: schema.Via | None) -> Via | None:
     if written is None:
         return None
+    if written.tunnel is not None:
+        keys = tuple(key for several in written.key for key in several.value)
+        return Via("tunnel", written.tunnel.value, keys=keys, tls=_tls(written.tls))
     gateways = {"socks": written.socks, "http": written.http}
     return next((Via(kind, *one.value) for kind, one in gateways.items() if one is not None), None)
+
+
+def _tls(written: schema.Tls | None) -> Tls | None:
+    if written is None:
+        return None
+    said = (written.ca, written.cert, written.key, written.name)
+    return Tls(*(one.value if one is not None else None for one in said))
+
+
+def _far_side(written: schema.Listener) -> FarSide | None:
+    if written.mode != "tunnel":
+        return None
+    keys = tuple(key for several in written.key for key in several.value)
+    return FarSide(keys, written.window.value, _tls(written.tls))
 
 
 def _dns(written: schema.Dns) -> Dns:

@@ -23,11 +23,13 @@ from proxy.config.cluster_schema import (
     Keepalive,
     Section,
     Source,
+    Tls,
     Via,
     WeightedEndpoint,
 )
 from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
 from proxy.config.scalars import Delay, Duration, Limit, Wait
+from proxy.config.tunnel_keys import TunnelKeys
 from proxy.core import snapshot
 from proxy.core.destinations import DENIED
 
@@ -54,6 +56,7 @@ __all__ = [
     "SectionT",
     "Source",
     "Timeouts",
+    "Tls",
     "Via",
     "WeightedEndpoint",
 ]
@@ -63,6 +66,7 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 Name: TypeAlias = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 _TIMEOUTS = snapshot.Timeouts()
+_FAR_SIDE = snapshot.FarSide()
 _DNS = snapshot.Dns()
 _LOG = snapshot.Log()
 _SNAPSHOT = snapshot.Snapshot((), {})
@@ -107,10 +111,11 @@ class Listener(Section, frozen=True):
         ),
     ]
     mode: Annotated[
-        Literal["forward", "socks", "http", "mixed", "sni", "transparent", "tproxy"],
+        Literal["forward", "socks", "http", "mixed", "sni", "transparent", "tproxy", "tunnel"],
         Meta(
             description="How it learns where its clients want to go: forward (always to `to`), socks, http, mixed "
-            "(socks or http), sni (the name in a TLS hello), transparent (REDIRECT) or tproxy (TPROXY)."
+            "(socks or http), sni (the name in a TLS hello), transparent (REDIRECT), tproxy (TPROXY) or tunnel "
+            "(another tfo-proxy says so)."
         ),
     ]
     to: Annotated[
@@ -143,6 +148,13 @@ class Listener(Section, frozen=True):
     trust: Annotated[
         tuple[NetworkCondition, ...], Meta(description="From where PROXY headers are believed.")
     ] = ()
+    key: Annotated[
+        tuple[TunnelKeys, ...], Meta(description="Of mode tunnel: what is shared with those who may use it.")
+    ] = ()
+    window: Annotated[
+        Duration, Meta(description="Of mode tunnel: how far their clocks may differ from ours.")
+    ] = Duration(_FAR_SIDE.window)
+    tls: Annotated[Tls | None, Meta(description="Of mode tunnel: TLS 1.3 around it.")] = None
     fast_open: Annotated[
         bool, Meta(description="Take data in clients' SYNs (needs bit 2 of net.ipv4.tcp_fastopen).")
     ] = True

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from proxy.config import schema
+from proxy.config import schema, tunnels
 from proxy.config.addresses import BindAddress
 from proxy.config.fill import read_scalar
 from proxy.config.mistakes import Findings, Place, closest, quoted
@@ -45,6 +45,7 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
         _check_dialling(cluster, ("clusters", name), tree, findings)
     for name, listener in config.listeners.items():
         _check_admission(listener, name, tree, findings)
+        tunnels.check_far(listener, name, tree, findings)
     _check_binds(config, tree, findings)
     _check_admin(config.admin, tree, findings)
     _check_keys(config, tree, findings)
@@ -100,11 +101,8 @@ def _check_dialling(
     if isinstance(hedge, float) and hedge >= timeout.value:
         why = f"{written.hedge} is not below connect.timeout, which is {timeout}"
         findings.wrong_once(place, f"{label}.hedge: {why}; the second dial would never start")
-    if written.via is not None and (written.via.socks is None) is (written.via.http is None):
-        place = tree.nearest(*path, "via").place
-        findings.wrong_once(
-            place, f"{label}.via: write one of socks and http, and host:port after it", hide=True
-        )
+    if written.via is not None:
+        tunnels.check_near(written.via, path, tree, findings)
     if isinstance(written.syn_data.value, Auto):
         return
     off = {"fast_open: off": written.fast_open == "off", "replay: none": written.replay == "none"}
@@ -120,7 +118,8 @@ def _check_admission(listener: schema.Listener, name: str, tree: Tree, findings:
         node = tree.find(*path, key)
         if isinstance(node, SequenceNode | MappingNode) and not _content(node):
             findings.wrong(node.place, f"{label}.{key}: it is empty; say who, or leave it out")
-    if listener.mode in _NAMED_BY_CLIENTS and not listener.allow and not (listener.users and _asks(listener)):
+    named = listener.mode in _NAMED_BY_CLIENTS and listener.mode != "tunnel"  # whose clients have a key
+    if named and not listener.allow and not (listener.users and _asks(listener)):
         open_to = next((bind for bind in listener.bind if not _is_local(bind.value)), None)
         if open_to is not None:
             why = f"{open_to} is open to others, and they name where the proxy goes"

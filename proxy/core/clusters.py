@@ -110,13 +110,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS 1.3 around a tunnel: paths of PEM files, and the name that the other side's certificate must have."""
+
+    ca: str | None = None  # who has signed the other side's; None: the system's authorities, or nobody is asked
+    cert: str | None = None
+    key: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Via:
     """Another proxy, through which a cluster's endpoints are reached; it looks names up itself."""
 
-    kind: str  # socks | http
+    kind: str  # socks | http | tunnel
     gateway: Target
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    keys: tuple[bytes, ...] = field(default=(), repr=False)  # of a tunnel; the first one seals
+    tls: Tls | None = None  # around a tunnel; None: none
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class Reason(StrEnum):
     NOT_AUTHENTICATED = "not_authenticated"
     NOT_ALLOWED = "not_allowed"  # the listener does not serve this client
     LIMITED = "limited"  # this client has as much as one may have
+    WRONG_KEY = "wrong_key"  # an opening of a tunnel that no key fits, or that was tampered with
+    OLD_CLOCK = "old_clock"  # one that was sealed too long ago, or in the future
+    REPLAYED = "replayed"  # one that has come before
+    NONCES_FULL = "nonces_full"  # one too many to remember
+    TAKEN_OVER = "taken_over"  # not the end: a session of a tunnel goes on, on another connection
     DENIED = "denied"  # a route, or what `direct` denies, is against it
     LOOP = "loop"  # the way would lead back to this proxy
     IDLE = "idle"

@@ -21,6 +21,7 @@ from proxy.core.clusters import (
     Replay,
     SendHeader,
     ServerFirst,
+    Tls,
 )
 from proxy.core.destinations import Destinations
 from proxy.core.limits import NO_CAPS, Caps
@@ -45,6 +46,7 @@ class Mode(StrEnum):
     SNI = "sni"
     TRANSPARENT = "transparent"  # redirected here by netfilter (REDIRECT)
     TPROXY = "tproxy"  # the same without address translation (TPROXY)
+    TUNNEL = "tunnel"  # another tfo-proxy says so (core.tunnel)
 
 
 CLIENT_NAMES_DESTINATION = frozenset(Mode) - {Mode.FORWARD}
@@ -94,6 +96,15 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class FarSide:
+    """How the far side of tunnels believes what it hears."""
+
+    keys: tuple[bytes, ...] = field(default=(), repr=False)  # any of them will do
+    window: float = 30.0  # seconds that an opening may be old, or ahead of our clock
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """A named place where downstreams connect."""
 
@@ -108,6 +119,7 @@ class Listener:
     trust: tuple[Network, ...] = ()  # who may say in such a header whom it speaks for
     users: Users | None = None  # None: nobody is asked who he is
     allow: tuple[Network, ...] = ()  # who may connect; empty: everybody
+    far_side: FarSide | None = None  # in mode tunnel
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Caps = NO_CAPS
     asks: bool = field(init=False, default=False, compare=False)
