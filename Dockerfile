@@ -4,9 +4,12 @@
 # environment finds the same interpreter in the same place. Everything that is installed is pinned by hash.
 # A machine with a package index of its own hands in its pip.conf:
 #   docker build --secret id=pip.conf,src=$HOME/.config/pip/pip.conf .
+# The same sources, locks and base make the same files, to the second: SOURCE_DATE_EPOCH is the time of all of them. Nothing in
+# it depends on the machine's architecture but the wheels that pip chooses, so `docker buildx build --platform` does as well.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
+ARG SOURCE_DATE_EPOCH=1577836800
 WORKDIR /src
 RUN ["python3", "-m", "venv", "/build"]
 RUN ["python3", "-m", "venv", "--without-pip", "/app"]
@@ -21,7 +24,10 @@ RUN --mount=type=secret,id=pip.conf \
 COPY . .
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip --python /app/bin/python install --no-index --no-deps /wheel/*.whl \
- && /app/bin/python -m compileall -q --invalidation-mode unchecked-hash /app/lib
+ && find /app -name direct_url.json -delete \
+ && rm -f /app/bin/[Aa]ctivate* \
+ && PYTHONHASHSEED=0 /app/bin/python -m compileall -q --invalidation-mode unchecked-hash /app/lib \
+ && find /app -depth -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="tfo-proxy" \

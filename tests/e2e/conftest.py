@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -29,16 +29,30 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image on a base with Debian's Python. The build's network is the namespace's: it leads nowhere."""
+def build(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Build the image on a base with Debian's Python, under a name; the build's network leads nowhere."""
     scratch = tmp_path_factory.mktemp("build")
     engine.podman("import", debian(scratch), BASE)
     version = engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
                             "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
     (scratch / "pip.conf").write_text(PIP_CONF)
-    engine.buildah(
-        "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
-        "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(version)}:/wheels:ro",
-        "--tag", IMAGE, HOUSE,
-    )  # fmt: skip
-    return IMAGE
+    context = scratch / "context"  # a copy: who edits a file meanwhile does not make two different images
+    ignored = shutil.ignore_patterns(".*", "tests", "docs", "bench", "dist", "__pycache__")
+    shutil.copytree(HOUSE, context, ignore=ignored)
+    shutil.copy(HOUSE / ".dockerignore", context)
+
+    def build(name: str, *options: str) -> str:
+        engine.buildah(
+            "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
+            "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(version)}:/wheels:ro",
+            *options, "--tag", name, context,
+        )  # fmt: skip
+        return name
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def image(build: Callable[..., str]) -> str:
+    """The image of the Dockerfile."""
+    return build(IMAGE)

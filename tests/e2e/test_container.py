@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,37 @@ def test_the_image_holds_what_it_needs_and_no_more(engine: Engine, image: str) -
     sources = {file for file in files if file.endswith(".py") and "/proxy/" in file}
     compiled = {file for file in files if file.endswith(".pyc") and "/proxy/" in file}
     assert len(sources) == len(compiled) > 10
+
+
+def test_the_image_is_small(engine: Engine, image: str) -> None:
+    sizes = [json.loads(engine.podman("image", "inspect", name))[0]["Size"] for name in (image, BASE)]
+    assert sizes[0] - sizes[1] < 80 << 20
+
+
+def test_the_image_is_made_twice_alike(
+    engine: Engine, image: str, build: Callable[..., str], tmp_path: Path
+) -> None:
+    """Every file in /app (which COPY itself makes): its path, its mode, its time, its bytes."""
+    program = """if True:
+        import hashlib, os
+        for folder, folders, files in os.walk("/app"):
+            folders.sort()
+            for path in (os.path.join(folder, name) for name in folders + files):
+                status = os.lstat(path)
+                regular = os.path.isfile(path) and not os.path.islink(path)
+                digest = hashlib.sha256(open(path, "rb").read()).hexdigest() if regular else ""
+                print(path, oct(status.st_mode), status.st_mtime_ns, digest)
+    """
+    again = build("again", "--no-cache")
+    listings = [engine.podman("run", "--rm", "--network", "none", *LIMITS, "--entrypoint", "python3", name, "-c", program)
+                for name in (image, again)]  # fmt: skip
+    assert set(listings[0].splitlines()) ^ set(listings[1].splitlines()) == set()
+
+
+def test_it_runs_as_anybody(engine: Engine, image: str) -> None:
+    said = engine.podman("run", "--rm", "--network", "none", *LIMITS, "--user", "31337:0", "--read-only", "--cap-drop",
+                         "all", image, "check", "/etc/tfo-proxy/config.yaml")  # fmt: skip
+    assert "ok" in said
 
 
 def test_a_request_through_the_proxy_is_answered(engine: Engine, proxy: str) -> None:
