@@ -18,7 +18,7 @@ The way of the data, and the rooms it passes::
 ``worker``    one process: listeners, sessions, drain
 ``supervisor`` owns the listening sockets and the signals
 ``commands``  the command line, one module a command
-``lab``       a WAN in a box for tests, benchmarks and demonstrations
+``lab``       a WAN in a box for tests, benchmarks and demonstrations; ``demo`` draws what happens in it
 
 Read ``session.py`` first, then ``core/fastopen.py`` and ``net/dial.py``.
 """

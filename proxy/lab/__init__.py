@@ -12,6 +12,7 @@ The tests, the benchmarks and ``tfo-proxy demo`` stand on this package; the prox
     forwarder    the process between the two ends: delays, asks the middleboxes, records
     ports        the ends of the line as that process reads and writes them
     line         the handle on that process
+    loopback     what a client and the proxy beside it say to each other
     capture      every packet that crossed, in order, as objects, text or pcap
     servers      small upstreams that remember every byte, and when it came
     behaviours   what such an upstream does with a connection

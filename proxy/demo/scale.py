@@ -1,0 +1,42 @@
+"""Where a moment lies on the picture's time axis: to scale, but never two ends of arrows on top of each other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable
+
+TALL = 300.0  # what the time itself takes
+GAP = 21.0  # between neighbours on one lifeline
+
+
+class Scale:
+    """Made from the moments that are to be drawn, each with the lifeline it is on. The same for all panels."""
+
+    def __init__(self, marks: Iterable[tuple[float, Hashable]]) -> None:
+        ordered = sorted(marks, key=lambda mark: mark[0])
+        span = max((moment for moment, _ in ordered), default=0.0) or 1.0
+        self._factor = TALL / span
+        self._moments, self._places = [0.0], [0.0]
+        last: dict[Hashable, float] = {}
+        for moment, line in ordered:
+            place = self._places[-1] + (moment - self._moments[-1]) * self._factor
+            if line in last:
+                place = max(place, last[line] + GAP)
+            last[line] = place
+            self._moments.append(moment)
+            self._places.append(place)
+
+    @property
+    def height(self) -> float:
+        """Of everything."""
+        return self._places[-1]
+
+    def __call__(self, moment: float) -> float:
+        """How far down a moment is."""
+        after = bisect_right(self._moments, moment)
+        before = max(after - 1, 0)
+        start, place = self._moments[before], self._places[before]
+        if after >= len(self._moments):
+            return place + (moment - start) * self._factor
+        share = (moment - start) / (self._moments[after] - start)
+        return place + share * (self._places[after] - place)

@@ -1,0 +1,128 @@
+"""`tfo-proxy demo` as somebody types it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from proxy.commands import group
+from proxy.lab.namespaces import python_environment
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def demo(
+    *arguments: str, prefix: tuple[str, ...] = (), timeout: float = 90
+) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-m", "proxy", "demo", *arguments]
+    return subprocess.run(
+        command, env=python_environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def through(text: str) -> list[str]:
+    found = re.search(r"^ *through tfo-proxy +(.*)$", text, re.MULTILINE)
+    assert found, text
+    return found[1].split()
+
+
+def test_the_list_names_every_path(capsys: Capsys) -> None:
+    assert group.main(["demo", "--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed[:2] == ["clean", "no-fast-open"]
+    assert {"drops-syn-data", "silent-after-handshake", "path-mtu-black-hole"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--path", "nonsense"], "there are clean"),
+        (["--rtt", "fast"], "--rtt"),
+        (["--rtt", "10s"], "between 1ms and 2s"),
+        (["--connections", "0"], "--connections"),
+        (["--theme", "pink"], "--theme"),
+    ],
+)
+def test_usage(arguments: list[str], says: str, capsys: Capsys) -> None:
+    assert group.main(["demo", *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize(
+    ("path", "says", "drawn"),
+    [
+        ("clean", "travelled in the SYN, and the server took it", "━━ SYN + cookie + request ━━"),
+        ("drops-syn-data", "The SYN with the request got lost.", "SYN + cookie + request ──╳"),
+        ("resets-syn-data", "One plain dial more, and it went through.", "── RST ──▒"),
+        ("no-fast-open", "none ever comes", "── SYN-ACK ──"),
+    ],
+)
+def test_a_path_is_shown(path: str, says: str, drawn: str, tmp_path: Path) -> None:
+    svg = tmp_path / "seen.svg"
+    done = demo("--path", path, "--connections", "3", "--svg", str(svg))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # a script hears of no progress
+    assert "\033" not in done.stdout
+    assert drawn in done.stdout
+    if path != "no-fast-open":
+        assert says in re.sub(r"\s+", " ", done.stdout)
+    assert len(through(done.stdout)) == 3
+    assert "✗" not in through(done.stdout)
+    words = [element.text for element in ET.parse(svg).iter() if element.text]
+    (headline,) = re.findall(r"^.* → .* round trips$", done.stdout, re.MULTILINE)
+    assert headline in words
+
+
+@pytest.mark.netns
+def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
+    done = demo(
+        "--server-first",
+        "--rtt",
+        "60ms",
+        "--connections",
+        "1",
+        "--svg",
+        str(tmp_path / "a.svg"),
+        "--theme",
+        "both",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "banner, 28 B" in done.stdout
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a-dark.svg", "a-light.svg"]
+    assert float(through(done.stdout)[0]) < 1.7
+
+
+@pytest.mark.netns
+def test_interrupted_it_leaves_nothing_behind() -> None:
+    command = [sys.executable, "-m", "proxy", "demo", "--connections", "50"]
+    with subprocess.Popen(
+        command, env=python_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        time.sleep(2.5)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == group.INTERRUPTED
+    assert children
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.netns
+def test_where_namespaces_are_forbidden_it_says_what_would_allow_them() -> None:
+    forbid = "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all "
+    script = f'{forbid}"$@"'
+    prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", script, "sh")
+    done = demo(prefix=prefix)
+    assert done.returncode == 1, done.stdout
+    assert done.stdout == ""
+    assert "the lab cannot be built here: cannot make a user namespace" in done.stderr
+    assert "user.max_user_namespaces is 0" in done.stderr
+    assert "→ sysctl -w user.max_user_namespaces=15000" in done.stderr
+    assert "Traceback" not in done.stderr
