@@ -163,7 +163,7 @@ class Dialling:
                 if self._pool is not None and failed.reason in _BLAMED:
                     self._pool.failed(endpoint, self._watch.clock())
                 self._standings.get(endpoint).reached = None
-                if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY}:
+                if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY} or not self._may_go_on():
                     break  # our trouble, not the endpoint's
         raise failure or DialFailed(Reason.NO_ENDPOINT)
 
@@ -183,16 +183,11 @@ class Dialling:
         rival: Endpoint | None,
     ) -> Upstream:
         plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
-        standing, hedge = self._standings.get(endpoint), plan.hedge
         try:
             upstream = await dial.connect(
-                endpoint, attempt, watch, timeout, hedge=hedge, redial=True, rival=rival
+                endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, rival=rival
             )
-            safe = self._record.safe_bytes
-            if hedge is not None and doubt.may_start_over(upstream, plan, standing, early, safe):
-                upstream = await doubt.answering(
-                    upstream, early, downstream, watch, standing, hedge, timeout, self._may_doubt
-                )
+            upstream = await self._answering(upstream, endpoint, early, downstream)
         except BaseException:
             self._told += attempt.syn_bytes
             self._abandon(endpoint)
@@ -204,6 +199,22 @@ class Dialling:
                 self._standings.families.worked(self._name(), endpoint)
         self._learn(upstream)
         return upstream
+
+    async def _answering(
+        self, upstream: Upstream, endpoint: Endpoint, early: EarlyData, downstream: socket.socket
+    ) -> Upstream:
+        """A connection that is there, or another one where it stays silent and that is the path's doing."""
+        plan, standing, safe = self._plan, self._standings.get(endpoint), self._record.safe_bytes
+        if plan.hedge is None or not doubt.may_start_over(upstream, plan, standing, early, safe):
+            return upstream
+        timeout = self._cluster.connect.timeout
+        return await doubt.answering(
+            upstream, early, downstream, self._watch, standing, plan.hedge, timeout, self._may_doubt
+        )
+
+    def _may_go_on(self) -> bool:
+        """Whether another endpoint may be tried after one that failed."""
+        return True
 
     def _may_doubt(self) -> bool:
         plan, endpoint = self._plan, self._record.endpoint

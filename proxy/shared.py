@@ -20,7 +20,9 @@ from proxy.net.watch import Watch
 from proxy.pools import Pools
 from proxy.routing import Routing
 from proxy.spares import Spares
+from proxy.tunnelling import TunnelDialling
 
+_KINDS: dict[str, type[Dialling]] = {"tunnel": TunnelDialling}
 AnySession = TypeVar("AnySession")
 
 
@@ -53,8 +55,10 @@ class Shared(Generic[AnySession]):
         """The dials of one session to ``cluster``."""
         direct = cluster.only or not (cluster.endpoints or cluster.via)
         pool = None if direct else self.pools.of(cluster)
-        kind = Dialling if cluster.via is None else ChainedDialling
+        kind = Dialling if cluster.via is None else _KINDS.get(cluster.via.kind, ChainedDialling)
         dialling = kind(record, cluster, self.standings, self.watch, self.unavailable, self.spares, pool)
-        if isinstance(dialling, ChainedDialling):
+        if isinstance(dialling, TunnelDialling):
+            dialling.go_through(self.pools.destination(cluster) or record.authority)
+        elif isinstance(dialling, ChainedDialling):
             dialling.go_through(self.gateways, self.pools.destination(cluster) or record.authority)
         return dialling

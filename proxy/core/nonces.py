@@ -13,7 +13,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from proxy.core.tunnel import Fault, Rejected
+from proxy.core.outcomes import Reason
+from proxy.core.tunnel import Rejected
 
 AREAS = 8
 SLICE = 30  # seconds
@@ -67,20 +68,20 @@ class Nonces:
     def claim(self, nonce: bytes, sealed: float, attempt: int, owner: bytes) -> Claim:
         """Take in an opening that has been verified; raises `Rejected` where it has come before, or none fits."""
         if sealed < self.since:
-            raise Rejected(Fault.OLD_CLOCK, "it was sealed before this proxy began to remember")
+            raise Rejected(Reason.OLD_CLOCK, "it was sealed before this proxy began to remember")
         at = self._area(int(sealed // SLICE))
         header = _HEADER.size + at * _AREA.size
         slot, known = self._find(at, nonce)
         memory = self._memory
         if known:
             if attempt <= memory[slot + 17]:
-                raise Rejected(Fault.REPLAYED, f"attempt {attempt} has come before")
+                raise Rejected(Reason.REPLAYED, f"attempt {attempt} has come before")
             memory[slot + 17] = attempt
             return Claim(False, bytes(memory[slot + 18 : slot + _SLOT]).rstrip(b"\0"))
         number, taken = _AREA.unpack_from(memory, header)
         if taken >= self._slots * 3 // 4:
             raise Rejected(
-                Fault.FULL, f"{taken} sessions within {SLICE} seconds are all that can be remembered"
+                Reason.NONCES_FULL, f"{taken} sessions within {SLICE} seconds are all that can be remembered"
             )
         memory[slot : slot + _SLOT] = nonce + bytes([1, attempt]) + owner.ljust(OWNER, b"\0")
         _AREA.pack_into(memory, header, number, taken + 1)
@@ -92,7 +93,7 @@ class Nonces:
         header = _HEADER.size + at * _AREA.size
         found, _ = _AREA.unpack_from(self._memory, header)
         if found > number:
-            raise Rejected(Fault.OLD_CLOCK, "the clock has gone back further than is remembered")
+            raise Rejected(Reason.OLD_CLOCK, "the clock has gone back further than is remembered")
         if found < number:
             start = self._start(at)
             self._memory[start : start + self._slots * _SLOT] = bytes(self._slots * _SLOT)
@@ -107,7 +108,7 @@ class Nonces:
             place = start + slot * _SLOT
             if not memory[place + 16]:
                 return place, False
-            if memory[place : place + 16] == nonce:
+            if bytes(memory[place : place + 16]) == nonce:
                 return place, True
             slot = (slot + 1) % self._slots
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from enum import StrEnum
 from struct import Struct
 from typing import NamedTuple
 
 from proxy.core import proxy_header
 from proxy.core.address import BadAddress, Endpoint, Target
+from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, NotMine, Parser, Reader
 from proxy.core.request import target_of
 
 __all__ = [
-    "ACCEPTED", "COMMITTED", "LIMIT", "MOST_COVERED", "WINDOW", "Fault", "Rejected", "Sealed", "Ticket", "opening",
-    "seal", "size_of", "verify",
+    "ACCEPTED", "COMMITTED", "LIMIT", "MOST_COVERED", "WINDOW", "Rejected", "Sealed", "Ticket", "opening", "seal",
+    "size_of", "verify",
 ]  # fmt: skip
 
 AUTHORITY, UNIQUE_ID, OURS = 0x02, 0x05, 0xE0
@@ -43,23 +43,12 @@ _CRC_AT = 3 + _OURS_SIZE + 4  # from the end
 _LABEL = b"tfo-proxy tunnel opening 1\0"
 
 
-class Fault(StrEnum):
-    """What is wrong with an opening. All of them end in a close without a word, counted and logged."""
-
-    MALFORMED = "malformed"  # no PROXY v2 header, not our TLVs, or a checksum that is wrong
-    TIMEOUT = "timeout"  # it did not come whole in time
-    WRONG_KEY = "wrong_key"  # or header or bytes were tampered with
-    OLD_CLOCK = "old_clock"  # sealed too long ago, or in the future
-    REPLAYED = "replayed"  # it has come before
-    FULL = "full"  # too many have come lately to remember another one
-
-
 class Rejected(Exception):
-    """An opening that is not to be believed, and why."""
+    """An opening that is not to be believed, and why: one of WRONG_KEY, OLD_CLOCK, REPLAYED and NONCES_FULL."""
 
-    def __init__(self, fault: Fault, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
-        self.fault = fault
+        self.reason = reason
 
 
 class Ticket(NamedTuple):
@@ -142,11 +131,11 @@ def verify(keys: Sequence[bytes], sealed: Sealed, now: float, window: float = WI
     tag = sealed.header[-_TAG:]
     # All keys are tried, so that the time it takes does not tell which one fits.
     if not any([hmac.compare_digest(tag, _tag(key, header, sealed.early)) for key in keys]):  # noqa: C419
-        raise Rejected(Fault.WRONG_KEY, "no key fits")
+        raise Rejected(Reason.WRONG_KEY, "no key fits")
     age = now - sealed.ticket.time
     if abs(age) > window:
         far = f"{abs(age):.1f} s {'ago' if age > 0 else 'in the future'}"
-        raise Rejected(Fault.OLD_CLOCK, f"it was sealed {far}, and {window:g} s are allowed")
+        raise Rejected(Reason.OLD_CLOCK, f"it was sealed {far}, and {window:g} s are allowed")
 
 
 def _tag(key: bytes, header: bytearray, early: bytes) -> bytes:

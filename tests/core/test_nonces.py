@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.nonces import AREAS, LONGEST_WINDOW, SLICE, Claim, Nonces
-from proxy.core.tunnel import Fault, Rejected
+from proxy.core.outcomes import Reason
+from proxy.core.tunnel import Rejected
 
 NOW = 1_800_000_000.0
 SLOTS = 64
@@ -26,16 +27,16 @@ def number(value: int) -> bytes:
     return random.Random(value).randbytes(16)
 
 
-def refused(nonces: Nonces, nonce: bytes, sealed: float, attempt: int = 1) -> Fault:
+def refused(nonces: Nonces, nonce: bytes, sealed: float, attempt: int = 1) -> Reason:
     with pytest.raises(Rejected) as error:
         nonces.claim(nonce, sealed, attempt, b"me")
-    return error.value.fault
+    return error.value.reason
 
 
 def test_once_and_never_again() -> None:
     nonces = table()
     assert nonces.claim(number(1), NOW, 1, b"me") == Claim(True)
-    assert refused(nonces, number(1), NOW) is Fault.REPLAYED
+    assert refused(nonces, number(1), NOW) is Reason.REPLAYED
     assert nonces.claim(number(2), NOW, 1, b"you").fresh
 
 
@@ -43,8 +44,8 @@ def test_a_later_attempt_is_told_who_has_the_session() -> None:
     nonces = table()
     nonces.claim(number(1), NOW, 1, b"me")
     assert nonces.claim(number(1), NOW, 3, b"you") == Claim(False, b"me")
-    assert refused(nonces, number(1), NOW, 3) is Fault.REPLAYED
-    assert refused(nonces, number(1), NOW, 2) is Fault.REPLAYED
+    assert refused(nonces, number(1), NOW, 3) is Reason.REPLAYED
+    assert refused(nonces, number(1), NOW, 2) is Reason.REPLAYED
     assert nonces.claim(number(1), NOW, 4, b"you") == Claim(False, b"me")
 
 
@@ -57,19 +58,19 @@ def test_nothing_is_forgotten_while_it_could_be_believed() -> None:
             if (
                 NOW + before * 7 >= sealed - 2 * LONGEST_WINDOW
             ):  # sealed ahead of our clock, and come back late
-                assert refused(nonces, number(before), NOW + before * 7) is Fault.REPLAYED
+                assert refused(nonces, number(before), NOW + before * 7) is Reason.REPLAYED
 
 
 def test_what_is_forgotten_is_refused_as_too_old() -> None:
     nonces = table(now=0)
     nonces.claim(number(1), NOW, 1, b"")
     nonces.claim(number(2), NOW + AREAS * SLICE, 1, b"")
-    assert refused(nonces, number(1), NOW) is Fault.OLD_CLOCK
+    assert refused(nonces, number(1), NOW) is Reason.OLD_CLOCK
 
 
 def test_before_it_began_to_remember_nothing_is_believed() -> None:
     nonces = table(now=NOW)
-    assert refused(nonces, number(1), NOW - 0.001) is Fault.OLD_CLOCK
+    assert refused(nonces, number(1), NOW - 0.001) is Reason.OLD_CLOCK
     assert nonces.claim(number(1), NOW, 1, b"").fresh
 
 
@@ -77,8 +78,8 @@ def test_when_it_is_full_it_refuses_and_remembers() -> None:
     nonces = table()
     for value in range(SLOTS * 3 // 4):
         assert nonces.claim(number(value), NOW, 1, b"").fresh
-    assert refused(nonces, number(1000), NOW) is Fault.FULL
-    assert refused(nonces, number(5), NOW) is Fault.REPLAYED
+    assert refused(nonces, number(1000), NOW) is Reason.NONCES_FULL
+    assert refused(nonces, number(5), NOW) is Reason.REPLAYED
     assert nonces.claim(number(5), NOW, 2, b"") == Claim(False)
     assert nonces.claim(number(1000), NOW + SLICE, 1, b"").fresh, "the next slice has room"
 
@@ -87,7 +88,7 @@ def test_two_views_of_one_memory_are_one_table() -> None:
     memory = memoryview(bytearray(Nonces.size(SLOTS)))
     Nonces.prepare(memory, NOW, SLOTS)
     Nonces(memory).claim(number(1), NOW, 1, b"12345")
-    assert refused(Nonces(memory), number(1), NOW) is Fault.REPLAYED
+    assert refused(Nonces(memory), number(1), NOW) is Reason.REPLAYED
     assert not Nonces.fits(memoryview(bytearray(Nonces.size(SLOTS))), SLOTS)
     assert not Nonces.fits(memory[:100], SLOTS)
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from proxy.core import proxy_header, tunnel
 from proxy.core.address import Authority, Endpoint
+from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, Reading, TooLong
-from proxy.core.tunnel import Fault, Rejected, Sealed, Ticket
+from proxy.core.tunnel import Rejected, Sealed, Ticket
 from tests.core.reading import in_pieces
 
 KEY = bytes(range(16))
@@ -61,7 +62,7 @@ def test_any_of_the_keys_will_do() -> None:
     tunnel.verify([KEY, b"x" * 16], sealed, NOW)
     with pytest.raises(Rejected) as error:
         tunnel.verify([b"x" * 16], sealed, NOW)
-    assert error.value.fault is Fault.WRONG_KEY
+    assert error.value.reason is Reason.WRONG_KEY
 
 
 @pytest.mark.parametrize(("now", "right"), [(29.9, True), (-29.9, True), (30.1, False), (-30.1, False)])
@@ -72,7 +73,7 @@ def test_old_and_new_clocks(now: float, right: bool) -> None:
         return
     with pytest.raises(Rejected) as error:
         tunnel.verify([KEY], sealed, NOW + now)
-    assert error.value.fault is Fault.OLD_CLOCK
+    assert error.value.reason is Reason.OLD_CLOCK
 
 
 def test_every_bit_counts() -> None:
@@ -189,5 +190,5 @@ def _ending(data: bytes, step: int) -> str:
     except (TooLong, Malformed):
         return "malformed"
     except Rejected as rejected:
-        return rejected.fault
+        return rejected.reason
     return "waiting"
