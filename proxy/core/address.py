@@ -115,17 +115,18 @@ def check_name(host: str) -> str:
     """``host`` in lower case without its last dot, if it is a name DNS can hold (RFC 1035, underscores allowed).
 
     Octal, hexadecimal and shortened IPv4 (``0x7f.1``, ``2130706433``) is refused: the C library reads it as an
-    address, so it would slip past every rule written for addresses.
+    address, so it would slip past every rule written for addresses. So is IPv4 in digits and dots of other scripts,
+    which become ours when a name is prepared for DNS (RFC 3490 section 3.1, RFC 3491).
     """
-    if _LOOKS_NUMERIC.match(host):
-        raise BadAddress(
-            f"{host!r} looks like an IPv4 address but is not one; write it as four decimal numbers"
-        )
     name = host.rstrip(".").lower() if not host.endswith("..") else host
     try:
         wire = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         raise BadAddress(f"{host!r} is not a valid host name") from None
+    if _LOOKS_NUMERIC.match(wire) or _LOOKS_NUMERIC.match(host):
+        raise BadAddress(
+            f"{host!r} looks like an IPv4 address but is not one; write it as four decimal numbers"
+        )
     if not wire or len(wire) > _NAME_LIMIT or not all(_NAME_LABEL.match(label) for label in wire.split(".")):
         raise BadAddress(f"{host!r} is not a valid host name")
     return wire
