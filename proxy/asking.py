@@ -155,8 +155,9 @@ class AskingSession(Session):
         elif isinstance(error, NoSuchHost):
             reply = self._reception.refusal(Reason.NO_SUCH_HOST, str(error))
         if reply:
-            self._answered = True
-            self._shared.farewell(self._downstream.dup(), reply)
+            with suppress(OSError):  # no descriptor for it: a reset says no, too
+                self._shared.farewell(self._downstream.dup(), reply)
+                self._answered = True
 
     def _reset_both(self) -> None:
         if not self._answered:

@@ -26,7 +26,7 @@ from proxy.net.dial import Attempt
 from proxy.net.relay import Relay
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
-from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.upstream import SHORTAGES, DialFailed, Upstream
 from proxy.shared import Shared
 
 
@@ -238,7 +238,10 @@ class Session:
 
     def _failed(self, error: Exception) -> None:
         """It ends here, because of this."""
-        self._explain(error)
+        try:
+            self._explain(error)
+        except Exception as fault:  # noqa: BLE001  # it ends nevertheless, and nobody else does
+            self._shared.fault(self.record, fault)
         self._reset_both()
         self._finish()
 
@@ -254,6 +257,9 @@ class Session:
         elif isinstance(error, OSError) and record.during is Stage.SNIFF:
             record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.RESET
             record.detail = sockopt.errno_name(error.errno or 0)
+        elif isinstance(error, OSError) and error.errno in SHORTAGES:
+            failed = DialFailed.because(error.errno or 0)
+            record.ended_by, record.reason, record.detail = failed.blame, failed.reason, str(failed)
         else:  # one session's mistake must never be another's end
             self._shared.fault(record, error)
 

@@ -121,7 +121,10 @@ async def connect(  # noqa: PLR0913  # what differs from dial to dial
     plainly beside it where this one takes too long (RFC 8305); no two of these dials carry data in their SYN.
     """
     race = _Race(endpoint, first, watch, timeout, rival)
-    return await race.run(hedge, redial=redial)
+    try:
+        return await race.run(hedge, redial=redial)
+    except OSError as error:  # no memory to watch it, or a socket that will not be asked
+        raise DialFailed.because(error.errno or 0) from error
 
 
 class _Race:

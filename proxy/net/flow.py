@@ -38,6 +38,9 @@ class Flow:
     last = False  # the other direction has ended already
     source_fault = 0
     sink_fault = 0
+    doomed = (
+        0  # errno: the source broke when it was written to, so what is there to be read is all that will come
+    )
     body: Body | None = None  # bounds what may go to the sink
     _splices = True
     _pipe: tuple[int, int] | None = None
@@ -108,7 +111,7 @@ class Flow:
         try:
             count = self.source.recv_into(buffer)
         except BlockingIOError:
-            self.readable = False
+            self._emptied()
             return False
         except OSError as error:
             self.end(error.errno or errno.EIO)
@@ -124,12 +127,18 @@ class Flow:
             # The socket is empty. An end behind what we read has been told by now or comes with its own event.
             if self.fin:
                 self.end()
-            elif not self.hung_up:
+            elif not (self.hung_up or self.doomed):
                 self.readable = False
             return self.readable
         if self._splices and self.moved >= _BULK and not self.urgent:
             self._open_pipe()
         return True
+
+    def _emptied(self) -> None:
+        """There is nothing to be read now."""
+        self.readable = False
+        if self.doomed:
+            self.end(self.doomed)
 
     def _pass_body(self, body: Body, data: memoryview) -> bool:
         """Write what belongs to the body. What comes behind it is read and forgotten: it is meant for somebody else."""
@@ -198,7 +207,7 @@ class Flow:
         try:
             count = os.splice(self.source.fileno(), pipe[1], _PIPE, flags=_SPLICE)
         except BlockingIOError:
-            self.readable = False
+            self._emptied()
             return False
         except OSError as error:
             self.end(error.errno or errno.EIO)

@@ -136,7 +136,11 @@ class Relay:
             ended = True
         if ended:
             self.stop()
-        elif more and not self._again:
+        elif more:
+            self._turn_later()
+
+    def _turn_later(self) -> None:
+        if not self._again:
             self._again = True
             self._watch.again(self._next_turn)
 
@@ -171,6 +175,9 @@ class Relay:
         elif flow.sink_fault:
             # What the broken side had said before is still there to be read: the other flow goes on to its end.
             self._blame(sink, flow.sink_fault)
+            if not (other.doomed or other.eof or _may_go_on(flow)):
+                other.doomed, other.readable = flow.sink_fault, True
+                self._turn_later()
         elif self.ended_by is None:
             self.ended_by = source
 
@@ -184,6 +191,11 @@ class Relay:
         if self.reason is Reason.CLOSED:
             return None
         return self.down.sink if self.ended_by is EndedBy.UPSTREAM else self.up.sink
+
+
+def _may_go_on(flow: Flow) -> bool:
+    """Whether a sink that takes no more may have more to say: the reader of a unix socket may close that half alone."""
+    return flow.sink_fault == errno.EPIPE and flow.sink.family == socket.AF_UNIX
 
 
 async def close_with_reset(sock: socket.socket) -> None:

@@ -62,11 +62,11 @@ class _Silence:
         self._second: Upstream | None = None  # and there
         self._broken = False  # the primary was reset
         self._client_spoke = self._client_ended = False
-        self._listen(primary.sock, READ)
-        self._listen(downstream, READ)
 
     async def bear(self, doubt_at: float, timeout: float, may_doubt: Callable[[], bool]) -> Upstream | None:
         """Wait for the primary alone; None when it is time to doubt it."""
+        self._listen(self._primary.sock, READ)
+        self._listen(self._downstream, READ)
         patience = doubt_at
         while True:
             for fd, events in await self._bell.wait_until(patience):

@@ -26,6 +26,7 @@ _REASONS = {
     errno.ENFILE: Reason.NO_DESCRIPTORS,
     errno.ENOBUFS: Reason.NO_MEMORY,
     errno.ENOMEM: Reason.NO_MEMORY,
+    errno.ENOSPC: Reason.NO_MEMORY,  # fs.epoll.max_user_watches
     errno.EAGAIN: Reason.NO_MEMORY,  # a unix socket whose queue is full
     errno.EACCES: Reason.NOT_PERMITTED,
     errno.EPERM: Reason.NOT_PERMITTED,
@@ -36,6 +37,9 @@ _OURS = frozenset(
     {Reason.NO_PORTS, Reason.NO_SOURCE, Reason.NO_DESCRIPTORS, Reason.NO_MEMORY, Reason.NOT_PERMITTED,
      Reason.NO_ENDPOINT}
 )  # fmt: skip
+
+# Nothing is wrong with either side: we lack something for this session.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 
 class DialFailed(Exception):

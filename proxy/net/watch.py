@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -44,18 +45,22 @@ class _Closed:
 class Watch:
     """The descriptors of one worker's sessions and who is told of them. `run` must be running."""
 
-    __slots__ = ("_again", "_epoll", "_handlers", "clock")
+    __slots__ = ("_again", "_epoll", "_handlers", "clock", "fault")
 
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock  # trio's
+        self.fault: Callable[[Exception], None] = _raise  # told what a handler raises in spite of everything
         self._epoll: select.epoll | _Closed = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._again: list[Callable[[], None]] = []
 
     def add(self, fd: int, events: int, handler: Handler) -> None:
-        """Tell ``handler`` when one of ``events`` happens; what is the case already is told in the next round."""
-        self._handlers[fd] = handler
+        """Tell ``handler`` when one of ``events`` happens; what is the case already is told in the next round.
+
+        Raises OSError (ENOMEM, and ENOSPC for ``fs.epoll.max_user_watches``), and then nothing is watched.
+        """
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
     def change(self, fd: int, events: int) -> None:
         """Watch for something else; what is the case already is told again."""
@@ -69,6 +74,15 @@ class Watch:
     def forget(self, fd: int) -> None:
         """A descriptor is about to be closed; the kernel forgets it by itself."""
         self._handlers.pop(fd, None)
+
+    def let_go(self, fd: int) -> None:
+        """A descriptor is about to be closed whose socket stays open under another number, by dup(2).
+
+        The kernel watches sockets, not numbers, and would tell whoever gets this number next of the old socket.
+        """
+        self._handlers.pop(fd, None)
+        with suppress(OSError):
+            self._epoll.unregister(fd)
 
     def again(self, call: Callable[[], None]) -> None:
         """Call ``call`` in the next round: there is more to do, and others should have their turn before."""
@@ -86,16 +100,26 @@ class Watch:
                     await trio.lowlevel.checkpoint()
                     calls, self._again = self._again, []
                     for call in calls:
-                        call()
+                        try:
+                            call()
+                        except Exception as fault:  # noqa: BLE001  # one session's mistake is not all others' end
+                            self.fault(fault)
                 else:
                     await trio.lowlevel.wait_readable(fd)
                 for ready, events in epoll.poll(0, _BATCH):
                     handler = handlers.get(ready)
                     if handler is not None:  # else an earlier handler of this round has closed it
-                        handler(events)
+                        try:
+                            handler(events)
+                        except Exception as fault:  # noqa: BLE001  # as above
+                            self.fault(fault)
         finally:
             self._epoll = _Closed()
             epoll.close()
+
+
+def _raise(fault: Exception) -> None:
+    raise fault
 
 
 class Bell:

@@ -211,3 +211,54 @@ async def test_a_cancelled_wait_leaves_the_bell_usable() -> None:
     assert scope.cancelled_caught
     bell.ring(1, 1)
     assert await bell.wait() == [(1, 1)]
+
+
+async def test_a_socket_that_lives_on_under_another_number_does_not_haunt_its_old_one() -> None:
+    old: list[int] = []
+    new: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer), pair() as (next_ours, _next_peer):
+            number = ours.fileno()
+            watch.add(number, READ | EDGE, old.append)
+            with ours.dup():
+                watch.let_go(number)
+                ours.close()
+                assert os.dup2(next_ours.fileno(), number) == number  # the number is another session's
+                watch.add(number, READ | EDGE, new.append)
+                peer.sendall(b"x")
+                peer.close()
+                await trio.sleep(0.02)
+                assert (old, new) == ([], [])
+                watch.forget(number)
+                os.close(number)
+
+
+async def test_what_a_handler_raises_is_not_the_end_of_the_others() -> None:
+    events: list[int] = []
+    faults: list[Exception] = []
+
+    def wrong(_events: int) -> None:
+        raise ZeroDivisionError
+
+    def wrong_again() -> None:
+        raise KeyError
+
+    async with running() as watch:
+        watch.fault = faults.append
+        with pair() as (ours, peer), pair() as (others, other_peer):
+            watch.add(ours.fileno(), READ | EDGE, wrong)
+            watch.add(others.fileno(), READ | EDGE, events.append)
+            peer.sendall(b"x")
+            other_peer.sendall(b"x")
+            assert await told(events) & READ
+            watch.again(wrong_again)
+            other_peer.sendall(b"x")
+            assert await told(events) & READ
+        assert [type(fault) for fault in faults] == [ZeroDivisionError, KeyError]
+
+
+async def test_what_cannot_be_watched_has_no_handler() -> None:
+    async with running() as watch:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            watch.add(99_999, READ, lambda _: None)
+        assert not watch._handlers
