@@ -29,12 +29,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def build(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Build the image on a base with Debian's Python, under a name; the build's network leads nowhere."""
+def python_version(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of the base image, which holds Debian's Python and make, and no more."""
+    engine.podman("import", debian(tmp_path_factory.mktemp("debian")), BASE)
+    return engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
+                         "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def build(
+    engine: Engine, python_version: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., str]:
+    """Build the image on that base, under a name; the build's network leads nowhere."""
     scratch = tmp_path_factory.mktemp("build")
-    engine.podman("import", debian(scratch), BASE)
-    version = engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
-                            "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
     (scratch / "pip.conf").write_text(PIP_CONF)
     context = scratch / "context"  # a copy: who edits a file meanwhile does not make two different images
     ignored = shutil.ignore_patterns(".*", "tests", "docs", "bench", "dist", "__pycache__")
@@ -44,7 +51,7 @@ def build(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     def build(name: str, *options: str) -> str:
         engine.buildah(
             "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
-            "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(version)}:/wheels:ro",
+            "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(python_version)}:/wheels:ro",
             *options, "--tag", name, context,
         )  # fmt: skip
         return name

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -47,14 +47,14 @@ def kept(name: str) -> Iterator[Path]:
 
 
 def debian(scratch: Path) -> Path:
-    """A root file system of this machine's own Debian release, with Python, from where this machine gets it."""
+    """A root file system of this machine's own Debian release, with Python and make."""
     sources = run("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages")
     codename = next(line.partition("=")[2] for line in Path("/etc/os-release").read_text().splitlines()
                     if line.startswith("VERSION_CODENAME="))  # fmt: skip
     mirror = dict(line.split() for line in sources.splitlines())[codename]
-    with kept(f"debian-{codename}-python.tar") as tar:
+    with kept(f"debian-{codename}-python-make.tar") as tar:
         if not tar.exists():
-            include = "--include=python3,python3-venv,ca-certificates"
+            include = "--include=python3,python3-venv,make,ca-certificates"
             run("debootstrap", "--variant=minbase", include, codename, scratch / "root", mirror, timeout=1200)
             run("tar", "--directory", scratch / "root", "--create", "--file", scratch / "tar", ".")
             shutil.rmtree(scratch / "root")
@@ -62,9 +62,12 @@ def debian(scratch: Path) -> Path:
     return tar
 
 
-def wheels(version: str) -> Path:
-    """A folder with all that the image installs, as wheels for Python ``version``; hashes checked by pip."""
-    locks = [HOUSE / "requirements-build.lock", HOUSE / "requirements.lock"]
+IMAGE_LOCKS = ("requirements-build.lock", "requirements.lock")
+
+
+def wheels(version: str, names: Sequence[str] = IMAGE_LOCKS) -> Path:
+    """A folder with all that these locks name, as wheels for Python ``version``; hashes checked by pip."""
+    locks = [HOUSE / name for name in names]
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:16]
     with kept(f"wheels-{version}-{digest}") as folder:
         if not folder.exists():

@@ -107,8 +107,8 @@ def test_the_image_is_made_twice_alike(
                 print(path, oct(status.st_mode), status.st_mtime_ns, digest)
     """
     again = build("again", "--no-cache")
-    listings = [engine.podman("run", "--rm", "--network", "none", *LIMITS, "--entrypoint", "python3", name, "-c", program)
-                for name in (image, again)]  # fmt: skip
+    alone = ["run", "--rm", "--network", "none", *LIMITS, "--entrypoint", "python3"]
+    listings = [engine.podman(*alone, name, "-c", program) for name in (image, again)]
     assert set(listings[0].splitlines()) ^ set(listings[1].splitlines()) == set()
 
 
