@@ -47,7 +47,7 @@ def picture(played: Played, *, theme: str = "auto", everything: bool = False) ->
     """The whole picture. ``theme`` is light, dark, or auto: as the reader's system is."""
     titles, runs = zip(*chosen(played), strict=True)
     panels = _places(runs)
-    scale = Scale(_marks(runs, everything=everything))
+    scale = Scale(_marks(runs, played.rtt / 2, everything=everything))
     height = TOP + scale.height + 40
     width = max(panels[-1][Lane.SERVER] + SIDE + 14, 640)
     result, whole = Result.of(played), height + 96
@@ -118,15 +118,12 @@ def _places(runs: Sequence[Run]) -> list[dict[Lane, float]]:
     return found
 
 
-def _marks(runs: Sequence[Run], *, everything: bool) -> list[tuple[float, tuple[int, Lane]]]:
+def _marks(runs: Sequence[Run], trip: float, *, everything: bool) -> list[tuple[float, tuple[int, Lane]]]:
     marks: list[tuple[float, tuple[int, Lane]]] = []
     for which, run in enumerate(runs):
         for arrow in run.shown(everything=everything):
             marks.append((arrow.sent, (which, arrow.source)))
-            if arrow.arrived is not None and arrow.arrived != arrow.sent:
-                marks.append((arrow.arrived, (which, arrow.target)))
-            elif arrow.arrived is not None:
-                marks.append((arrow.sent, (which, arrow.target)))
+            marks.append((_end(arrow, trip), (which, arrow.target)))
     return marks
 
 
@@ -159,7 +156,7 @@ def _panel(
             f'<rect class="head" x="{lanes[lane] - 38:g}" y="{TOP - 46}" width="76" height="24" rx="7"/>'
         )
         parts.append(_text(lanes[lane], TOP - 29.5, NAMES[lane], "name"))
-    drawn = [_arrow(arrow, lanes, scale, played.rtt) for arrow in run.shown(everything=everything)]
+    drawn = [_arrow(arrow, lanes, scale, played.rtt / 2) for arrow in run.shown(everything=everything)]
     parts += [line for lines, _ in drawn for line in lines]
     parts += [label for _, labels in drawn for label in labels]
     if trips is not None and run.first_byte is not None:
@@ -181,14 +178,18 @@ def _span(x: float, reach: float, words: str, look: str) -> list[str]:
     ]
 
 
-def _arrow(arrow: Arrow, lanes: dict[Lane, float], scale: Scale, rtt: float) -> tuple[list[str], list[str]]:
+def _end(arrow: Arrow, trip: float) -> float:
+    """When it arrived, or would have, ``trip`` being the way to the server in seconds."""
+    return arrow.sent + trip if arrow.arrived is None else arrow.arrived
+
+
+def _arrow(arrow: Arrow, lanes: dict[Lane, float], scale: Scale, trip: float) -> tuple[list[str], list[str]]:
     """A line from where and when it was sent to where and when it arrived, or to a cross; and what is written on it."""
     x1, y1 = lanes[arrow.source], TOP + scale(arrow.sent)
+    x2, y2 = lanes[arrow.target], TOP + scale(_end(arrow, trip))
     lost = arrow.arrived is None
     if lost:
-        x2, y2 = (lanes[Lane.MIDDLEBOX], TOP + scale(arrow.sent + rtt / 4))
-    else:
-        x2, y2 = lanes[arrow.target], TOP + scale(arrow.arrived if arrow.arrived is not None else 0.0)
+        x2, y2 = lanes[Lane.MIDDLEBOX], (y1 + y2) / 2
     angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
     parts = [f'<path class="arrow {arrow.look}" d="M{x1:g} {y1:.1f} L{x2:g} {y2:.1f}"/>']
     if lost:
