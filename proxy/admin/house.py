@@ -26,11 +26,30 @@ class House(Protocol):
     With several workers these are the supervisor's sums: what the workers have reported so far.
     """
 
-    snapshot: Snapshot  # the one that new sessions get
-    standings: Standings
-    ledger: Ledger  # asked for its endpoints only: all other sums come from `regions`
-    config_path: str | None
-    log_level: str
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one that new sessions get."""
+        ...
+
+    @property
+    def standings(self) -> Standings:
+        """What is believed of the endpoints."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Asked for its endpoints only: all other sums come from `regions`."""
+        ...
+
+    @property
+    def config_path(self) -> str | None:
+        """The file; None where there are flags only."""
+        ...
+
+    @property
+    def log_level(self) -> str:
+        """The least important lines that are logged now."""
+        ...
 
     @property
     def state(self) -> views.State:
