@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -34,13 +36,14 @@ class Gone(click.ClickException):
 
 
 class Refused(click.ClickException):
-    """The admin server answered with an error: ``status`` is HTTP's, the message is its own words."""
+    """The admin server answered with an error: HTTP's ``status``, its words as the message, and all of its ``body``."""
 
     exit_code = FAILED
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, body: bytes = b"") -> None:
         super().__init__(message)
         self.status = status
+        self.body = body
 
 
 class Remote:
@@ -79,8 +82,8 @@ class Remote:
 
     def _ask(self, method: str, path: str, body: bytes) -> bytes:
         headers = {"Accept": "application/json"}
-        if method == "POST":  # neither header can be sent by a web page of somebody else's
-            headers |= {"X-Tfo-Proxy": "1", "Content-Type": "application/json"}
+        if body:
+            headers["Content-Type"] = "application/json"
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         if method == "POST":
@@ -101,17 +104,14 @@ class Remote:
         answer = self._connection.getresponse()
         content = answer.read(MOST_ANSWER)
         if answer.status >= 400:
-            raise Refused(answer.status, self._complaint(answer.status, content))
+            raise Refused(answer.status, self._complaint(answer.status, content), content)
         return content
 
     def _complaint(self, status: int, content: bytes) -> str:
         if status == 401:
             known = "its token is wrong" if self._token is not None else "it wants a token"
             return f"{self.address}: {known}; give --token-file FILE, or {TOKEN}"
-        text = "".join(
-            c for c in content[:2000].decode(errors="replace").strip() if c == "\n" or c.isprintable()
-        )
-        return f"{self.address} answered {status}: {text}"
+        return f"{self.address} answered {status}: {_told(content)}"
 
 
 def options(command: Callable[P, R]) -> Callable[P, R]:
@@ -146,7 +146,7 @@ def find(config: str | None, admin: str | None, token_file: str | None, timeout:
         configured = load_config(config).snapshot.admin
         if configured is None and admin is None:
             raise click.UsageError(
-                f"{config} has no `admin`: add one (admin: 127.0.0.1:7414), or give --admin"
+                f"{config} has no `admin`: add one (admin: {{bind: 127.0.0.1:7414}}), or give --admin"
             )
         if configured is not None:
             bind = configured.bind
@@ -191,6 +191,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect("\0" + self._path[1:] if self._path.startswith("@") else self._path)
+
+
+def _told(content: bytes) -> str:
+    """What an error's body says: its ``error`` if it is one of ours, else its text; without escapes."""
+    text = content[:2000].decode(errors="replace").strip()
+    with suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(text)["error"])
+    return "".join(c for c in text if c == "\n" or c.isprintable())
 
 
 def _words(error: Exception) -> str:

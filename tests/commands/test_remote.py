@@ -31,7 +31,7 @@ class Admin(BaseHTTPRequestHandler):
         if self.path == "/slow":
             threading.Event().wait(1)
         status = {"/no": 403, "/token": 401}.get(self.path, 200)
-        answer = body or b"not \x1b[31mhere" if status != 401 else b""
+        answer = body or (b'{"error": "no \\u001b[1m!"}' if self.path == "/no" else b"not \x1b[31mhere")
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -90,8 +90,8 @@ def test_over_tcp(here: str) -> None:
     (get, post) = Admin.seen
     assert (get[:2], post[:2]) == (("GET", "/api/v1/status"), ("POST", "/api/v1/loglevel"))
     assert get[2]["authorization"] == post[2]["authorization"] == "Bearer secret"
-    assert "x-tfo-proxy" not in get[2]
-    assert post[2]["x-tfo-proxy"] == "1"
+    assert "content-type" not in get[2]
+    assert post[2]["content-type"] == "application/json"
 
 
 def test_over_a_unix_socket(there: str) -> None:
@@ -111,7 +111,14 @@ def test_an_error_is_told_in_the_servers_words_without_its_escapes(here: str) ->
     with Remote(here) as admin, pytest.raises(Refused) as refused:
         admin.get("/no")
     assert refused.value.status == 403
-    assert refused.value.message == f"{here} answered 403: not [31mhere"
+    assert refused.value.message == f"{here} answered 403: no [1m!"
+    assert refused.value.body == b'{"error": "no \\u001b[1m!"}'
+
+
+def test_the_words_of_somebody_else_are_told_as_they_are(here: str) -> None:
+    with Remote(here) as admin, pytest.raises(Refused) as refused:
+        admin.post("/no", b"[1, \x1b[2J")
+    assert refused.value.message == f"{here} answered 403: [1, [2J"
 
 
 @pytest.mark.parametrize(("token", "says"), [(None, "it wants a token"), ("x", "its token is wrong")])
