@@ -59,10 +59,17 @@ class Memory:
 
     async def save_now_and_then(self) -> None:
         """Save every minute until cancelled."""
-        while self._path is not None:
+        while True:
             await trio.sleep(SAVE_EVERY)
+            if self._path is None:
+                continue
             learned = self._learned(trio.current_time())  # here, where nobody changes it meanwhile
             await trio.to_thread.run_sync(self._write, learned)
+
+    def move(self, path: str | None) -> None:
+        """Save there from now on."""
+        if path != self._path:
+            self._path, self._complaint = path, None
 
     def save(self, now: float) -> None:
         """Save; says so once when that fails, and again only when the reason changes."""

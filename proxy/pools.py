@@ -74,6 +74,22 @@ class Pool:
             raise failure or NoSuchHost(f"cluster {self.cluster.name} has no endpoints")
         return self._adopt(members_of(found), until)
 
+    def follow(self, resolver: Resolver, cluster: Cluster) -> None:
+        """Names are looked up by another resolver, and the cluster, though equal, is another snapshot's."""
+        self._resolver, self.cluster = resolver, cluster
+
+    def inherit(self, former: Pool) -> None:
+        """Go on from what is known of the endpoints that were those of ``former``."""
+        self.balancer.availability.inherit(
+            former.balancer.availability, checked=self.cluster.health is not None
+        )
+
+    def health(self, endpoint: Endpoint) -> bool | None:
+        """What health checks say of one of its endpoints; None: it has none, or this is none of them."""
+        if self.cluster.health is None or self._members is None or endpoint not in self._members.at:
+            return None
+        return not self.balancer.availability.is_down(endpoint)
+
     def began(self, endpoint: Endpoint) -> None:
         """A session has been connected to ``endpoint``."""
         if self.balancer.availability.worked(endpoint) and self._told is not None:
@@ -166,12 +182,13 @@ class _File:
 class Pools:
     """The pools of a worker, by cluster."""
 
-    __slots__ = ("_files", "_gateways", "_pools", "_resolver", "_told", "_turns")
+    __slots__ = ("_files", "_former", "_gateways", "_pools", "_resolver", "_told", "_turns")
 
     def __init__(self, resolver: Resolver, told: Told | None = None) -> None:
         self._resolver = resolver
         self._told = told
         self._pools: dict[str, Pool] = {}
+        self._former: dict[str, Pool] = {}  # those of the snapshot before, for sessions that began with it
         self._gateways: dict[str, tuple[Cluster, Cluster]] = {}
         self._turns: dict[str, int] = {}
         self._files: dict[EndpointFile, _File] = {}  # those whose endpoints gateways are asked for
@@ -181,13 +198,40 @@ class Pools:
         if cluster.via is not None:
             cluster = self._gateway(cluster, cluster.via)
         pool = self._pools.get(cluster.name)
-        if pool is None or (pool.cluster is not cluster and pool.cluster != cluster):
-            pool = self._pools[cluster.name] = Pool(cluster, self._resolver, self._told)
+        if pool is not None and (pool.cluster is cluster or pool.cluster == cluster):
+            return pool
+        former = self._former.get(cluster.name)
+        if former is not None and (former.cluster is cluster or former.cluster == cluster):
+            return former
+        pool = self._pools[cluster.name] = Pool(cluster, self._resolver, self._told)
         return pool
+
+    def follow(self, clusters: Iterable[Cluster], resolver: Resolver | None = None) -> None:
+        """These are the clusters of the snapshot that is served from now on; what is known of them is kept."""
+        self._resolver = resolver or self._resolver
+        before, self._pools = self._pools, {}
+        for cluster in clusters:
+            dialled = cluster if cluster.via is None else self._gateway(cluster, cluster.via)
+            known = before.get(dialled.name)
+            if known is None:
+                continue
+            if known.cluster == dialled:
+                del before[dialled.name]
+                known.follow(self._resolver, dialled)
+            else:
+                former, known = known, Pool(dialled, self._resolver, self._told)
+                known.inherit(former)
+            self._pools[dialled.name] = known
+        self._former = before
 
     async def candidates(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
         """The endpoints that a session of ``client`` tries, in this order; raises `NoSuchHost`."""
         return cluster.only or await self.of(cluster).candidates(client)
+
+    def health(self, endpoint: Endpoint) -> bool | None:
+        """What health checks say of an endpoint; None: nobody checks it."""
+        found = [healthy for pool in self._pools.values() if (healthy := pool.health(endpoint)) is not None]
+        return all(found) if found else None
 
     def destination(self, cluster: Cluster) -> Target | None:
         """Whom a gateway is to be asked for: each endpoint in turn, names as they are; None where there is none."""

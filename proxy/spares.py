@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypedDict
@@ -100,6 +100,19 @@ class Spares:
         self._pools.clear()
         if nursery is not None:
             nursery.cancel_scope.cancel()
+
+    def follow(self, clusters: Mapping[str, Cluster]) -> None:
+        """These are the clusters from now on: spares of those that are dialled otherwise, or not at all, are closed."""
+        for (name, _), pool in self._pools.items():
+            wanted = clusters.get(name)
+            if wanted == pool.cluster:
+                pool.cluster = wanted
+                continue
+            for spare in list(pool.ready):
+                self._drop(pool, spare)
+            pool.demand = (
+                Demand()
+            )  # nothing is wanted until a session comes, and those on their way are not either
 
     def plain(self) -> SparesData:
         """As plain data, for the status."""
@@ -191,7 +204,7 @@ class Spares:
                 nursery.start_soon(self._dial, pool)
 
     async def _dial(self, pool: _Pool) -> None:
-        clock, endpoint = self._watch.clock, pool.endpoint
+        clock, endpoint, demand = self._watch.clock, pool.endpoint, pool.demand
         try:
             attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock, pool.cluster.source)
             upstream = await dial.connect(endpoint, attempt, self._watch, pool.cluster.connect.timeout)
@@ -204,7 +217,7 @@ class Spares:
             raise
         finally:
             pool.flying -= 1
-        if self._nursery is None:
+        if self._nursery is None or pool.demand is not demand:
             self._count -= 1
             upstream.sock.close()
             return

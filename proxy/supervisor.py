@@ -1,205 +1,214 @@
-"""Owns the listening sockets and the signals: opens all of them or none, starts the worker, and ends it in order.
+"""The whole program: its listening sockets, its workers, its signals, its configuration and what it has learned.
 
-SIGHUP reads the configuration again. What is applied of it so far is `tfo_keys`; the rest waits for a restart, and the
-log says so.
+It is the `House` that the admin shows. SIGHUP reads the configuration again, SIGTERM and SIGINT drain and end it (a
+second one at once), SIGUSR1 writes the state of things to the log.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import trio
 
-from proxy.config import ConfigError
-from proxy.core.snapshot import Listener, Snapshot
+from proxy import systemd
+from proxy.admin import views
+from proxy.admin.house import Census
+from proxy.config import Loaded
+from proxy.config.render import render
+from proxy.core.address import Endpoint
+from proxy.core.differences import differences, waiting
+from proxy.core.ledger import Ledger
+from proxy.core.snapshot import Snapshot
+from proxy.core.standings import Standings
+from proxy.crew import Crew
+from proxy.crew.alone import Alone
+from proxy.listeners import Listeners, announce, places
 from proxy.memory import Memory
-from proxy.net import accept, sockopt
+from proxy.reload import Reloads, Source
+from proxy.telemetry import logs
 from proxy.telemetry.events import Events
-from proxy.worker import Worker
+from proxy.telemetry.region import Region
 
-_SYSCTL = "/proc/sys/net/ipv4/tcp_fastopen"
-_SERVER_BIT = 2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-_HARMLESS = frozenset({signal.SIGUSR1, signal.SIGHUP})
-_SYN_DATA_ON = "sysctl -w net.ipv4.tcp_fastopen=3, in this network namespace; see `tfo-proxy doctor`"
 
 
-def open_listeners(snapshot: Snapshot) -> dict[str, list[socket.socket]]:
-    """A listening socket for every bind, by listener; raises `accept.CannotListen`, and then none stays open."""
-    opened: dict[str, list[socket.socket]] = {}
-    try:
-        for listener in snapshot.listeners:
-            sockets = opened.setdefault(listener.name, [])
-            for bind in listener.binds:
-                sockets.append(accept.listen(listener, bind, snapshot.tfo_keys))
-    except accept.CannotListen:
-        close_listeners(opened)
-        raise
-    return opened
-
-
-def close_listeners(opened: dict[str, list[socket.socket]]) -> None:
-    """Stop listening everywhere."""
-    for sockets in opened.values():
-        for sock in sockets:
-            accept.close_listener(sock)
-
-
-def rekey(opened: Mapping[str, Sequence[socket.socket]], keys: tuple[bytes, ...]) -> int:
-    """Give open listeners new Fast Open keys, newest first; how many took them. No SYN is lost meanwhile.
-
-    Listeners that do no Fast Open are left alone. Keys cannot be taken away: the kernel has no way to.
-    """
-    taken = 0
-    for sock in (sock for sockets in opened.values() for sock in sockets):
-        if sock.family != socket.AF_UNIX and sockopt.fast_open_queue(sock):
-            sockopt.set_keys(sock, keys)
-            taken += 1
-    return taken
-
-
-async def run(snapshot: Snapshot, events: Events, reread: Callable[[], Snapshot] | None = None) -> None:
-    """Serve until a signal says to stop and the last session has gone; raises `accept.CannotListen`.
-
-    ``reread`` reads the configuration again, and raises `ConfigError`; it is called in a thread.
-    """
-    opened = open_listeners(snapshot)
-    memory = Memory(snapshot.state, events)
-    memory.load(trio.current_time())
-    worker = Worker(snapshot, memory, events, takes_syn_data=_server_bit())
-    try:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(worker.run, opened)
-                nursery.start_soon(memory.save_now_and_then)
-                _announce(snapshot, opened, events)
-                await _obey(signals, worker, memory, opened, events, reread)
-                nursery.cancel_scope.cancel()
-    finally:
-        close_listeners(opened)
-        memory.save(trio.current_time())
-
-
-async def _obey(
-    signals: AsyncIterator[int],
-    worker: Worker,
-    memory: Memory,
-    opened: dict[str, list[socket.socket]],
-    events: Events,
-    reread: Callable[[], Snapshot] | None,
+async def run(
+    loaded: Loaded, events: Events, source: Source | None = None, *, log_level: str | None = None
 ) -> None:
-    async for number in signals:
-        if number == signal.SIGUSR1:
-            account = memory.ledger.total.plain()
-            events.say("status", open_sessions=len(worker.sessions), spares=worker.spares.plain(), **account)
-            continue
-        if number == signal.SIGHUP:
-            await _reread(worker, opened, events, reread)
-            worker.warm_up()
-            continue
-        snapshot = worker.snapshot
-        close_listeners(opened)
-        events.say(
-            "draining",
-            signal=signal.Signals(number).name,
-            sessions=len(worker.sessions),
-            limit=snapshot.drain,
-        )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain, worker, snapshot.drain, events, nursery.cancel_scope)
-            async for second in signals:
-                if second not in _HARMLESS:
-                    nursery.cancel_scope.cancel()
-                    events.say("stopped", cut_off=worker.cut_off())
-        return
+    """Serve until a signal says to stop and the last session has gone; raises `CannotListen`.
+
+    ``log_level`` is what the command line says, whatever the file does.
+    """
+    await Supervisor(loaded, events, source, log_level=log_level).run()
 
 
-async def _reread(
-    worker: Worker,
-    opened: Mapping[str, Sequence[socket.socket]],
-    events: Events,
-    reread: Callable[[], Snapshot] | None,
-) -> None:
-    """Take over what may change while we run: so far, the keys."""
-    if reread is None:
-        events.warn("not_reloaded", why="there is no configuration to read again")
-        return
-    try:
-        wanted = await trio.to_thread.run_sync(reread)
-    except ConfigError as mistakes:
-        events.warn("not_reloaded", why=str(mistakes))
-        return
-    running = worker.snapshot
-    if wanted.tfo_keys and wanted.tfo_keys != running.tfo_keys:
+class Supervisor:
+    """One running program."""
+
+    def __init__(
+        self, loaded: Loaded, events: Events, source: Source | None, *, log_level: str | None = None
+    ) -> None:
+        self.snapshot: Snapshot = loaded.snapshot
+        self.config_path: str | None = loaded.path
+        self.log_level: str = log_level or loaded.snapshot.log.level
+        self.state: views.State = "starting"
+        self._config = loaded.config
+        self._level_is_fixed = log_level is not None
+        self._events = events
+        self._memory = Memory(loaded.snapshot.state, events)
+        self._listeners = Listeners()
+        self._reloads = Reloads(source, self._apply, events)
+        self._crew: Crew = Alone(self.snapshot, self._memory, events)
+        self._leave, self._hurry = trio.Event(), trio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop, and then until the last session has gone; raises `CannotListen`."""
+        self._listeners.open(self.snapshot)
+        self._memory.load(trio.current_time())
         try:
-            listeners = rekey(opened, wanted.tfo_keys)
-        except OSError as error:
-            events.warn("not_reloaded", why=f"tfo_keys: {os.strerror(error.errno or 0)}")
-            return
-        running = worker.snapshot = replace(running, tfo_keys=wanted.tfo_keys)
-        events.say("reloaded", tfo_keys=len(wanted.tfo_keys), listeners=listeners)
-    else:
-        events.say("reloaded", unchanged="tfo_keys")
-    if wanted != running:
-        events.warn(
-            "restart_needed", why="SIGHUP applies new tfo_keys only; everything else that has changed waits"
-        )
+            with trio.open_signal_receiver(*_SIGNALS) as signals:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self._crew.run, self._listeners)
+                    for task in (
+                        self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files
+                    ):  # fmt: skip
+                        nursery.start_soon(task)
+                    nursery.start_soon(self._obey, signals)
+                    self._open_the_doors()
+                    await self._leave.wait()
+                    await self._drain()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._listeners.close()
+            self._memory.save(trio.current_time())
 
+    # --- the house, as the admin sees it
 
-async def _drain(worker: Worker, limit: float, events: Events, scope: trio.CancelScope) -> None:
-    cut_off = await worker.drain(limit)
-    events.say("stopped", cut_off=cut_off)
-    scope.cancel()
+    @property
+    def standings(self) -> Standings:
+        """What is believed of the endpoints."""
+        return self._memory.standings
 
+    @property
+    def ledger(self) -> Ledger:
+        """The account of all endpoints."""
+        return self._memory.ledger
 
-def _announce(snapshot: Snapshot, opened: dict[str, list[socket.socket]], events: Events) -> None:
-    for listener in snapshot.listeners:
-        for bind, sock in zip(listener.binds, opened[listener.name], strict=True):
-            takes = _takes_syn_data(listener, sock)
-            where = str(bind) if bind.is_unix or bind.port else str(replace(bind, port=sock.getsockname()[1]))
-            events.listening(listener.name, where, listener.cluster.name, fast_open=takes)
-    _warn_of_deaf_listeners(snapshot, opened, events)
-    for cluster in snapshot.clusters.values():
-        if cluster.source is not None and (problem := sockopt.source_problem(cluster.source)):
-            events.warn("no_source", cluster=cluster.name, problem=problem)
-    events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))
+    @property
+    def regions(self) -> Sequence[Region]:
+        """The counters of every worker."""
+        return self._crew.regions
 
+    def places(self) -> Mapping[str, Sequence[views.Place]]:
+        """Where each listener listens."""
+        found: dict[str, list[views.Place]] = {listener.name: [] for listener in self.snapshot.listeners}
+        if self._listeners.shares and self.state != "draining":
+            for listener, where, takes in places(self.snapshot, self._listeners.shares[0]):
+                found[listener.name].append(views.Place(bind=where, fast_open=takes))
+        return found
 
-def _warn_of_deaf_listeners(
-    snapshot: Snapshot, opened: Mapping[str, Sequence[socket.socket]], events: Events
-) -> None:
-    """Say where SYN data was wanted and will not be taken, or less of it, and what mends that."""
-    wanting = [listener for listener in snapshot.listeners if listener.fast_open]
-    queues = {
-        listener.name: min(map(sockopt.fast_open_queue, sockets))
-        for listener in wanting
-        if (sockets := [sock for sock in opened[listener.name] if sock.family != socket.AF_UNIX])
-    }
-    deaf = list(queues) if not _server_bit() else [name for name, queue in queues.items() if not queue]
-    if deaf:
-        events.warn("no_syn_data", listeners=deaf, do=_SYN_DATA_ON)
-    for listener in wanting:
-        queue = queues.get(listener.name, 0)
-        if 0 < queue < listener.backlog:
-            do = f"sysctl -w net.core.somaxconn={listener.backlog}, in this network namespace"
-            events.warn("short_queue", listener=listener.name, backlog=listener.backlog, allowed=queue, do=do)
+    def workers(self) -> Sequence[views.Worker]:
+        """The processes that serve."""
+        return self._crew.workers()
 
+    def census(self) -> Census:
+        """What is open now."""
+        return self._crew.census()
 
-def _takes_syn_data(listener: Listener, sock: socket.socket) -> bool:
-    """Whether the kernel will really take SYN data here: the option alone does nothing without the sysctl's bit."""
-    if not listener.fast_open or sock.family == socket.AF_UNIX or not sockopt.fast_open_queue(sock):
-        return False
-    return _server_bit()
+    def recent(self) -> Sequence[views.Session]:
+        """What has ended lately."""
+        return self._crew.recent()
 
+    def health(self, endpoint: Endpoint) -> bool | None:
+        """What health checks say."""
+        return self._crew.health(endpoint)
 
-def _server_bit() -> bool:
-    """Whether this network namespace lets servers take SYN data."""
-    try:
-        with open(_SYSCTL, encoding="ascii") as file:
-            return bool(int(file.read()) & _SERVER_BIT)
-    except (OSError, ValueError):
-        return False
+    def last_reload(self) -> views.Reload | None:
+        """What became of it."""
+        return self._reloads.last
+
+    def reloads(self) -> tuple[int, int]:
+        """How many were done, how many refused."""
+        return self._reloads.done, self._reloads.refused
+
+    def config_text(self) -> str:
+        """As ``tfo-proxy show`` prints it."""
+        return render(self._config)
+
+    async def reload(self) -> views.Reload:
+        """Read the configuration again."""
+        return await self._reloads.reload()
+
+    def drain(self) -> None:
+        """Stop, in order; a second time: at once."""
+        (self._hurry if self._leave.is_set() else self._leave).set()
+
+    def set_level(self, level: str) -> None:
+        """Log from this level on, until a reload says otherwise."""
+        self.log_level = level
+        self._events.use(logs.configure(level, self.snapshot.log.format))
+        self._crew.set_level(level)
+
+    # --- what it does
+
+    def _open_the_doors(self) -> None:
+        snapshot = self.snapshot
+        announce(snapshot, self._listeners.shares[0], self._events, [one.name for one in snapshot.listeners])
+        self.state = "ready"
+        self._events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))
+        systemd.notify(systemd.READY)
+
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            match number:
+                case signal.SIGUSR1:
+                    self._say_status()
+                case signal.SIGHUP:
+                    self._reloads.ask()
+                case _:
+                    self._events.say("asked_to_stop", signal=signal.Signals(number).name)
+                    self.drain()
+
+    def _say_status(self) -> None:
+        account = self._memory.ledger.total.plain()
+        sessions = sum(worker.open for worker in self._crew.workers())
+        self._events.say("status", open_sessions=sessions, spares=self._crew.spares(), **account)
+
+    async def _apply(self, loaded: Loaded) -> list[str]:
+        """Make this the configuration in force; raises `CannotListen`, and then nothing has changed."""
+        before, after = self.snapshot, loaded.snapshot
+        changed = differences(before, after)
+        known = {listener.name: listener.binds for listener in before.listeners}
+        self._listeners.adopt(self._listeners.prepare(after))
+        self.snapshot, self._config = after, loaded.config
+        await self._crew.swap(after, self._listeners)
+        self._memory.move(after.state)
+        if before.log != after.log:
+            self.set_level(self.log_level if self._level_is_fixed else after.log.level)
+        fresh = [one.name for one in after.listeners if known.get(one.name) != one.binds]
+        announce(after, self._listeners.shares[0], self._events, fresh)
+        if waits := waiting(before, after):
+            self._events.warn("restart_needed", keys=waits)
+        return changed
+
+    async def _drain(self) -> None:
+        """Readiness turns first, then accepting stops, then the sessions end: by themselves, or when time is up."""
+        snapshot = self.snapshot
+        self.state = "draining"
+        sessions = sum(worker.open for worker in self._crew.workers())
+        systemd.notify(systemd.STOPPING, systemd.extend_timeout(snapshot.drain_delay + snapshot.drain + 5.0))
+        self._events.say("draining", sessions=sessions, limit=snapshot.drain, delay=snapshot.drain_delay)
+        with trio.move_on_after(snapshot.drain_delay):
+            await self._hurry.wait()
+        self._listeners.part()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_hurry)
+            cut_off = await self._crew.drain(snapshot.drain)
+            nursery.cancel_scope.cancel()
+        self._events.say("stopped", cut_off=cut_off)
+
+    async def _wait_for_hurry(self) -> None:
+        await self._hurry.wait()
+        self._crew.cut_off()

@@ -9,20 +9,24 @@ from __future__ import annotations
 import itertools
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
 
 from proxy.admission import FREE, Admission, Door
+from proxy.arriving import ArrivingSession
 from proxy.asking import AskingSession
 from proxy.checks import Checks
+from proxy.clocks import Clocks
 from proxy.core.address import Endpoint
 from proxy.core.limits import Tally, Ticket
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.patience import Patience
 from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import Cluster, Listener, Snapshot
+from proxy.listeners import Sockets
 from proxy.memory import Memory
 from proxy.net import accept, sniff, sockopt
 from proxy.net.flow import BUFFER
@@ -35,6 +39,7 @@ from proxy.routing import Routing
 from proxy.session import Session
 from proxy.shared import Shared
 from proxy.spares import Spares
+from proxy.telemetry.counters import Counters
 from proxy.telemetry.events import Events
 from proxy.warmup import WarmUp
 
@@ -71,17 +76,18 @@ class Worker:
         *,
         takes_syn_data: bool,
         tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        """``tally`` is what several workers count connections in; None: there is only this one."""
+        """``tally`` and ``counters`` are what several workers count in; None: there is only this one."""
         self.snapshot = snapshot
         self.sessions: set[Session] = set()
         self.listening = Listening()
         self.recent: deque[SessionRecord] = deque(maxlen=RECENT)
         self._memory = memory
         self._events = events
-        self._watch = Watch(
-            trio.lowlevel.current_clock().current_time
-        )  # without trio's detour: it is asked often
+        self._counters = counters or Counters()
+        self._watch = Watch(trio.lowlevel.current_clock().current_time)  # no detour: it is asked often
+        self._watch.fault = partial(events.background_fault, "a relay")
         self.spares = Spares(memory.standings, self._watch)
         pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
         self._shared: Shared[Session] = Shared(
@@ -93,21 +99,21 @@ class Worker:
         self._warm_up = WarmUp(memory.standings, pools, self._watch)
         self._checks = Checks(memory.standings, pools, self._watch, events.endpoint_health)
         self._numbers = itertools.count(1)
-        self._clocks: dict[Session, tuple[int, float]] = {}
+        self._clocks = Clocks()
         self._no_sessions = trio.Event()
         self._said_unavailable = False
         self._trouble_after: dict[str, float] = {}
         self._draining = False
         self._posts: dict[socket.socket, _Post] = {}
-        self._admission = Admission(snapshot.limits, tally, events, self.sessions.__len__, self._turned_away)
+        self._admission = Admission(
+            snapshot.limits, tally, events, self.sessions.__len__, self._counters.refused
+        )
         self._tickets: dict[Session, tuple[Door, Ticket]] = {}
         self._tended: list[Cluster] = []  # by warm-ups and health checks
         self._tending = trio.CancelScope()
 
     async def run(
-        self,
-        sockets: Mapping[str, Iterable[socket.socket]],
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, sockets: Sockets, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve ``sockets`` (listening, by listener name) until cancelled or cut off."""
         async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
@@ -119,9 +125,7 @@ class Worker:
             self._man(sockets)
             task_status.started()
 
-    def swap(
-        self, snapshot: Snapshot, sockets: Mapping[str, Iterable[socket.socket]], *, takes_syn_data: bool
-    ) -> None:
+    def swap(self, snapshot: Snapshot, sockets: Sockets, *, takes_syn_data: bool) -> None:
         """Serve another snapshot from now on; sessions that run keep the one they began with.
 
         Sockets that are no longer there are closed here, when what waits in their queues has been taken.
@@ -140,7 +144,7 @@ class Worker:
         """Accept nothing any more, apart from what waits in the queues already, and close the sockets."""
         self._man({})
 
-    def _man(self, sockets: Mapping[str, Iterable[socket.socket]]) -> None:
+    def _man(self, sockets: Sockets) -> None:
         """Accept from these sockets, and from these only."""
         wanted = {
             sock: listener for listener in self.snapshot.listeners for sock in sockets.get(listener.name, ())
@@ -202,6 +206,14 @@ class Worker:
             await self._no_sessions.wait()
         return self.cut_off()
 
+    def hurry(self) -> None:
+        """End the wait of `drain` now."""
+        self._no_sessions.set()
+
+    def health(self, endpoint: Endpoint) -> bool | None:
+        """What health checks say of an endpoint; None: nobody checks it."""
+        return self._shared.pools.health(endpoint)
+
     def cut_off(self) -> int:
         """End all sessions now; how many there were."""
         cut_off = len(self.sessions)
@@ -229,8 +241,11 @@ class Worker:
             return
         listener = post.listener
         kind = AskingSession if listener.asks else Session
+        if listener.far_side is not None:
+            kind = ArrivingSession
         session = kind(sock, peer, listener, post.patience, self._shared, next(self._numbers))
         self.sessions.add(session)
+        self._counters.accepted(listener.name)
         if ticket is not FREE:
             self._tickets[session] = post.door, ticket
         session.begin(self._nursery)
@@ -243,21 +258,24 @@ class Worker:
 
     def _reset(self, sock: socket.socket) -> None:
         """Close with a RST: at once, or as soon as what it holds has gone."""
-        if unsent(sock):
-            self._nursery.start_soon(close_with_reset, sock.dup())
-        else:
-            sockopt.reset_on_close(sock)
+        with suppress(OSError):  # no descriptor for it: at once
+            if unsent(sock):
+                self._watch.let_go(sock.fileno())
+                self._nursery.start_soon(close_with_reset, sock.dup())
+                return
+        sockopt.reset_on_close(sock)
 
     def _farewell(self, sock: socket.socket, reply: bytes) -> None:
         self._nursery.start_soon(sniff.farewell, sock, reply)
 
     def _ended(self, session: Session) -> None:
         self.sessions.discard(session)
-        self._clocks.pop(session, None)
+        self._clocks.forget(session)
         if self._tickets and session in self._tickets:
             door, ticket = self._tickets.pop(session)
             door.leave(ticket)
         self.recent.append(session.record)
+        self._counters.ended(session.record)
         if self.snapshot.log.sessions:
             self._events.session(session.record)
         self._memory.ledger.add(session.record)
@@ -269,37 +287,9 @@ class Worker:
             await trio.sleep(SWEEP)
             now = trio.current_time()
             for session in list(self.sessions):
-                reason = self._overdue(session, now)
+                reason = self._clocks.overdue(session, now)
                 if reason is not None:
                     session.interrupt(EndedBy.TIMEOUT, reason)
-
-    def _overdue(self, session: Session, now: float) -> Reason | None:
-        relay = session.relay
-        timeouts = session.listener.timeouts
-        if relay is None:
-            return None  # sniff and dial have their own, finer clocks
-        if timeouts.lifetime is not None and now - session.record.began >= timeouts.lifetime:
-            return Reason.LIFETIME
-        moved = relay.up.moved + relay.down.moved
-        if session not in self._clocks:
-            session.keep_alive()
-        last, since = self._clocks.get(session, (-1, now))
-        if moved != last:
-            self._clocks[session] = (moved, now)
-            return None
-        quiet = now - since
-        if (
-            (relay.up.eof or relay.down.eof)
-            and timeouts.half_closed is not None
-            and quiet >= timeouts.half_closed
-        ):
-            return Reason.HALF_CLOSED
-        if timeouts.idle is not None and quiet >= timeouts.idle:
-            return Reason.IDLE
-        return None
-
-    def _turned_away(self, listener: str, reason: str) -> None:
-        """A connection was refused before there was a session."""
 
     def _trouble(self, post: _Post, error: OSError) -> None:
         now, name = trio.current_time(), post.listener.name

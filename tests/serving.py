@@ -12,9 +12,8 @@ import trio
 from proxy.core.address import Endpoint
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Bind, Cluster, Listener, Mode, Snapshot, Timeouts
+from proxy.listeners import Listeners
 from proxy.memory import Memory
-from proxy.net.accept import close_listener
-from proxy.supervisor import open_listeners
 from proxy.telemetry.events import Events
 from proxy.worker import Worker
 
@@ -75,13 +74,13 @@ class Serving:
 @asynccontextmanager
 async def serving(snapshot: Snapshot) -> AsyncIterator[Serving]:
     events = Recorder()
-    sockets = open_listeners(snapshot)
+    listeners = Listeners()
+    listeners.open(snapshot)
+    sockets = listeners.shares[0]
     worker = Worker(snapshot, Memory(None, events), events, takes_syn_data=False)
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.run, sockets)
         yield Serving(worker, events, sockets)
-        for sock in sockets["a"]:
-            close_listener(sock)
         await worker.drain(0.0)
         nursery.cancel_scope.cancel()
     assert not events.faults, events.faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 
 from proxy import pools as module
 from proxy.core.address import Authority, Endpoint
-from proxy.core.clusters import Balance, Cluster, EndpointFile, Service, Via
+from proxy.core.clusters import Balance, Cluster, Connect, EndpointFile, Health, Service, Via
 from proxy.core.snapshot import Dns
 from proxy.net.resolve import NoSuchHost, Resolver
 from proxy.pools import Pools
@@ -108,3 +109,50 @@ async def test_a_gateway_is_asked_for_what_a_file_names(tmp_path: Path) -> None:
         B,
     }
     assert pools.destination(Cluster("d", (), via=Via("socks", A))) is None
+
+
+async def test_a_reload_keeps_what_is_known_of_a_cluster() -> None:
+    pools = Pools(Resolver())
+    before = Cluster("c", (A, B), health=Health())
+    pool = pools.of(before)
+    members = await pool.members()
+    assert pools.health(A) is True
+    pool.balancer.availability.checked(A, healthy=False, rise=1, fall=1)
+    pool.failed(B, trio.current_time())
+    same = replace(before)
+    pools.follow([same])
+    assert pools.of(same) is pool
+    assert pool.cluster is same
+    changed = replace(before, connect=Connect(retries=0))
+    pools.follow([changed])
+    other = pools.of(changed)
+    assert other is not pool
+    assert pools.of(before) is pool, "sessions that began before the reload find their own"
+    assert pools.of(changed) is other
+    assert other.balancer.availability.out(await other.members(), 0.0) == {A}
+    assert members.endpoints == (await other.members()).endpoints
+    assert pools.health(A) is False
+    assert pools.health(Endpoint("192.0.2.9", 1)) is None
+    pools.follow([])
+    assert pools.of(changed) is other
+    pools.follow([])
+    assert pools.of(changed) is not other
+
+
+async def test_a_reload_brings_another_resolver() -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        cluster = Cluster("c", (Authority("api.example", 80),))
+        pools = Pools(Resolver(Dns(servers=(Endpoint("127.0.0.1", 9),))))
+        with pytest.raises(NoSuchHost):
+            await pools.candidates(cluster)
+        pools.follow([cluster], Resolver(Dns(servers=(server.endpoint,))))
+        assert await pools.candidates(cluster) == [A]
+
+
+def test_a_gateway_is_followed_like_any_other() -> None:
+    pools = Pools(Resolver())
+    before = Cluster("c", (Authority("a.example", 80),), via=Via("socks", A))
+    pool = pools.of(before)
+    pools.follow([replace(before)])
+    assert pools.of(before) is pool

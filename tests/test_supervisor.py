@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,9 +10,14 @@ import pytest
 import trio
 
 from proxy import supervisor
-from proxy.core.snapshot import Bind, Cluster, Listener, Mode, Snapshot
-from proxy.net.accept import CannotListen
+from proxy.config import Loaded
+from proxy.config.schema import Config
+from proxy.core.snapshot import Snapshot
 from tests.serving import Recorder, echo, one_listener, upstream
+
+
+def loaded(snapshot: Snapshot) -> Loaded:
+    return Loaded(None, snapshot, Config(), ())
 
 
 @asynccontextmanager
@@ -23,7 +27,7 @@ async def running(snapshot: Snapshot) -> AsyncIterator[tuple[Recorder, int, trio
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
-            await supervisor.run(snapshot, events)
+            await supervisor.run(loaded(snapshot), events)
             over.set()
 
         nursery.start_soon(run)
@@ -43,21 +47,6 @@ async def until_said(events: Recorder, event: str) -> None:
 
 def said(events: Recorder, event: str) -> list[dict[str, object]]:
     return [fields for name, fields in events.said if name == event]
-
-
-def test_all_listeners_or_none() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        cluster = Cluster("c", ())
-        free = Listener("free", (Bind("127.0.0.1", 0), Bind("::1", 0)), Mode.FORWARD, cluster)
-        clash = Listener("clash", (Bind("127.0.0.1", taken.getsockname()[1]),), Mode.FORWARD, cluster)
-        opened = supervisor.open_listeners(Snapshot((free,), {}))
-        assert [len(sockets) for sockets in opened.values()] == [2]
-        supervisor.close_listeners(opened)
-        supervisor.close_listeners(opened)
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(CannotListen, match="clash"):
-            supervisor.open_listeners(Snapshot((free, clash), {}))
-        assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_it_says_where_it_listens_and_serves() -> None:

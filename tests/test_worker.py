@@ -154,12 +154,12 @@ async def test_draining_cuts_off_what_does_not_end() -> None:
 
 async def test_trouble_is_told_once_a_second_for_each_listener() -> None:
     async with upstream(echo) as cluster, serving(one_listener(cluster)) as here:
-        (listener,) = here.worker.snapshot.listeners
+        (post,) = here.worker._posts.values()
         for _ in range(5):
-            here.worker._trouble(listener, OSError(errno.EMFILE, ""))
+            here.worker._trouble(post, OSError(errno.EMFILE, ""))
         assert len(here.events.troubles) == 1
         await trio.sleep(1.05)
-        here.worker._trouble(listener, OSError(errno.EMFILE, ""))
+        here.worker._trouble(post, OSError(errno.EMFILE, ""))
         assert len(here.events.troubles) == 2
 
 

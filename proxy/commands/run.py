@@ -6,14 +6,15 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from proxy.core.snapshot import Snapshot
+    from proxy.config import Loaded
+    from proxy.reload import Source
 
 _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
 
@@ -52,27 +53,23 @@ def command(
 ) -> None:
     """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
     from proxy.config import ConfigError, load  # only when it is needed
+    from proxy.reload import Source
 
     if config is None and not (forwards or mixed):
         meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
         raise click.UsageError(f"nothing to serve: {meant}")
+    source = Source(config, lambda: load(config, forwards=forwards, mixed=mixed, admin=admin))
     try:
-        loaded = load(config, forwards=forwards, mixed=mixed, admin=admin)
+        loaded = source.read()
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(78)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
-    sys.exit(
-        _serve(
-            loaded.snapshot,
-            log_level,
-            lambda: load(config, forwards=forwards, mixed=mixed, admin=admin).snapshot,
-        )
-    )
+    sys.exit(_serve(loaded, source, log_level))
 
 
-def _serve(snapshot: Snapshot, log_level: str | None, reread: Callable[[], Snapshot]) -> int:
+def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     import trio
 
     from proxy import supervisor
@@ -81,9 +78,10 @@ def _serve(snapshot: Snapshot, log_level: str | None, reread: Callable[[], Snaps
     from proxy.telemetry.events import Events
 
     _prepare_process()
-    events = Events(logs.configure(log_level or snapshot.log.level, snapshot.log.format))
+    log = loaded.snapshot.log
+    events = Events(logs.configure(log_level or log.level, log.format))
     try:
-        trio.run(supervisor.run, snapshot, events, reread)
+        trio.run(partial(supervisor.run, loaded, events, source, log_level=log_level))
     except CannotListen as failure:
         click.echo(f"tfo-proxy: {failure}", err=True)
         return 1

@@ -90,6 +90,15 @@ class Availability:
         out = frozenset((ejected | self._down) & members.at.keys())
         return out if len(out) < len(members) else _NONE
 
+    def inherit(self, former: Availability, *, checked: bool) -> None:
+        """Go on from what was known under another policy; who is not checked any more is not down any more."""
+        self._troubles = {
+            endpoint: trouble
+            for endpoint, trouble in former._troubles.items()
+            if checked or endpoint not in former._down
+        }
+        self._down = set(former._down) if checked else set()
+
     def keep(self, members: Members) -> None:
         """Forget those that are no members any more."""
         for endpoint in tuple(self._troubles):

@@ -190,6 +190,8 @@ class Snapshot:
     admin: Admin | None = None
     user: str | None = None  # who the process becomes once its listeners are open
     group: str | None = None  # the same; None: the user's own
+    workers: int = 1  # processes that serve
+    drain_delay: float = 0.0  # from a request to stop until no more connections are taken
     drain: float = 30.0
     state: str | None = None  # path of the state file; None: what is learned is kept in memory
     tfo_keys: tuple[bytes, ...] = ()  # 16-byte keys for our own listeners, newest first, at most two

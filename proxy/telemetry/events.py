@@ -24,6 +24,10 @@ class Events:
     def __init__(self, log: Logger) -> None:
         self._log = log
 
+    def use(self, log: Logger) -> None:
+        """Say everything there from now on: another level, another form."""
+        self._log = log
+
     def session(self, record: SessionRecord) -> None:
         """The one line of a finished session."""
         self._log.info("session", **session_fields(record))

@@ -83,3 +83,14 @@ def test_those_that_left_are_forgotten() -> None:
     state.keep(Members((C,), (1,)))
     assert state.out(TEN, 0.0) == frozenset()
     assert not state.is_down(B)
+
+
+def test_another_policy_goes_on_from_what_is_known() -> None:
+    before = Availability(Ejection(after=3))
+    fail(before, A, 3, 0.0)
+    before.checked(B, healthy=False, rise=1, fall=1)
+    checked, unchecked = Availability(Ejection(after=5)), Availability(Ejection())
+    checked.inherit(before, checked=True)
+    assert checked.out(TEN, 1.0) == {A, B}
+    unchecked.inherit(before, checked=False)
+    assert unchecked.out(TEN, 1.0) == {A}, "nobody would ever find out that it is up again"
