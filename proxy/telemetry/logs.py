@@ -1,8 +1,15 @@
-"""structlog, set up once: JSON lines for machines, a console for people; both to standard error."""
+"""structlog, set up once: JSON lines for machines, a console for people; both to standard error.
+
+Clients choose names, users and whatever else they send us, and see to it that it gets into the log. So nothing that is
+not printable leaves here as it is (line ends, escapes, U+2028, marks that turn the direction of writing), and nothing
+that is endless: what they say can neither begin a line nor hide one.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
 from typing import TextIO
 
@@ -19,7 +26,9 @@ else:
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LONGEST = 4096  # characters of one value
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_not_plain = re.compile(r"[^ -~]").sub
 
 
 def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> Logger:
@@ -29,14 +38,16 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),
+        _shorten,
     ]
     factory: structlog.BytesLoggerFactory | structlog.PrintLoggerFactory = structlog.PrintLoggerFactory(out)
     if console:
-        processors.append(
+        processors += [
+            _make_printable,
             structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-            )
-        )
+                colors=out.isatty(), exception_formatter=_indented_traceback, sort_keys=False
+            ),
+        ]
     else:
         processors += [structlog.processors.format_exc_info, _render]
         if hasattr(out, "buffer"):
@@ -52,6 +63,68 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
 
 
 def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
-    return _encode(
-        {"time": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event}
-    )
+    fields = {
+        "time": event.pop("timestamp"),
+        "level": event.pop("level"),
+        "event": event.pop("event"),
+        **event,
+    }
+    try:
+        line = _encode(fields)
+    except UnicodeEncodeError:  # half of a surrogate pair, as in the name of a file
+        line = _encode({name: _whole(value) for name, value in fields.items()})
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _not_plain(_in_json, line.decode()).encode()
+
+
+def _in_json(found: re.Match[str]) -> str:
+    """A character inside a JSON string: there is nowhere else for it to be."""
+    character = found[0]
+    return character if character.isprintable() else "".join(f"\\u{unit:04x}" for unit in _utf16(character))
+
+
+def _utf16(character: str) -> tuple[int, ...]:
+    units = character.encode("utf-16-be")
+    return tuple(int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+
+
+def _whole(value: object) -> object:
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def _shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > _LONGEST:
+            event[name] = f"{value[:_LONGEST]}… and {len(value) - _LONGEST} more"
+    return event
+
+
+def _make_printable(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Texts as Python would write them, where they hold what cannot be printed; the renderer does so with the rest."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = _Quoted(value)
+    return event
+
+
+class _Quoted:
+    """A text that the renderer shows as `repr` does."""
+
+    def __init__(self, text: str) -> None:
+        self._text = str(text)
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+    __str__ = __repr__
+
+
+def _indented_traceback(out: TextIO, fault: structlog.typing.ExcInfo) -> None:
+    """A message may hold line ends of a client's: no line of it begins where a log's lines begin."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, fault)
+    lines = text.getvalue().strip().splitlines()
+    out.writelines(f"\n    {line if line.isprintable() else repr(line)}" for line in lines)
