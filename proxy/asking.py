@@ -57,12 +57,7 @@ class AskingSession(Session):
         """Hear the request, and find its way."""
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
-        request = await self._reception.hear(
-            takes_syn_data=shared.takes_syn_data,
-            seen=shared.duplicates.seen,
-            listening=shared.listening,
-            introduced=partial(shared.introduced, self),
-        )
+        request = await self._hear()
         self._avoid_myself(request)
         self._since = shared.watch.clock()
         record.asked = self._since - record.began
@@ -73,6 +68,15 @@ class AskingSession(Session):
             self._patience = shared.patience(self.listener, cluster, candidates[0])
             self._dialling = self._dial_to(cluster)
         return candidates
+
+    async def _hear(self) -> Request:
+        shared = self._shared
+        return await self._reception.hear(
+            takes_syn_data=shared.takes_syn_data,
+            seen=shared.duplicates.seen,
+            listening=shared.listening,
+            introduced=partial(shared.introduced, self),
+        )
 
     def _avoid_myself(self, request: Request) -> None:
         """Refuse a session that is one of our own dials come back: it would go round for ever."""

@@ -45,7 +45,11 @@ def open_memory(state: str | None, now: float, slots: int = SLOTS) -> int:
 
 def _prepare(fd: int, now: float, slots: int) -> None:
     found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if (
+        not stat.S_ISREG(found.st_mode)
+        or found.st_uid != os.geteuid()
+        or (found.st_nlink and found.st_mode & 0o022)
+    ):
         raise NoMemory("the file of nonces is not ours alone to write")
     size = Nonces.size(slots)
     fcntl.lockf(fd, fcntl.LOCK_EX)

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from proxy.core import http1, proxy_header, sni, socks
+from proxy.core import http1, proxy_header, sni, socks, tunnel
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing
 from proxy.core.networks import is_within
@@ -22,6 +22,7 @@ from proxy.core.reader import Malformed, NotMine, Parser, Reader
 from proxy.core.record import SessionRecord
 from proxy.core.request import Credentials, Opening, OpeningParser, Refused, Request, Turn
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
+from proxy.core.tunnel import Sealed
 from proxy.core.users import Users
 from proxy.net import sniff, sockopt
 from proxy.net.listening import Listening
@@ -43,7 +44,9 @@ _OPENINGS = {Mode.SOCKS: socks.opening, Mode.HTTP: http1.opening, Mode.MIXED: _m
 class Reception:
     """One client's way in."""
 
-    __slots__ = ("_downstream", "_incoming", "_listener", "_record", "granted", "held", "request")
+    __slots__ = (
+        "_downstream", "_incoming", "_listener", "_record", "behind", "granted", "held", "request", "sealed",
+    )  # fmt: skip
 
     def __init__(self, downstream: socket.socket, listener: Listener, record: SessionRecord) -> None:
         self._downstream = downstream
@@ -53,6 +56,8 @@ class Reception:
         self.request: Request | None = None
         self.held: EarlyData | None = None  # first bytes that came with the request
         self.granted = False  # it has been told that it is connected, or is owed nothing of the kind
+        self.sealed: Sealed | None = None  # the opening of a tunnel
+        self.behind = b""  # and what came behind all that it covers
 
     async def hear(
         self,
@@ -147,6 +152,9 @@ class Reception:
             return self._redirected(mode, listening)
         if mode is Mode.SNI:
             return await self._named()
+        if mode is Mode.TUNNEL:
+            self.sealed = await self._incoming.read(tunnel.opening, tunnel.LIMIT)
+            return Request(mode.value, self.sealed.ticket.destination, self.sealed.early)
         users = self._listener.users
         parser: OpeningParser = partial(_OPENINGS[mode], login=users is not None)
         while True:
@@ -202,6 +210,11 @@ class Reception:
         self.request = request
         self.granted = not request.granted
         record.mode, record.authority, record.user = request.protocol, request.authority, request.user
+        if self.sealed is not None:
+            record.client_syn_bytes = 0  # what the near side repeats is not the client's doing
+            self.behind = rest
+            self.held = EarlyData(request.early, ended=False, waited=0.0)
+            return
         if request.body is not None:
             rest = rest[: request.body.take(rest)]
         elif rest and not request.early:

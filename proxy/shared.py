@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from proxy.arrivals import Arrivals
 from proxy.chaining import ChainedDialling, Gateways
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
@@ -50,6 +51,7 @@ class Shared(Generic[AnySession]):
     ]  # a PROXY header told whom a session is of; why he is refused
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     def dialling(self, record: SessionRecord, cluster: Cluster) -> Dialling:
         """The dials of one session to ``cluster``."""

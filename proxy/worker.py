@@ -146,6 +146,8 @@ class Worker:
 
     def _man(self, sockets: Sockets) -> None:
         """Accept from these sockets, and from these only."""
+        if any(listener.far_side is not None for listener in self.snapshot.listeners):
+            self._shared.arrivals.open(self.snapshot.state, self._events.nonces_not_kept)
         wanted = {
             sock: listener for listener in self.snapshot.listeners for sock in sockets.get(listener.name, ())
         }

@@ -72,6 +72,10 @@ class Events:
         """Something that works, and not as it was meant to."""
         self._log.warning(event, **fields)
 
+    def nonces_not_kept(self, why: str) -> None:
+        """What has come through tunnels is remembered by this process only."""
+        self._log.warning("nonces_not_kept", why=why)
+
     def endpoint_health(self, cluster: Cluster, endpoint: Endpoint, healthy: bool, problem: str) -> None:
         """Health checks have changed what is believed of an endpoint."""
         where = {"cluster": cluster.name, "endpoint": str(endpoint)}

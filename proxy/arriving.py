@@ -1,0 +1,152 @@
+"""A session that comes out of a tunnel: the far side of `proxy.tunnelling`.
+
+Its opening is believed, remembered, and answered by one word before anything else happens. Then it goes its way as any
+other whose client names the destination, but until the near side has settled on a connection another attempt of the
+same session may take its place (`net.tentative`): what was delivered is not delivered again, and no answer is lost.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from time import time as wall_clock  # noqa: TID251  # near sides have no other clock in common with us
+
+import trio
+
+from proxy.asking import AskingSession
+from proxy.core import tunnel
+from proxy.core.outcomes import EndedBy, Reason, Stage
+from proxy.core.patience import Patience
+from proxy.core.reader import Malformed
+from proxy.core.record import Peer
+from proxy.core.request import Refused, Request
+from proxy.core.snapshot import Listener
+from proxy.core.tunnel import ACCEPTED, Rejected, Sealed
+from proxy.net import acceptance
+from proxy.net.dial import Attempt
+from proxy.net.sniff import EarlyData
+from proxy.net.tentative import Abandoned, Tentative
+from proxy.net.upstream import Upstream
+from proxy.session import Session
+from proxy.shared import Shared
+
+GRACE = 15.0  # seconds that a session waits for a near side that has not settled on a connection
+
+
+class ArrivingSession(AskingSession):
+    """As `AskingSession`, for listeners in mode tunnel."""
+
+    __slots__ = ("_believed", "_nonce", "_tentative")
+
+    def __init__(
+        self,
+        downstream: socket.socket,
+        peer: Peer,
+        listener: Listener,
+        patience: Patience,
+        shared: Shared[Session],
+        number: int,
+    ) -> None:
+        super().__init__(downstream, peer, listener, patience, shared, number)
+        self._believed = False
+        self._nonce = b""
+        self._tentative: Tentative | None = None
+
+    async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
+        """As `Session.run`, with one stop more."""
+        try:
+            candidates = await self._resolve()
+            early = await self._sniff(candidates[0])
+            upstream = await self._dialling.first_of(candidates, early, self._downstream, attempt)
+            await self._settle(upstream, early)
+        except trio.Cancelled:
+            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+            raise
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    async def _hear(self) -> Request:
+        """The opening, if it is to be believed and is the first of its session; raises `Refused`."""
+        request = await super()._hear()
+        sealed, far_side, shared = self._reception.sealed, self.listener.far_side, self._shared
+        assert sealed is not None
+        assert far_side is not None
+        try:
+            tunnel.verify(far_side.keys, sealed, wall_clock(), far_side.window)
+            other = shared.arrivals.claim(sealed)
+        except Rejected as rejected:
+            raise Refused(rejected.reason, str(rejected)) from None
+        said = self._reception.behind
+        if other is not None:
+            heir = self._downstream.dup()
+            self._accept(heir, sealed)
+            other.succeed(heir, said, final=sealed.final)
+            raise Refused(Reason.TAKEN_OVER, f"attempt {sealed.attempt} of a session that goes on with it")
+        self._believed = True
+        self._accept(self._downstream, sealed)
+        self._nonce = sealed.ticket.nonce
+        self._tentative = Tentative(self._downstream, said, shared.watch, final=sealed.final)
+        shared.arrivals.tentative[self._nonce] = self._tentative
+        record, ticket = self.record, sealed.ticket
+        if ticket.client is not None:
+            record.peer, record.destination = ticket.client, ticket.dialled
+        return request
+
+    @staticmethod
+    def _accept(sock: socket.socket, sealed: Sealed) -> None:
+        if not sealed.final:
+            with suppress(OSError):  # if it is gone, another attempt may come
+                sock.send(ACCEPTED, socket.MSG_NOSIGNAL)
+
+    async def _settle(self, upstream: Upstream, early: EarlyData) -> None:
+        """Relay, once the near side is settled; until then the answer goes down tentatively."""
+        tentative = self._tentative
+        assert tentative is not None
+        self._upstream = upstream.sock
+        if not tentative.settled or tentative.downstream is not self._downstream:
+            self.record.during = Stage.RELAY
+            rest, upstream.sent = early.data[upstream.sent :], len(early.data)
+            await acceptance.say_all(upstream.sock, rest, self._cluster.connect.timeout)
+            await tentative.settle(upstream.sock, GRACE)
+        self._adopt()
+        self._forget()
+        self._relay(upstream, early._replace(data=early.data + tentative.said))
+        relay = self.relay
+        if relay is not None and tentative.passed:
+            relay.down.moved += tentative.passed
+            relay.first_byte = tentative.first_byte
+            if not early.data:
+                self._heard(downstream=False)
+
+    def _explain(self, error: Exception) -> None:
+        if isinstance(error, Abandoned):
+            record = self.record
+            record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.VANISHED
+            record.detail = f"the near side settled on no connection within {GRACE:g} s"
+        elif isinstance(error, Malformed):
+            super()._explain(Refused(Reason.BAD_REQUEST, str(error)))
+        else:
+            super()._explain(error)
+
+    def _reset_both(self) -> None:
+        """What is not believed is closed in order; what goes on elsewhere must not be reset."""
+        self._adopt()
+        if self._believed:
+            super()._reset_both()
+
+    def _adopt(self) -> None:
+        """The latest attempt's connection is the session's."""
+        tentative = self._tentative
+        if tentative is not None:
+            self._downstream = tentative.downstream
+            tentative.close()
+
+    def _forget(self) -> None:
+        if self._nonce:
+            self._shared.arrivals.tentative.pop(self._nonce, None)
+            self._nonce = b""
+
+    def _finish(self) -> None:
+        self._forget()
+        self._adopt()
+        super()._finish()
