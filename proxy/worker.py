@@ -121,6 +121,7 @@ class Worker:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
             listeners.start_soon(self._beside, "spares", self.spares.run)
+            listeners.start_soon(self._events.keep_writing)
             self._tend(self.snapshot)
             self._man(sockets)
             task_status.started()
@@ -168,6 +169,11 @@ class Worker:
                 accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
             )
         self.listening.follow(self._posts)
+        for bind in self.snapshot.admin.binds if self.snapshot.admin is not None else ():
+            if (
+                not bind.is_unix
+            ):  # nobody is led to the admin, who would take him for somebody of this machine
+                self.listening.also("::" if bind.host == "*" else bind.host, bind.port)
 
     def _tend(self, snapshot: Snapshot) -> None:
         """Warm and check the clusters of ``snapshot``."""

@@ -19,7 +19,7 @@ class Listening:
 
     def __init__(self) -> None:
         self._binds: dict[int, set[str]] = {}
-        self._also: list[tuple[str, int]] = []
+        self._also: set[tuple[str, int]] = set()
 
     def follow(self, sockets: Iterable[socket.socket]) -> None:
         """These, and no longer those before."""
@@ -32,7 +32,7 @@ class Listening:
 
     def also(self, host: str, port: int) -> None:
         """This one too, always: somebody else of us listens there."""
-        self._also.append((host, port))
+        self._also.add((host, port))
         self._add(host, port)
 
     def holds(self, endpoint: Endpoint) -> bool:
