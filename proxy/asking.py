@@ -76,6 +76,7 @@ class AskingSession(Session):
             seen=shared.duplicates.seen,
             listening=shared.listening,
             introduced=partial(shared.introduced, self),
+            lockout=shared.lockout,
         )
 
     def _avoid_myself(self, request: Request) -> None:

@@ -16,6 +16,8 @@ import trio
 from proxy.core import http1, proxy_header, sni, socks, tunnel
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing
+from proxy.core.limits import client_of
+from proxy.core.lockout import Lockout
 from proxy.core.networks import is_within
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, NotMine, Parser, Reader
@@ -29,6 +31,7 @@ from proxy.net.listening import Listening
 from proxy.net.sniff import EarlyData, HungUp, Incoming
 
 _HEAD_LIMIT = 3 * http1.LIMIT  # the parser says no before that, in words
+_LOCKOUT_PATIENCE = 3.0  # seconds for which an answer is put off, rather than given unseen
 _HASHING = trio.CapacityLimiter(2)  # passwords checked against a hash at a time
 
 
@@ -66,11 +69,12 @@ class Reception:
         seen: Callable[[bytes, float], bool],
         listening: Listening,
         introduced: Callable[[], str | None],
+        lockout: Lockout,
     ) -> Request:
         """What the client wants; raises `Refused`, and OSError where it hung up rudely.
 
         ``seen`` is `core.duplicates.Duplicates.seen`; ``introduced`` is asked, once it is known whose connection it
-        is, why that one may not come in.
+        is, why that one may not come in; ``lockout`` slows down who guesses passwords.
         """
         listener = self._listener
         if takes_syn_data and listener.fast_open and self._downstream.family != socket.AF_UNIX:
@@ -80,7 +84,7 @@ class Reception:
         try:
             await self._who(introduced)
             with trio.fail_after(listener.timeouts.handshake):
-                request = await self._where(listening)
+                request = await self._where(listening, lockout)
         except trio.TooSlowError:
             raise Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go") from None
         except HungUp:
@@ -143,7 +147,7 @@ class Reception:
         if proxied.source is not None:
             self._record.peer, self._record.destination = proxied.source, proxied.destination
 
-    async def _where(self, listening: Listening) -> Request:
+    async def _where(self, listening: Listening, lockout: Lockout) -> Request:
         """Where it wants to go."""
         mode = self._listener.mode
         if mode is Mode.FORWARD:
@@ -161,18 +165,32 @@ class Reception:
             opening = await self._incoming.read(parser, _HEAD_LIMIT)
             if isinstance(opening, Request):
                 return opening
-            parser = await self._answer(opening, users)
+            parser = await self._answer(opening, users, lockout)
 
-    async def _answer(self, turn: Turn, users: Users | None) -> OpeningParser:
+    async def _answer(self, turn: Turn, users: Users | None, lockout: Lockout) -> OpeningParser:
         user = None
         if turn.credentials is not None:
-            if users is None or not await _are_right(users, turn.credentials):
-                raise Refused(
-                    Reason.NOT_AUTHENTICATED, f"user {turn.credentials.user!r}: wrong password", turn.rejected
-                )
             user = turn.credentials.user
+            wrong = await self._check(users, turn.credentials, lockout)
+            if wrong:
+                raise Refused(Reason.NOT_AUTHENTICATED, f"user {user!r}: {wrong}", turn.rejected)
         sniff.say(self._downstream, turn.reply)
         return turn.proceed(user)
+
+    async def _check(self, users: Users | None, credentials: Credentials, lockout: Lockout) -> str:
+        """What is wrong with them, looked at no sooner than whoever has guessed before may have it."""
+        source = self._record.source
+        client = client_of(source.host) if source is not None else b""
+        patience = min(_LOCKOUT_PATIENCE, self._listener.timeouts.handshake / 2)
+        pause = lockout.turn(client, credentials.user, trio.current_time(), patience)
+        if pause is None:
+            return "too many wrong passwords before this one, which was not looked at"
+        if pause:
+            await trio.sleep(pause)
+        if users is None or not await _are_right(users, credentials):
+            lockout.failed(client, credentials.user, trio.current_time())
+            return "wrong password"
+        return ""
 
     async def _named(self) -> Request:
         """By the name in a ClientHello; what has none, or is none, goes where the listener says."""

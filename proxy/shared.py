@@ -11,6 +11,7 @@ from proxy.arrivals import Arrivals
 from proxy.chaining import ChainedDialling, Gateways
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
+from proxy.core.lockout import Lockout
 from proxy.core.patience import Patience
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Cluster, Listener
@@ -49,6 +50,7 @@ class Shared(Generic[AnySession]):
     introduced: Callable[
         [AnySession], str | None
     ]  # a PROXY header told whom a session is of; why he is refused
+    lockout: Lockout = field(default_factory=Lockout)
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)
     arrivals: Arrivals = field(default_factory=Arrivals)

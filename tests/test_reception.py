@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import base64
 import socket
 from typing import Any
 
 import pytest
+import trio
 
+from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import PLAIN_PLAN, Standing, State
+from proxy.core.lockout import Lockout
 from proxy.core.outcomes import Reason
 from proxy.core.record import SessionRecord
 from proxy.core.request import Refused
 from proxy.core.snapshot import DIRECT, Cluster, FastOpen, Listener, Mode, Reply
+from proxy.core.users import Users, read_secret
 from proxy.net.listening import Listening
 from proxy.reception import Reception
 from tests.net.pairs import pair
@@ -31,7 +36,13 @@ def nobody() -> None:
     return None
 
 
-ASIDE: Any = {"takes_syn_data": False, "seen": never, "listening": Listening(), "introduced": nobody}
+ASIDE: Any = {
+    "takes_syn_data": False,
+    "seen": never,
+    "listening": Listening(),
+    "introduced": nobody,
+    "lockout": Lockout(),
+}
 
 
 async def test_a_tunnel_is_granted_once() -> None:
@@ -73,6 +84,60 @@ async def test_who_was_not_redirected(mode: Mode) -> None:
     with pair() as (ours, _), pytest.raises(Refused) as caught:
         await reception(ours, mode).hear(**ASIDE)
     assert caught.value.reason is Reason.LOOP
+
+
+async def test_who_dialled_a_tproxy_listener_itself_on_a_port_that_the_kernel_chose() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listening = Listening()
+        listening.follow([listener])
+        with socket.create_connection(listener.getsockname()) as client:
+            ours, _ = listener.accept()
+            with ours:
+                assert client
+                with pytest.raises(Refused) as caught:
+                    await reception(ours, Mode.TPROXY).hear(**ASIDE | {"listening": listening})
+                assert caught.value.reason is Reason.LOOP
+                request = await reception(ours, Mode.TPROXY).hear(**ASIDE)
+                assert request.authority == Endpoint(*listener.getsockname()), (
+                    "redirected, as far as it can tell"
+                )
+
+
+def basic(user: str, password: str) -> bytes:
+    words = base64.b64encode(f"{user}:{password}".encode())
+    return b"CONNECT a.test:443 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic " + words + b"\r\n\r\n"
+
+
+@pytest.mark.autojump
+async def test_who_guesses_is_slowed_down_and_then_not_looked_at() -> None:
+    lockout = Lockout()
+    listener = Listener("a", (), Mode.HTTP, DIRECT, users=Users({"alice": read_secret("right")}))
+
+    async def tries(password: str, host: str = "192.0.2.1") -> tuple[str, float]:
+        started = trio.current_time()
+        with pair() as (ours, peer):
+            peer.sendall(basic("alice", password))
+            heard = Reception(ours, listener, SessionRecord(1, "a", (host, 1), "", 0.0))
+            try:
+                await heard.hear(**ASIDE | {"lockout": lockout})
+            except Refused as refused:
+                assert refused.reply.startswith(b"HTTP/1.1 407 ")  # noqa: PT017
+                return str(refused), trio.current_time() - started
+            return "in", trio.current_time() - started
+
+    waited = [await tries("wrong") for _ in range(6)]
+    assert [why for why, _ in waited] == ["user 'alice': wrong password"] * 6
+    assert [pause for _, pause in waited] == pytest.approx([0, 0, 0, 0.25, 0.5, 1.0], abs=0.01)
+    assert await tries("right", "192.0.2.2") == ("in", pytest.approx(0.0, abs=0.01))
+    assert (await tries("right"))[0] == "in"
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(tries, "wrong")
+    why, pause = await tries("right")
+    assert why == "user 'alice': too many wrong passwords before this one, which was not looked at"
+    assert pause == 0.0
+    await trio.sleep(400)
+    assert (await tries("right"))[0] == "in"
 
 
 def standing(state: State, reached: float | None) -> Standing:
