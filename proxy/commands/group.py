@@ -32,6 +32,7 @@ COMMANDS = {
     "probe": "Say whether there is Fast Open on the path to a server.",
     "doctor": "Say what is to be mended on this machine, and how.",
     "demo": "Show what Fast Open saves, packet by packet, in a network inside this machine.",
+    "top": "Show what a running proxy saves, live on a terminal.",
     "healthcheck": "Say whether the proxy that runs here accepts.",
     "completion": "Print a shell's completion script.",
     "version": "Print the version.",

@@ -131,7 +131,6 @@ function details(one, { now, bounds }) {
     ["Most bytes in a SYN", one.syn_data ? bytes(one.syn_data) : "what one packet holds"],
     ["Cookie", cookie.known ? `${cookie.size ? bytes(cookie.size) : "held"}${cookie.age === null ? "" : `, ${time(Math.floor(cookie.age))} old`}` : "none yet"],
     ["Round trip", one.rtt === null ? null : `${time(one.rtt)} ± ${time(one.rtt_variation)}`],
-    ["Last used", one.last_used ? since(one.last_used, now) : null],
     ["Round trips saved", count(tally.round_trips_saved)],
     ["Seconds saved, lost", `${time(tally.seconds_saved)}, ${time(tally.seconds_lost)}`],
     ["Carried", `${bytes(tally.up_bytes)} up, ${bytes(tally.down_bytes)} down`],
