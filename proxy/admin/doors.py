@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
 
 from proxy.admin.exchange import BadRequest, Request
 from proxy.core.address import BadAddress, is_numeric, split_host_port
@@ -51,7 +50,7 @@ def _check_origin(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "none") not in _OURS:
         raise BadRequest(403, "this request comes from a page of another site")
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+    if origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
         raise BadRequest(403, "this request comes from a page of another site")
 
 

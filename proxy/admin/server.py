@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from time import time as wall_clock  # noqa: TID251  # times of day for people
 
 import trio
@@ -14,7 +14,7 @@ from proxy.admin.house import House
 from proxy.admin.portrait import Portrait
 from proxy.admin.site import Site, problem
 from proxy.core.record import Peer
-from proxy.core.snapshot import DIRECT, Admin, Bind, Listener, Mode
+from proxy.core.snapshot import DIRECT, Admin, Listener, Mode
 from proxy.net import accept
 from proxy.telemetry.events import Events
 
@@ -26,40 +26,28 @@ _AGAIN_AFTER = 1.0
 _PAUSE = 1.0  # of the log about troubles
 
 
-def open_sockets(admin: Admin) -> list[socket.socket]:
-    """A listening socket for every bind; raises `accept.CannotListen`, and then none stays open."""
-    opened: list[socket.socket] = []
-    try:
-        opened.extend(map(listen, admin.binds))  # one by one, so that those before a mistake are known
-    except accept.CannotListen:
-        for sock in opened:
-            accept.close_listener(sock)
-        raise
-    return opened
-
-
-def listen(bind: Bind) -> socket.socket:
-    """A listening socket; raises `accept.CannotListen`."""
-    return accept.listen(Listener(NAME, (bind,), Mode.FORWARD, DIRECT, fast_open=False, backlog=128), bind)
+def listener_of(admin: Admin) -> Listener:
+    """The admin as a listener like others: its sockets are opened, kept and handed down with theirs."""
+    return Listener(NAME, admin.binds, Mode.FORWARD, DIRECT, fast_open=False, backlog=128)
 
 
 async def serve(
-    house: House, sockets: list[socket.socket], admin: Callable[[], Admin], events: Events
+    house: House, sockets: AsyncIterator[socket.socket], admin: Callable[[], Admin], events: Events
 ) -> None:
-    """Answer until cancelled; the sockets are closed then. Never raises for anything that a client does.
+    """Answer until cancelled. Never raises for anything that a client does.
 
-    ``admin`` tells what is configured now, as a reload may bring another token.
+    ``sockets`` brings listening ones, at the start and whenever there is a new one; one that is to be served no longer
+    is closed by its owner. ``admin`` tells what is configured now, as a reload may bring another token.
     """
     try:
         portrait = Portrait(house, wall_clock)
         connections = _Connections(Site(house, admin, portrait), events)
         async with trio.open_nursery() as nursery:
-            for sock in sockets:
-                nursery.start_soon(connections.accept, nursery, sock)
             nursery.start_soon(_look, portrait, events)
-    finally:
-        for sock in sockets:
-            accept.close_listener(sock)
+            async for sock in sockets:
+                nursery.start_soon(connections.accept, nursery, sock)
+    except Exception as fault:  # noqa: BLE001  # the proxy can do without us
+        events.background_fault(NAME, fault)
 
 
 async def _look(portrait: Portrait, events: Events) -> None:
@@ -85,10 +73,11 @@ class _Connections:
         def begin(connection: socket.socket, peer: Peer) -> None:
             nursery.start_soon(self._serve, connection, peer)
 
-        while True:
-            await accept.accept_forever(sock, begin, self._trouble)
-            if sock.fileno() < 0:
-                return
+        while sock.fileno() >= 0:
+            try:
+                await accept.accept_forever(sock, begin, self._trouble)
+            except Exception as fault:  # noqa: BLE001  # as above
+                self._fault(fault)
             await trio.sleep(_AGAIN_AFTER)
 
     async def _serve(self, connection: socket.socket, peer: Peer) -> None:
