@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
@@ -63,10 +63,8 @@ def command(
 
 
 def _need_rich() -> None:
-    try:
-        import rich  # noqa: F401  # only whether it is there
-    except ImportError:
-        raise click.ClickException(_NO_RICH) from None
+    if find_spec("rich") is None:
+        raise click.ClickException(_NO_RICH)
 
 
 def _once(source: Remote, *, as_json: bool) -> None:
@@ -112,15 +110,14 @@ def _live(source: Remote, interval: float) -> None:
     from proxy.top.choice import Choice
     from proxy.top.terminal import Terminal
 
-    with Terminal() as terminal, suppress(KeyboardInterrupt):
+    with Terminal() as terminal:
         live = _Live(source, interval, terminal, Choice())
         try:
             trio.run(live.run, restrict_keyboard_interrupt_to_checkpoints=True)
         except* KeyboardInterrupt:
             pass
-        problem = live.problem
-    if problem:
-        raise click.ClickException(problem)
+    if live.problem:
+        raise click.ClickException(live.problem)
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Frame:
         status = self.seen.status
         return [
             self._title(status), saved(status), rhythm(status.minutes, self.width), *self._trouble(),
-            *notices(status), self._tabs(status), Text(""),
+            *notices(status)[: (self.height - 6) // 3], self._tabs(status), Text(""),
         ]  # fmt: skip
 
     def _title(self, status: Status) -> Text:
