@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": "Say what is to be mended on this machine, and how.",
     "demo": "Show what Fast Open saves, packet by packet, in a network inside this machine.",
     "top": "Show what a running proxy saves, live on a terminal.",
+    "status": "Say what a running proxy does and what it saves.",
     "healthcheck": "Say whether the proxy that runs here accepts.",
     "completion": "Print a shell's completion script.",
     "version": "Print the version.",
