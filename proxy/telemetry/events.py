@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from functools import lru_cache
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.record import SessionRecord
-from proxy.telemetry.logs import Logger
+from proxy.telemetry.logs import Logger, lines_for_sessions, session_line
 
 _MICRO = 6
 _PROCESS = secrets.token_hex(3)
@@ -23,14 +24,25 @@ class Events:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
+        self._lines = lines_for_sessions(log)
 
     def use(self, log: Logger) -> None:
         """Say everything there from now on: another level, another form."""
         self._log = log
+        self._lines = lines_for_sessions(log)
 
     def session(self, record: SessionRecord) -> None:
         """The one line of a finished session."""
-        self._log.info("session", **session_fields(record))
+        if self._lines is None:
+            self._log.info("session", **session_fields(record))
+        else:
+            self._lines.later(session_line(session_fields(record)))
+
+    async def keep_writing(self) -> None:
+        """Write what is said of sessions soon and not at once, until cancelled: it is cheaper by the dozen."""
+        if self._lines is None:
+            return
+        await self._lines.keep_writing(lambda count: self._log.warning("log_lines_lost", count=count))
 
     def fault(self, record: SessionRecord, fault: BaseException) -> None:
         """A mistake of ours that ended one session."""
@@ -101,35 +113,35 @@ def session_id(record: SessionRecord) -> str:
 def session_fields(record: SessionRecord) -> dict[str, object]:
     """The record as log fields: nothing that is not known, times in seconds rounded to microseconds."""
     fields: dict[str, object] = {
-        "id": session_id(record),
+        "id": f"{_PROCESS}-{record.number:x}",
         "listener": record.listener,
         "client": record.client,
         "cluster": record.cluster,
     }
     if record.endpoint is not None:
-        fields["endpoint"] = str(record.endpoint)
-    fields |= _request_fields(record) if record.mode else {}
+        fields["endpoint"] = _text(record.endpoint)
+    if record.mode:
+        fields |= _request_fields(record)
     fields["early_bytes"] = record.early_bytes
-    for name in ("protocol", "client_syn_bytes", "duplicate"):
-        value = getattr(record, name)
-        if value:
-            fields[name] = value
+    if record.protocol:
+        fields["protocol"] = record.protocol
     if record.evidence is not None:
         fields["open"] = record.open
         fields["syn_bytes"] = record.syn_bytes
-        fields["evidence"] = record.evidence.value
+        fields["evidence"] = record.evidence
         fields["standing_before"] = record.standing_before
         fields["standing_after"] = record.standing_after
-    for name in ("waited", "dial_time", "first_byte", "rtt", "dead_spare", "saved", "lost"):
-        value = getattr(record, name)
-        if value:
-            fields[name] = round(value, _MICRO)
+    if record.dial_time:
+        fields["dial_time"] = round(record.dial_time, _MICRO)
+    if record.first_byte:
+        fields["first_byte"] = round(record.first_byte, _MICRO)
+    if record.rtt:
+        fields["rtt"] = round(record.rtt, _MICRO)
+    known = vars(record)  # what was never set is not there
+    if not _RARE.isdisjoint(known):
+        _add_rare(fields, known)
     if record.tried > 1:
         fields["tried"] = record.tried
-    for name in ("spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail"):
-        value = getattr(record, name)
-        if value:
-            fields[name] = value
     fields["up_bytes"] = record.up_bytes
     fields["down_bytes"] = record.down_bytes
     fields["duration"] = round(record.duration, _MICRO)
@@ -137,6 +149,25 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
     fields["during"] = record.during
     fields["reason"] = record.reason
     return fields
+
+
+_text = lru_cache(1024)(str)  # most sessions go where others went
+_RARE_TIMES = ("waited", "dead_spare", "saved", "lost")
+_RARE_FACTS = (
+    "client_syn_bytes", "duplicate", "spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail",
+)  # fmt: skip
+_RARE = frozenset(_RARE_TIMES + _RARE_FACTS)
+
+
+def _add_rare(fields: dict[str, object], known: dict[str, object]) -> None:
+    """What most sessions have nothing of."""
+    for name in _RARE_TIMES:
+        seconds = known.get(name)
+        if isinstance(seconds, float) and seconds:
+            fields[name] = round(seconds, _MICRO)
+    for name in _RARE_FACTS:
+        if known.get(name):
+            fields[name] = known[name]
 
 
 def _request_fields(record: SessionRecord) -> dict[str, object]:

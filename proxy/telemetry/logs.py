@@ -7,13 +7,20 @@ that is endless: what they say can neither begin a line nor hide one.
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import re
 import sys
-from typing import TextIO
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import BinaryIO, TextIO
+from weakref import WeakKeyDictionary
 
 import msgspec
+
+from proxy.telemetry.lines import Lines
 
 if "rich" not in sys.modules:
     # With rich installed, importing structlog imports it (100 ms), and its tracebacks print local variables: secrets.
@@ -28,6 +35,8 @@ Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LONGEST = 4096  # characters of one value
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_streams: WeakKeyDictionary[BinaryIO, Lines] = WeakKeyDictionary()
+_second = (0, "")
 _not_plain = re.compile(r"[^ -~]").sub
 
 
@@ -40,7 +49,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),
         _shorten,
     ]
-    factory: structlog.BytesLoggerFactory | structlog.PrintLoggerFactory = structlog.PrintLoggerFactory(out)
+    factory: Callable[[], Lines | structlog.PrintLogger] = structlog.PrintLoggerFactory(out)
     if console:
         processors += [
             _make_printable,
@@ -51,7 +60,9 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     else:
         processors += [structlog.processors.format_exc_info, _render]
         if hasattr(out, "buffer"):
-            factory = structlog.BytesLoggerFactory(out.buffer)
+            lines = _lines_of(out.buffer)
+            lines.takes_sessions = _LEVELS[level] <= logging.INFO
+            factory = partial(_same, lines)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -62,13 +73,54 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     return logger.bind()
 
 
+def _same(lines: Lines, *_: object) -> Lines:
+    return lines
+
+
+def _lines_of(out: BinaryIO) -> Lines:
+    """The lines of a stream: a new level must not overtake what the old one has said."""
+    known = _streams.get(out)
+    if known is None:
+        known = _streams[out] = Lines(out)
+        atexit.register(known.finish)
+    return known
+
+
+def lines_for_sessions(log: Logger) -> Lines | None:
+    """Where the lines of sessions may go by themselves, ready made; None where `log` has to make them."""
+    lines = getattr(log, "_logger", None)
+    return lines if isinstance(lines, Lines) and lines.takes_sessions else None
+
+
+def session_line(fields: dict[str, object]) -> bytes:
+    """What ``log.info("session", **fields)`` would write, in a fifth of the time."""
+    if "detail" in fields or "mode" in fields:  # words that clients have a say in
+        _shorten(None, "", fields)
+    return _line({"time": _now(), "level": "info", "event": "session", **fields})
+
+
+def _now() -> str:
+    """As structlog writes it; a second's text is made once."""
+    global _second  # noqa: PLW0603  # a cache of one
+    now = time.time()  # noqa: TID251  # the log writes its own time
+    whole = int(now)
+    if _second[0] != whole:
+        _second = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{_second[1]}.{int((now - whole) * 1e6):06d}Z"
+
+
 def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
-    fields = {
-        "time": event.pop("timestamp"),
-        "level": event.pop("level"),
-        "event": event.pop("event"),
-        **event,
-    }
+    return _line(
+        {
+            "time": event.pop("timestamp"),
+            "level": event.pop("level"),
+            "event": event.pop("event"),
+            **event,
+        }
+    )
+
+
+def _line(fields: dict[str, object]) -> bytes:
     try:
         line = _encode(fields)
     except UnicodeEncodeError:  # half of a surrogate pair, as in the name of a file
