@@ -7,19 +7,21 @@ import sys
 import click
 
 from bench.gauntlet import gauntlet
+from bench.pages import pages
 from bench.relay import relay
 
 BENCHMARKS: dict[str, click.Command] = {"relay": relay, "gauntlet": gauntlet}
+BY_NAME: dict[str, click.Command] = {"pages": pages}  # needs a browser, and takes its time
 
 
-@click.group(commands=BENCHMARKS)
+@click.group(commands={**BENCHMARKS, **BY_NAME})
 def one() -> None:
     """What this relay costs and saves, beside others. Without a name: all of it, one after the other."""
 
 
 def main(arguments: list[str]) -> None:
     """Hands the arguments to the benchmark they name; without one all run, or the first with its options."""
-    if arguments[:1] and (arguments[0] in BENCHMARKS or arguments[0] == "--help"):
+    if arguments[:1] and (arguments[0] in {*BENCHMARKS, *BY_NAME} or arguments[0] == "--help"):
         one.main(arguments, prog_name="python -m bench")
     first, *rest = BENCHMARKS.values()
     if set(arguments) - {"--quick"}:

@@ -109,11 +109,11 @@ def _haproxy(wan: Wan, _: bench.paths.Path, upstream: Address) -> Iterator[Runni
         file.write_text(HAPROXY.format(port=HAPROXY_PORT, host=upstream[0], upstream=upstream[1]))
         program = shutil.which("haproxy") or "/usr/sbin/haproxy"
         with _program(wan, [program, "-db", "-f", str(file)], output) as process:
-            _until(lambda: _listens(process.pid, HAPROXY_PORT), process, output)
+            _until(lambda: listens(process.pid, HAPROXY_PORT), process, output)
             yield Running(("127.0.0.1", HAPROXY_PORT), [process.pid])
 
 
-def _listens(pid: int, port: int) -> bool:
+def listens(pid: int, port: int) -> bool:
     """Whether anybody listens on the port in that process's namespace: looking is not connecting."""
     with contextlib.suppress(OSError):
         rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
