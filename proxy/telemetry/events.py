@@ -10,6 +10,7 @@ from functools import lru_cache
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.record import SessionRecord
+from proxy.telemetry.lines import Lines
 from proxy.telemetry.logs import Logger, lines_for_sessions, session_line
 
 _MICRO = 6
@@ -21,6 +22,8 @@ _SWITCH_ON = {
 
 class Events:
     """The words, in one place, so that they can be searched for and stay the same."""
+
+    _lines: Lines | None = None  # where session lines go by themselves
 
     def __init__(self, log: Logger) -> None:
         self._log = log
