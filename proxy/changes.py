@@ -47,6 +47,10 @@ class Changes:
             self._known = {path: now.get(path, found) for path, found in self._identities().items()}
             return changed
 
+    def seen(self) -> None:
+        """Everything is about to be read for another reason: what is there now is no news."""
+        self._known = self._identities()
+
     def _identities(self) -> dict[str, _Identity]:
         return {path: identity(path) for path in self._files()}
 

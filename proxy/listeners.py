@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
+from proxy.admin.server import listener_of
 from proxy.core.snapshot import Bind, Listener, Snapshot
 from proxy.net import accept, sockopt
 from proxy.net.accept import CannotListen
@@ -25,6 +26,7 @@ from proxy.telemetry.events import Events
 Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
 """By listener, one for each of its binds, in their order."""
 
+ADMIN = "(admin)"  # what no listener is called
 _SYSCTL = "/proc/sys/net/ipv4/tcp_fastopen"
 _SERVER_BIT = 2
 _SYN_DATA_ON = "sysctl -w net.ipv4.tcp_fastopen=3, in this network namespace; see `tfo-proxy doctor`"
@@ -106,7 +108,7 @@ class Listeners:
 
     def part(self) -> None:
         """Take the paths of unix sockets away: nobody new shall come. The sockets themselves are still open."""
-        for sock in self:
+        for sock in {sock for share in self.shares for sockets in share.values() for sock in sockets}:
             _unlink(sock)
 
     def close(self, *, unlink: bool = True) -> None:
@@ -114,6 +116,16 @@ class Listeners:
         for sock in self:
             accept.close_listener(sock, unlink=unlink)
         self._seats, self.shares = {}, [{} for _ in self.shares]
+
+    @property
+    def admin(self) -> list[socket.socket]:
+        """Where the admin listens."""
+        return [
+            sock
+            for seat, listener in _seats(self._snapshot)
+            if listener.name == ADMIN
+            for sock in self._seats[seat]
+        ]
 
     def __iter__(self) -> Iterator[socket.socket]:
         """Every socket once."""
@@ -126,7 +138,7 @@ class Listeners:
         ]
 
     def _take(self, seat: _Seat, listener: Listener, prepared: Prepared) -> None:
-        workers = 1 if seat.bind.is_unix else prepared.workers
+        workers = 1 if seat.bind.is_unix or listener.name == ADMIN else prepared.workers
         known = (self._seats.get(seat) or self._matching(seat, listener))[:workers]
         if known:
             prepared.tuned.append(seat)
@@ -166,13 +178,15 @@ class Listeners:
     def _share(self, worker: int) -> Sockets:
         share: dict[str, list[socket.socket]] = {listener.name: [] for listener in self._snapshot.listeners}
         for seat, listener in _seats(self._snapshot):
-            sockets = self._seats[seat]
-            share[listener.name].append(sockets[worker % len(sockets)])
+            if listener.name != ADMIN:
+                sockets = self._seats[seat]
+                share[listener.name].append(sockets[worker % len(sockets)])
         return share
 
 
 def _seats(snapshot: Snapshot) -> Iterator[tuple[_Seat, Listener]]:
-    for listener in snapshot.listeners:
+    admin = [] if snapshot.admin is None else [replace(listener_of(snapshot.admin), name=ADMIN)]
+    for listener in (*snapshot.listeners, *admin):
         seen: dict[Bind, int] = {}
         for bind in listener.binds:
             number = seen[bind] = seen.get(bind, -1) + 1

@@ -87,6 +87,8 @@ class Reloads:
     async def _once(self) -> Reload:
         if self._source is None:
             return self._refuse(["there is no configuration to read again"])
+        if self._source.changes is not None:
+            self._source.changes.seen()
         try:
             loaded = await trio.to_thread.run_sync(self._source.read)
             changed = await self._apply(loaded)

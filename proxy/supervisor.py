@@ -6,18 +6,21 @@ second one at once), SIGUSR1 writes the state of things to the log.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import trio
 
-from proxy import systemd
+from proxy import privileges, systemd
+from proxy.admin import server as admin
 from proxy.admin import views
 from proxy.admin.house import Census
 from proxy.config import Loaded
 from proxy.config.render import render
-from proxy.core.address import Endpoint
+from proxy.core.address import Endpoint, join_host_port
 from proxy.core.differences import differences, waiting
 from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
@@ -26,6 +29,7 @@ from proxy.crew import Crew
 from proxy.crew.alone import Alone
 from proxy.listeners import Listeners, announce, places
 from proxy.memory import Memory
+from proxy.net import accept
 from proxy.reload import Reloads, Source
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
@@ -61,11 +65,14 @@ class Supervisor:
         self._listeners = Listeners()
         self._reloads = Reloads(source, self._apply, events)
         self._crew: Crew = Alone(self.snapshot, self._memory, events)
+        self._for_admin = trio.open_memory_channel[socket.socket](math.inf)
         self._leave, self._hurry = trio.Event(), trio.Event()
+        self._signal: str | None = None  # that asked to stop
 
     async def run(self) -> None:
-        """Serve until told to stop, and then until the last session has gone; raises `CannotListen`."""
+        """Serve until told to stop, and then until the last session has gone; raises `CannotListen`, `CannotDrop`."""
         self._listeners.open(self.snapshot)
+        self._drop_privileges()
         self._memory.load(trio.current_time())
         try:
             with trio.open_signal_receiver(*_SIGNALS) as signals:
@@ -76,6 +83,8 @@ class Supervisor:
                     ):  # fmt: skip
                         nursery.start_soon(task)
                     nursery.start_soon(self._obey, signals)
+                    nursery.start_soon(self._serve_admin)
+                    await self._open_admin(())
                     self._open_the_doors()
                     await self._leave.wait()
                     await self._drain()
@@ -87,6 +96,17 @@ class Supervisor:
     # --- the house, as the admin sees it
 
     @property
+    def _drop_privileges(self) -> None:
+        """Everything that only root may do has been done."""
+        try:
+            dropped = privileges.drop(self.snapshot)
+        except privileges.CannotDrop:
+            self._listeners.close()
+            raise
+        privileges.harden(secrets=privileges.holds_secrets(self.snapshot))
+        if dropped is not None:
+            self._events.say("privileges_dropped", **dropped._asdict())
+
     def standings(self) -> Standings:
         """What is believed of the endpoints."""
         return self._memory.standings
@@ -168,8 +188,24 @@ class Supervisor:
                 case signal.SIGHUP:
                     self._reloads.ask()
                 case _:
-                    self._events.say("asked_to_stop", signal=signal.Signals(number).name)
+                    self._signal = signal.Signals(number).name
                     self.drain()
+
+    async def _serve_admin(self) -> None:
+        """Let the admin have its sockets as they come; it outlives the drain, so that readiness can be asked."""
+        first = await self._for_admin[1].receive()
+        await self._for_admin[0].send(first)
+        served = self.snapshot.admin
+        assert served is not None
+        await admin.serve(self, self._for_admin[1], lambda: self.snapshot.admin or served, self._events)
+
+    async def _open_admin(self, before: Sequence[socket.socket]) -> None:
+        for sock in self._listeners.admin:
+            if sock not in before:
+                name = sock.getsockname()
+                where = f"unix:{name}" if isinstance(name, str) else join_host_port(*name[:2])
+                self._events.say("admin", bind=where)
+                await self._for_admin[0].send(sock)
 
     def _say_status(self) -> None:
         account = self._memory.ledger.total.plain()
@@ -181,9 +217,13 @@ class Supervisor:
         before, after = self.snapshot, loaded.snapshot
         changed = differences(before, after)
         known = {listener.name: listener.binds for listener in before.listeners}
-        self._listeners.adopt(self._listeners.prepare(after))
+        admins = self._listeners.admin
+        left = self._listeners.adopt(self._listeners.prepare(after))
         self.snapshot, self._config = after, loaded.config
         await self._crew.swap(after, self._listeners)
+        for sock in left:
+            accept.close_listener(sock, unlink=False)
+        await self._open_admin(admins)
         self._memory.move(after.state)
         if before.log != after.log:
             self.set_level(self.log_level if self._level_is_fixed else after.log.level)
@@ -195,17 +235,20 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Readiness turns first, then accepting stops, then the sessions end: by themselves, or when time is up."""
-        snapshot = self.snapshot
+        limit, delay = self.snapshot.drain, self.snapshot.drain_delay
         self.state = "draining"
-        sessions = sum(worker.open for worker in self._crew.workers())
-        systemd.notify(systemd.STOPPING, systemd.extend_timeout(snapshot.drain_delay + snapshot.drain + 5.0))
-        self._events.say("draining", sessions=sessions, limit=snapshot.drain, delay=snapshot.drain_delay)
-        with trio.move_on_after(snapshot.drain_delay):
-            await self._hurry.wait()
+        systemd.notify(systemd.STOPPING, systemd.extend_timeout(delay + limit + 5.0))
+        if delay:
+            self._events.say("not_ready", signal=self._signal, delay=delay)
+            with trio.move_on_after(delay):
+                await self._hurry.wait()
         self._listeners.part()
+        await self._crew.leave()
+        sessions = sum(worker.open for worker in self._crew.workers())
+        self._events.say("draining", signal=self._signal, sessions=sessions, limit=limit)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_hurry)
-            cut_off = await self._crew.drain(snapshot.drain)
+            cut_off = await self._crew.drain(limit)
             nursery.cancel_scope.cancel()
         self._events.say("stopped", cut_off=cut_off)
 

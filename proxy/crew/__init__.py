@@ -39,8 +39,12 @@ class Crew(Protocol):
         """Serve another snapshot from now on, on these sockets; running sessions keep theirs."""
         ...
 
+    async def leave(self) -> None:
+        """Accept no more, but for those that wait already."""
+        ...
+
     async def drain(self, limit: float) -> int:
-        """Accept no more, wait for the sessions that run, end those that last longer; how many had to be ended."""
+        """The same, wait for the sessions that run, end those that last longer; how many had to be ended."""
         ...
 
     def cut_off(self) -> None:

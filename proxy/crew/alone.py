@@ -45,6 +45,11 @@ class Alone:
         """As `Crew.swap`."""
         self.worker.swap(snapshot, listeners.shares[0], takes_syn_data=server_bit())
 
+    async def leave(self) -> None:
+        """As `Crew.leave`."""
+        self._draining = True
+        self.worker.leave()
+
     async def drain(self, limit: float) -> int:
         """As `Crew.drain`."""
         self._draining = True

@@ -70,7 +70,8 @@ class Program:
         if listeners is not None or document is not None:
             Path(self._folder.name).chmod(0o755)
             file = Path(self._folder.name, "proxy.yaml")
-            file.write_text(json.dumps(_config(listeners or {}) | (document or {}) | settings))
+            self.file = file
+            self.configure(listeners, document=document, **settings)
             arguments = [str(file), *arguments]
         self.process = namespace.popen(
             [*prefix, python, "-m", "proxy", "run", *arguments],
@@ -87,6 +88,24 @@ class Program:
                 self.close()
                 raise
             self.pid = self._child() if prefix[:1] == ["unshare"] else int(line["pid"])
+
+    def configure(
+        self,
+        listeners: Mapping[str, tuple[Line, Line]] | None = None,
+        *,
+        document: Line | None = None,
+        **settings: Any,
+    ) -> None:
+        """Write its file anew; it notices by itself."""
+        text = json.dumps(_config(listeners or {}) | (document or {}) | settings)
+        part = self.file.with_suffix(".part")
+        part.write_text(text)
+        part.replace(self.file)
+
+    def reload(self, number: int = 1, **expected: object) -> Line:
+        """Have it read its file now; the line of the `number`-th reload."""
+        self.signal(signal.SIGHUP)
+        return self.wait_for("reloaded", number, **expected)
 
     def address(self, listener: str = "a", which: int = 0) -> Address:
         """Where a listener really listens."""
