@@ -93,9 +93,6 @@ class Supervisor:
             self._listeners.close()
             self._memory.save(trio.current_time())
 
-    # --- the house, as the admin sees it
-
-    @property
     def _drop_privileges(self) -> None:
         """Everything that only root may do has been done."""
         try:
@@ -107,6 +104,9 @@ class Supervisor:
         if dropped is not None:
             self._events.say("privileges_dropped", **dropped._asdict())
 
+    # --- the house, as the admin sees it
+
+    @property
     def standings(self) -> Standings:
         """What is believed of the endpoints."""
         return self._memory.standings

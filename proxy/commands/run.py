@@ -74,6 +74,7 @@ def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
 
     from proxy import supervisor
     from proxy.net.accept import CannotListen
+    from proxy.privileges import CannotDrop
     from proxy.telemetry import logs
     from proxy.telemetry.events import Events
 
@@ -82,7 +83,7 @@ def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     events = Events(logs.configure(log_level or log.level, log.format))
     try:
         trio.run(partial(supervisor.run, loaded, events, source, log_level=log_level))
-    except CannotListen as failure:
+    except (CannotListen, CannotDrop) as failure:
         click.echo(f"tfo-proxy: {failure}", err=True)
         return 1
     except KeyboardInterrupt:
