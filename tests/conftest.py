@@ -5,7 +5,7 @@
 - the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets,
   and the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
-- ``netns``, ``root``, ``podman`` name what a test needs. Where that is missing the test is skipped with the
+- ``netns``, ``root``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Where that is missing the test is skipped with the
   reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
 - hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
 """
@@ -34,6 +34,8 @@ MARKERS = (
     "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made",
     "netns: needs network namespaces of its own (root, or user namespaces)",
     "root: needs uid 0",
+    "browser: drives Chromium",
+    "prometheus: runs Prometheus and its promtool",
     "podman: builds and runs containers with podman and buildah, as root",
     "slow: takes longer than a few seconds",
 )
@@ -64,6 +66,11 @@ def _missing(need: str) -> str | None:
             return namespaces.obstacle()
         case "root":
             return None if os.geteuid() == 0 else "needs root"
+        case "browser":
+            return None if shutil.which("chromium") else "needs chromium"
+        case "prometheus":
+            found = shutil.which("prometheus") and shutil.which("promtool")
+            return None if found else "needs prometheus (Debian package prometheus)"
         case "podman":
             found = shutil.which("podman") and os.geteuid() == 0
             return None if found else "needs podman and root"
@@ -81,7 +88,7 @@ def _require(need: str) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for need in ("netns", "root", "podman"):
+    for need in ("netns", "root", "podman", "browser", "prometheus"):
         if item.get_closest_marker(need) is not None:
             _require(need)
 

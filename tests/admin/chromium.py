@@ -23,7 +23,7 @@ from typing import Any, Self, TypeAlias
 Json: TypeAlias = dict[str, Any]
 
 PATIENCE = 20.0
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = "chromium"
 _FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-extensions",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -36,7 +36,7 @@ PHONE = (360, 740)
 
 def program() -> str | None:
     """The browser's path; None where there is none."""
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    return shutil.which(PROGRAM)
 
 
 class ProtocolError(Exception):
@@ -53,7 +53,7 @@ class Browser:
         self._from, theirs_out = os.pipe()
         arguments = [
             *command,
-            program() or PROGRAMS[0],
+            PROGRAM,
             *_FLAGS,
             *sandbox,
             f"--user-data-dir={self._folder.name}",
@@ -234,7 +234,7 @@ class Page:
         where = json.dumps(selector)
         self.run(
             f"(() => {{ const e = document.querySelector({where}); e.value = {json.dumps(value)};"
-            " e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); })()"
+            " for (const k of ['input', 'change']) e.dispatchEvent(new Event(k, {bubbles: true})); })()"
         )
 
     def screenshot(self, path: Path, *, whole: bool = True) -> Path:
