@@ -75,7 +75,9 @@ class Counters:
     def ended(self, record: SessionRecord) -> None:
         """A session has ended and been settled."""
         integers, doubles = self._integers, self._doubles
-        integers[(self._listeners.get(record.listener) or self._listener(record.listener)) + _OPEN] -= 1
+        slot = (self._listeners.get(record.listener) or self._listener(record.listener)) + _OPEN
+        if integers[slot]:  # below nothing it would raise
+            integers[slot] -= 1
         way = self._ways.get((record.listener, record.cluster)) or self._way(record.listener, record.cluster)
         start = way.start
         integers[start] += 1
