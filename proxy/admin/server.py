@@ -83,12 +83,15 @@ class _Connections:
     async def _serve(self, connection: socket.socket, peer: Peer) -> None:
         """One connection, whatever comes over it."""
         try:
-            with connection, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            gone = trio.BrokenResourceError, trio.ClosedResourceError, OSError
+            # Trio wants the standard library's own kind of socket, whatever the accept loop makes.
+            with socket.socket(fileno=connection.detach()) as sock, contextlib.suppress(*gone):
                 if not self._make_room():
                     return
+                sock.setblocking(False)
                 if not isinstance(peer, str | bytes):
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
                 exchange = Exchange(stream, _host(peer), problem)
                 with trio.CancelScope() as scope:
                     self._open[exchange] = scope
