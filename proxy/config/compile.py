@@ -83,6 +83,8 @@ class _Compiler:
             admin=_admin(config.admin),
             user=config.user.value if config.user else None,
             group=config.group.value if config.group else None,
+            workers=config.workers.value,
+            drain_delay=config.drain_delay.value,
             drain=config.drain.value,
             state=config.state.value if config.state else None,
             tfo_keys=tuple(key for several in config.tfo_keys for key in several.value),

@@ -27,11 +27,12 @@ from proxy.config.cluster_schema import (
     Via,
     WeightedEndpoint,
 )
-from proxy.config.conditions import HostCondition, NameServer, NetworkCondition, Ports, Text
+from proxy.config.conditions import NameServer, NetworkCondition, Text
+from proxy.config.process_scalars import Workers
+from proxy.config.route_schema import Direct, Match, Route
 from proxy.config.scalars import Delay, Duration, Limit, Wait
 from proxy.config.tunnel_keys import TunnelKeys
 from proxy.core import snapshot
-from proxy.core.destinations import DENIED
 
 __all__ = [
     "NAME_PATTERN",
@@ -172,59 +173,6 @@ class Listener(Section, frozen=True):
     limits: Annotated[Limits, Meta(description="How many may come in here.")] = field(default_factory=Limits)
 
 
-class Match(Section, frozen=True):
-    """What must hold for a route; all that is said, and of a list one."""
-
-    host: Annotated[
-        tuple[HostCondition, ...],
-        Meta(
-            description='The name asked for; "*.example.com" for all below it, "/expression/" for whole names.'
-        ),
-    ] = ()
-    port: Annotated[
-        tuple[Ports, ...], Meta(description='The port asked for, or a range like "8000-8100".')
-    ] = ()
-    network: Annotated[
-        tuple[NetworkCondition, ...],
-        Meta(
-            description="The network of the address that is dialled, after DNS: CIDR, loopback, private, ..."
-        ),
-    ] = ()
-    client: Annotated[
-        tuple[NetworkCondition, ...], Meta(description="The network that the client connects from.")
-    ] = ()
-    listener: Annotated[
-        tuple[Text, ...], Meta(description="The name of the listener that the client connected to.")
-    ] = ()
-    user: Annotated[tuple[Text, ...], Meta(description="As whom the client has authenticated itself.")] = ()
-    sni: Annotated[
-        tuple[HostCondition, ...], Meta(description="The name in the client's TLS hello, written as host is.")
-    ] = ()
-
-
-class Route(Section, frozen=True):
-    """One rule: where sessions go whose client named its destination. The first that matches is taken."""
-
-    match: Annotated[Match, Meta(description="What must hold; nothing: always.")] = field(
-        default_factory=Match
-    )
-    to: Annotated[
-        Destination | None,
-        Meta(description='A cluster, a bare "host:port", or direct: what the client asked for.'),
-    ] = None
-    refuse: Annotated[Text | None, Meta(description="Refuse such sessions instead, for this reason.")] = None
-
-
-class Direct(Section, frozen=True):
-    """What clients may reach that name their destination, where a route says direct."""
-
-    deny: Annotated[
-        tuple[NetworkCondition, ...],
-        Meta(description="Networks that are never dialled, checked after DNS on the address really dialled."),
-    ] = tuple(NetworkCondition(name) for name in DENIED)
-    allow: Annotated[tuple[NetworkCondition, ...], Meta(description="Exceptions from deny.")] = ()
-
-
 class Dns(Section, frozen=True):
     """How names are looked up: for each dial, through a cache."""
 
@@ -306,3 +254,12 @@ class Config(Section, frozen=True):
     drain: Annotated[
         Delay, Meta(description="How long running sessions may last after a request to stop.")
     ] = Delay(_SNAPSHOT.drain)
+    drain_delay: Annotated[
+        Delay,
+        Meta(
+            description="How long connections are still taken after such a request, while readiness says no."
+        ),
+    ] = Delay(_SNAPSHOT.drain_delay)
+    workers: Annotated[Workers, Meta(description="Processes that serve: a number, or cores.")] = Workers(
+        _SNAPSHOT.workers
+    )
