@@ -1,6 +1,7 @@
 # make run    start the proxy with config.example.yaml      make check   every quality gate
 # make test   run every test                                make fix     let ruff mend what it can
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
+# make docs   write the generated pages of docs/ again
 # make pyz    the whole program as one file, dist/tfo-proxy.pyz
 # make clean  remove everything made here, .venv too       (make lock UPGRADE=--upgrade: to their newest versions)
 #
@@ -18,7 +19,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench fix lock clean
+.PHONY: run test check bench fix docs lock clean
 
 run: $(VENV)/.runtime
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
@@ -41,6 +42,9 @@ fix: $(VENV)/.dev
 	@$(py) -m ruff check --fix --quiet . || true
 	@$(py) -m ruff format --quiet .
 	@$(py) -m ruff check .
+
+docs: $(VENV)/.dev
+	@for page in configuration metrics admin; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
 
 bench: $(VENV)/.dev
 	@$(py) -m bench
