@@ -13,6 +13,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,8 +24,10 @@ from proxy.net.answers import LOOKUP_TIMEOUT, Addresses, LookupFailed, Servers
 if TYPE_CHECKING:
     from proxy.net.records import Records
 
-_THREADS = 32
-_THREADS_A_ZONE = 4  # one zone whose servers are slow must not take the threads of all others
+# The C library cannot be interrupted: a look-up that nobody waits for any more keeps its thread until it is over. So a
+# zone whose servers are slow has a few threads, and zones that have not yet answered have no more than these together.
+_THREADS, _THREADS_OF_STRANGERS = 16, 24
+_THREADS_A_ZONE = 4
 _MOST_ZONES = 1024
 
 
@@ -40,15 +43,16 @@ class Names:
         self._servers = tuple(servers)
         self._hosts = Hosts(hosts)
         self._threads = trio.CapacityLimiter(_THREADS)
-        self._zones: dict[str, trio.CapacityLimiter] = {}
+        self._strangers = trio.CapacityLimiter(_THREADS_OF_STRANGERS)
+        self._zones: dict[str, _Zone] = {}
         self._records: Records | None = None
         self._has_dnspython = has_dnspython()
 
     async def addresses(self, name: str) -> Addresses:
         """The addresses of ``name``; raises `LookupFailed`."""
+        if not self._has_dnspython or (not self._servers and _is_local(name)):
+            return await self._ask_system(name)
         with trio.move_on_after(LOOKUP_TIMEOUT):
-            if not self._has_dnspython or (not self._servers and _is_local(name)):
-                return await self._ask_system(name)
             fixed = self._hosts.find(name)
             if fixed:
                 return Addresses(_ranked(fixed), None)
@@ -71,27 +75,78 @@ class Names:
         return self._records
 
     async def _ask_system(self, name: str) -> Addresses:
-        async with self._zone(name):
-            try:
-                hosts = await trio.to_thread.run_sync(
-                    _getaddrinfo, name, abandon_on_cancel=True, limiter=self._threads
-                )
-            except OSError as error:
-                lasting = error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}
-                raise LookupFailed(f"{name}: {error.strerror or error}", lasting=lasting) from None
-        return Addresses(hosts, None)
+        zone = self._zone(name)
+        asking = _Asking(name, zone)
+        threads = self._threads if zone.answers else self._strangers
+        try:
+            with trio.move_on_after(LOOKUP_TIMEOUT):
+                await zone.limiter.acquire_on_behalf_of(asking)
+                hosts = await trio.to_thread.run_sync(asking.run, abandon_on_cancel=True, limiter=threads)
+                zone.answers = True
+                return Addresses(hosts, None)
+        except OSError as error:
+            lasting = error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}
+            zone.answers = zone.answers or lasting
+            raise LookupFailed(f"{name}: {error.strerror or error}", lasting=lasting) from None
+        finally:
+            if not asking.began:
+                asking.release()
+        if not asking.began:
+            raise LookupFailed(
+                f"{name}: it could not be asked for within {LOOKUP_TIMEOUT:g} s: too many others are slow"
+            )
+        zone.answers = False
+        raise LookupFailed(f"{name}: no answer within {LOOKUP_TIMEOUT:g} s")
 
-    def _zone(self, name: str) -> trio.CapacityLimiter:
-        """The limiter of all names that end alike."""
-        zone = ".".join(name.split(".")[-2:])
-        limiter = self._zones.get(zone)
-        if limiter is None:
+    def _zone(self, name: str) -> _Zone:
+        """What all names that end alike have in common."""
+        ending = ".".join(name.split(".")[-2:])
+        zone = self._zones.get(ending)
+        if zone is None:
             if len(self._zones) >= _MOST_ZONES:
-                idle = [zone for zone, one in self._zones.items() if not one.borrowed_tokens]
+                idle = [ending for ending, one in self._zones.items() if not one.limiter.borrowed_tokens]
                 for one in idle[: _MOST_ZONES // 2]:
                     del self._zones[one]
-            limiter = self._zones[zone] = trio.CapacityLimiter(_THREADS_A_ZONE)
-        return limiter
+            zone = self._zones[ending] = _Zone()
+        return zone
+
+
+class _Zone:
+    """Names that end alike, and are likely to be as quick."""
+
+    __slots__ = ("answers", "limiter")
+
+    def __init__(self) -> None:
+        self.limiter = trio.CapacityLimiter(_THREADS_A_ZONE)
+        self.answers = False  # the last look-up did not run out of time
+
+
+class _Asking:
+    """One look-up in a thread; its place in the zone is free again when the thread is, whoever still waits for it."""
+
+    __slots__ = ("_name", "_token", "_zone", "began")
+
+    def __init__(self, name: str, zone: _Zone) -> None:
+        self._name = name
+        self._zone: _Zone | None = zone
+        self._token = trio.lowlevel.current_trio_token()
+        self.began = False
+
+    def run(self) -> tuple[str, ...]:
+        """Ask; in the thread."""
+        self.began = True
+        try:
+            return _getaddrinfo(self._name)
+        finally:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self.release)
+
+    def release(self) -> None:
+        """Leave the zone, once."""
+        zone, self._zone = self._zone, None
+        if zone is not None:
+            with suppress(RuntimeError):  # it was still waiting for its place
+                zone.limiter.release_on_behalf_of(self)
 
 
 class Hosts:

@@ -18,6 +18,7 @@ from proxy.net.answers import Addresses, LookupFailed, Servers
 from proxy.net.names import Names
 
 _MOST_NAMES = 4096
+_MOST_OPEN = 512  # look-ups at a time; each has a socket or waits for a thread
 _LONGEST = 3600.0  # whatever a TTL says
 _SHORTEST = 1.0
 _STALE_AFTER = 0.5  # with an old answer at hand, a new one is not waited for longer
@@ -64,6 +65,7 @@ class Resolver:
         self._names = names or Names(self._dns.servers)
         self._addresses: dict[str, _Entry[Addresses]] = {}
         self._services: dict[str, _Entry[Servers]] = {}
+        self._open = 0
 
     async def lookup(self, authority: Authority) -> list[Endpoint]:
         """The endpoints of one name; raises `NoSuchHost`."""
@@ -99,7 +101,10 @@ class Resolver:
         while (asking := entry.asking) is not None:  # somebody asks already: hear it with them
             await asking.wait()
         if trio.current_time() >= max(entry.good_until, entry.retry_at):
-            await self._ask(cache, name, entry, ask)
+            if self._open < _MOST_OPEN:
+                await self._ask(cache, name, entry, ask)
+            elif entry.value is None:
+                raise NoSuchHost(f"{name}: too many names are being looked up just now")
         now = trio.current_time()
         if entry.value is not None and now < entry.good_until + self._dns.stale:
             return entry.value, max(entry.good_until, entry.retry_at)
@@ -120,6 +125,7 @@ class Resolver:
     ) -> None:
         """Renew ``entry``; it keeps its old answer where that fails."""
         done = entry.asking = trio.Event()
+        self._open += 1
         stale = entry.value is not None and trio.current_time() < entry.good_until + self._dns.stale
         try:
             with trio.move_on_after(_STALE_AFTER if stale else math.inf):
@@ -135,6 +141,7 @@ class Resolver:
             entry.error = str(failure)
             entry.retry_at = trio.current_time() + self._dns.negative_ttl
         finally:
+            self._open -= 1
             entry.asking = None
             done.set()
 

@@ -211,3 +211,29 @@ async def test_it_remembers_a_bounded_number_of_names(monkeypatch: pytest.Monkey
             server.records[f"{number}.example", "A"] = ["192.0.2.1"]
             await resolver.lookup(Authority(f"{number}.example", 80))
         assert len(resolver._addresses) <= 3
+
+
+async def test_there_is_a_bound_to_the_names_that_are_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolve, "_MOST_OPEN", 5)
+    async with name_server() as server:
+        server.delays = {"A": 0.3, "AAAA": 0.3}
+        for number in range(8):
+            server.records[f"{number}.example", "A"] = ["192.0.2.1"]
+        resolver = resolver_of(server)
+        found: list[bool] = []
+
+        async def ask(number: int) -> None:
+            try:
+                found.append(bool(await resolver.lookup(Authority(f"{number}.example", 80))))
+            except NoSuchHost as problem:
+                assert "too many names are being looked up just now" in str(problem)
+                found.append(False)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(ask, number)
+        assert sorted(found) == [False] * 3 + [True] * 5
+        assert await resolver.lookup(Authority("7.example", 80)), "it was not remembered as missing"
+        assert resolver._open == 0
