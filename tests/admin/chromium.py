@@ -163,9 +163,10 @@ class Page:
         return done["result"].get("value")
 
     def until(self, script: str, timeout: float = PATIENCE) -> Any:
-        """Wait until an expression is true; its value."""
+        """Wait until an expression is true; its value (of an element: true)."""
         end = time.monotonic() + timeout
-        while not (value := self.run(script)):
+        look = f"(() => {{ const value = ({script}); return value instanceof Node || value; }})()"
+        while not (value := self.run(look)):
             if time.monotonic() > end:
                 raise TimeoutError(f"{script}\n{self.run('document.body.innerText')}\n{self.complaints}")
             time.sleep(0.03)

@@ -47,7 +47,8 @@ def session(number: int, **fields: object) -> Session:
     ended: dict[str, object] = {
         "id": f"abc-{number:x}", "listener": "web", "client": f"10.1.0.9:{4000 + number}", "cluster": "api",
         "began": NOW - number, "duration": 0.4, "endpoint": "203.0.113.10:443",
-        "authority": f"host{number}.example:443", "open": "data", "syn_bytes": 517, "evidence": "syn_data_acked", "saved": 0.048, "up_bytes": 1000,
+        "authority": f"host{number}.example:443",
+        "open": "data", "syn_bytes": 517, "evidence": "syn_data_acked", "saved": 0.048, "up_bytes": 1000,
         "down_bytes": 48_000, "ended_by": "downstream", "during": "relay", "reason": "closed",
     }  # fmt: skip
     return msgspec.convert(ended | fields, Session)
