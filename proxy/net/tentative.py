@@ -12,7 +12,7 @@ from contextlib import suppress
 from proxy.core.reader import Malformed
 from proxy.core.tunnel import COMMITTED
 from proxy.net import sockopt
-from proxy.net.watch import BROKEN, EDGE, HUNG_UP, READ, WRITE, Bell, Watch
+from proxy.net.watch import EDGE, READ, WRITE, Bell, Watch
 
 _MOST = 65536  # bytes of an answer that are passed on before that
 
@@ -36,14 +36,14 @@ class Tentative:
         self._former: list[socket.socket] = []
         self._watched: set[int] = set()
         self._upstream: socket.socket | None = None
-        self._ended = self._shut = self._gone = False
+        self._gone = False  # its latest connection is
 
     def succeed(self, sock: socket.socket, said: bytes, *, final: bool) -> None:
         """A later attempt has come: what went down before did not matter."""
         self._former.append(self.downstream)
         self._ignore(self.downstream)
         self.downstream, self.said, self.settled = sock, said, final
-        self.passed, self._shut, self._gone = 0, False, False
+        self.passed, self._gone = 0, False
         if self._upstream is not None:
             self._listen(sock, READ | WRITE)
             self._bell.ring(sock.fileno(), 0)
@@ -61,12 +61,8 @@ class Tentative:
         try:
             while not self._hear():
                 self._pass(upstream)
-                rung = await self._bell.wait_until(deadline)
-                if not rung:
+                if not await self._bell.wait_until(deadline):
                     raise Abandoned
-                for fd, events in rung:
-                    if fd == upstream.fileno() and events & HUNG_UP and not events & BROKEN:
-                        self._ended = True
         finally:
             for fd in self._watched:
                 self._watch.remove(fd)
@@ -100,26 +96,25 @@ class Tentative:
         return self.settled
 
     def _pass(self, upstream: socket.socket) -> None:
-        """As much of the answer as is there and is taken."""
-        if self._gone or self._shut:
+        """As much of the answer as is there and is taken; its end comes when the near side is settled.
+
+        No kernel sends a FIN before the handshake is over, and then the near side's word is there as well.
+        """
+        if self._gone:
             return
         with suppress(BlockingIOError):
             answer = upstream.recv(_MOST, socket.MSG_PEEK)
-            if len(answer) > self.passed:
-                if self.first_byte is None:
-                    self.first_byte = self._watch.clock()
-                rest = answer[self.passed :]
-                try:
-                    self.passed += self.downstream.send(rest, socket.MSG_NOSIGNAL)
-                except BlockingIOError:
-                    return
-                except OSError:
-                    self._gone = True
-                    return
-            if self._ended and self.passed == len(answer) < _MOST:
-                self._shut = True
-                with suppress(OSError):
-                    self.downstream.shutdown(socket.SHUT_WR)
+            rest = answer[self.passed :]
+            if not rest:
+                return
+            if self.first_byte is None:
+                self.first_byte = self._watch.clock()
+            try:
+                self.passed += self.downstream.send(rest, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._gone = True
 
     def _listen(self, sock: socket.socket, events: int) -> None:
         fd = sock.fileno()

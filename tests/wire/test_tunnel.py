@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.lab.behaviours import answers, speaks_first
+from proxy.core import proxy_header, tunnel
+from proxy.core.address import Endpoint
+from proxy.core.tunnel import Ticket
+from proxy.lab.behaviours import answers, echoes, never_answers, sends, speaks_first
 from proxy.lab.clients import ask
-from proxy.lab.servers import Server
+from proxy.lab.servers import Address, Server
 from proxy.lab.wan import Wan
-from tests.wire.program import Program, forward, until
+from tests.wire.program import Line, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.1)]
 
@@ -23,31 +33,382 @@ POST = b"POST /pay HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\n100
 
 
 @contextmanager
-def far_side(wan: Wan, key: str = KEY, **more: Any) -> Iterator[tuple[Program, str]]:
+def far_side(
+    wan: Wan, key: str | list[str] = KEY, where: str = "", **more: Any
+) -> Iterator[tuple[Program, str]]:
     """A far side beside the servers, and where it is."""
-    address = f"{wan.fresh_address()}:7413"
+    address = where or f"{wan.fresh_address()}:7413"
+    state = more.pop("state", None)
     settings = {"bind": address, "mode": "tunnel", "key": key, **more}
     document = {"listeners": {"far": settings}, "log": {"format": "json"}}
-    with Program(wan.server, document=document) as far:
+    with Program(wan.server, document=document | ({"state": state} if state else {})) as far:
         yield far, address
 
 
-def through(
-    server: Server | str, address: str, key: str = KEY, **more: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def through(server: Server | str, address: str, key: str = KEY, **more: Any) -> tuple[Line, Line]:
     return forward(server, via={"tunnel": address, "key": key}, **more)
 
 
+def endpoint(address: str) -> Address:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def warm(near: Program, server: Server) -> None:
+    """The cookie is there, and the far side is known to answer."""
+    for number in range(1, 3):
+        assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+        near.session(number)
+    server.wait(2)
+
+
+def received(server: Server) -> list[bytes]:
+    return [bytes(one) for one in server.received]
+
+
 def test_a_post_rides_in_the_syn(wan: Wan) -> None:
+    """And is answered within a round trip, by a server that has no Fast Open."""
     server = wan.serve(answers(), fast_open=None)
     with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
-        for _ in range(3):
+        warm(near, server)
+        lines = []
+        for number in range(3, 9):
             assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+            line = near.session(number)
+            assert line["evidence"] == "syn_data_acked"
+            assert line["syn_bytes"] > len(POST)
+            assert (line["up_bytes"], line["down_bytes"]) == (len(POST), 4)
+            lines.append(line)
+        assert min(line["first_byte"] for line in lines) <= 1.1 * wan.rtt, lines
+        line = far.session(8)
+        assert line["authority"] == "{}:{}".format(*server.address)
+        assert line["client"].startswith("127.0.0.1:"), "the far side is told whom it is for"
+        assert (line["up_bytes"], line["down_bytes"]) == (len(POST), 4)
+    assert received(server) == [POST] * 8
+
+
+def test_a_name_is_looked_up_by_the_far_side_and_its_routes_hold(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    address = f"{wan.fresh_address()}:7413"
+    document = {
+        "listeners": {"far": {"bind": address, "mode": "tunnel", "key": KEY}},
+        "clusters": {"pay": {"endpoints": ["{}:{}".format(*server.address)], "warm_up": False}},
+        "routes": [{"match": {"host": "pay.example.com"}, "to": "pay"}, {"refuse": "nothing else"}],
+        "log": {"format": "json"},
+    }
+    ways = {name: through(f"{name}.example.com:80", address) for name in ("pay", "play")}
+    with Program(wan.server, document=document) as far, Program(wan.client, ways) as near:
+        assert ask(near.address("pay"), POST, fast_open=False).reply == b"pong"
+        assert far.session(1)["authority"] == "pay.example.com:80"
+        assert not ask(near.address("play"), POST, fast_open=False).reply
+        assert far.session(2)["reason"] == "denied"
+    assert received(server) == [POST]
+
+
+def test_where_nobody_may_go_the_far_side_does_not(wan: Wan) -> None:
+    with (
+        far_side(wan) as (far, address),
+        Program(wan.client, {"a": through("127.0.0.1:22", address)}) as near,
+    ):
+        assert not ask(near.address(), POST, fast_open=False).reply
+        assert "direct.deny" in far.session(1, reason="denied")["detail"]
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["banner", "banner-without-first-bytes"])
+def test_a_server_that_speaks_first(wan: Wan, wait: bool) -> None:
+    server = wan.serve(speaks_first(b"220 ", b"pong"), fast_open=None)
+    more = {} if wait else {"server_first": "yes"}
+    with (
+        far_side(wan) as (far, address),
+        Program(wan.client, {"a": through(server, address, **more)}) as near,
+    ):
+        for number in range(1, 4):
+            with socket.create_connection(near.address()) as client:
+                assert client.recv(4) == b"220 "
+                client.sendall(b"HELO\r\n")
+                assert client.recv(4) == b"pong"
+            line = near.session(number)
+            far.session(number)
+        if not wait:
+            assert line["first_byte"] <= 1.1 * wan.rtt, "a banner in one round trip"
+    assert received(server) == [b"HELO\r\n"] * 3
+
+
+def test_bulk_both_ways_and_the_ends_of_both(wan: Wan) -> None:
+    wan.set_rtt(0.02)
+    blob = random.Random(1).randbytes(3_000_000)
+    server = wan.serve(echoes(), fast_open=None)
+    big = wan.serve(sends(5_000_000), fast_open=None)
+    ways = {}
+    with far_side(wan) as (far, address):
+        ways = {"a": through(server, address), "b": through(big, address)}
+        with Program(wan.client, ways) as near, ThreadPoolExecutor() as pool:
+            for _ in range(3):
+                with socket.create_connection(near.address("a")) as client:
+                    sent = pool.submit(lambda: (client.sendall(blob), client.shutdown(socket.SHUT_WR)))
+                    assert read_all(client) == blob
+                    sent.result()
+                with socket.create_connection(near.address("b")) as client:
+                    client.sendall(POST)
+                    assert len(read_all(client)) == 5_000_000
+    wan.set_rtt(0.1)
+    assert {len(one) for one in received(server)} == {len(blob)}
+
+
+def read_all(client: socket.socket) -> bytes:
+    client.settimeout(20)
+    found = bytearray()
+    while data := client.recv(1 << 20):
+        found += data
+    return bytes(found)
+
+
+def test_an_answer_that_ends_comes_whole_and_its_end_with_it(wan: Wan) -> None:
+    """The server's FIN, too, comes with the answer."""
+    server = wan.serve(answers(closes=True), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        for number in range(1, 4):
+            with socket.create_connection(near.address()) as client:
+                began = time.monotonic()
+                client.sendall(POST)
+                assert read_all(client) == b"pong"
+                took = time.monotonic() - began
+            near.session(number)
+        assert took < 2.5 * wan.rtt
+        assert far.session(3)["reason"] == "closed"
+
+
+@pytest.mark.parametrize("times", [100])
+def test_a_syn_that_is_replayed_is_refused(wan: Wan, times: int) -> None:
+    """Once the first connection is over the kernel takes it for a new one; the far side does not."""
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        warm(near, server)
+        with wan.through("duplicates-syn-data", after=0.6), ThreadPoolExecutor(10) as pool:
+            asked = [pool.submit(ask, near.address(), POST, fast_open=False) for _ in range(times)]
+            assert {one.result().reply for one in asked} == {b"pong"}
+            far.wait_for("session", times, reason="replayed")
+        acked = [line for line in near.events("session") if line["evidence"] == "syn_data_acked"]
+        assert len(acked) >= times
+        assert len(far.events("session")) == times + 2 + times
+    assert received(server) == [POST] * (times + 2)
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["file", "memory"])
+def test_a_replay_after_a_restart_is_refused(wan: Wan, tmp_path: Path, state: bool) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    address = f"{wan.fresh_address()}:7413"
+    tmp_path.chmod(0o700)
+    settings: dict[str, Any] = {"state": str(tmp_path / "state.json")} if state else {}
+    with far_side(wan, where=address, **settings) as (far, _):
+        opening = sealed(server, time.time()) + POST
+        assert say(endpoint(address), opening, 5) == tunnel.ACCEPTED + b"pong"
+        assert say(endpoint(address), opening) == b""
+        assert far.session(1, reason="replayed")
+        far.signal(signal.SIGTERM)
+        far.end()
+    with far_side(wan, where=address, **settings) as (far, _):
+        assert say(endpoint(address), opening) == b""
+        # Without a file, what was sealed before the start is not believed.
+        assert far.session(1)["reason"] == ("replayed" if state else "old_clock")
+        assert say(endpoint(address), sealed(server, time.time()) + POST, 5) == tunnel.ACCEPTED + b"pong"
+    assert received(server) == [POST] * 2
+
+
+def sealed(
+    server: Server, now: float, attempt: int = 1, early: bytes = POST, *, key: str = KEY, nonce: bytes = b"",
+    final: bool = False,
+) -> bytes:  # fmt: skip
+    ticket = Ticket(nonce or os.urandom(16), now, Endpoint(*server.address), Endpoint("192.0.2.1", 1))
+    return tunnel.seal(bytes.fromhex(key), ticket, attempt, early, final=final)
+
+
+def say(address: Address, data: bytes, expect: int = 1 << 20) -> bytes:
+    """What is answered until the end, or until so many bytes have come."""
+    with socket.create_connection(address) as sock:
+        sock.settimeout(5)
+        sock.sendall(data)
+        found = b""
+        while len(found) < expect:
+            try:
+                more = sock.recv(65536)
+            except ConnectionResetError:
+                break
+            if not more:
+                break
+            found += more
+        return found
+
+
+def test_wrong_keys_and_clocks_and_noise_are_closed_without_a_word(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan, timeouts={"handshake": "500ms"}) as (far, address):
+        there, now = endpoint(address), time.time()
+        for data, reason in [
+            (sealed(server, now, key=OTHER) + POST, "wrong_key"),
+            (sealed(server, now) + POST.replace(b"pay", b"buy"), "wrong_key"),
+            (sealed(server, now - 31) + POST, "old_clock"),
+            (sealed(server, now + 32) + POST, "old_clock"),
+            (b"GET / HTTP/1.1\r\n\r\n", "bad_request"),
+            (b"PROXY UNKNOWN\r\n", "bad_request"),
+            (proxy_header.version2(None, None), "bad_request"),
+            (sealed(server, now)[:40], "handshake_timeout"),
+            (sealed(server, now) + POST[:20], "handshake_timeout"),
+        ]:
+            assert say(there, data) == b""
+            assert far.wait_for("session", reason=reason)
+        until(lambda: len(far.events("session")) == 9)
+    assert not server.received
+
+
+def test_the_near_side_says_why(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with (
+        far_side(wan) as (far, address),
+        Program(wan.client, {"a": through(server, address), "b": through(server, address, OTHER)}) as near,
+    ):
+        warm(near, server)
+        assert not ask(near.address("b"), POST, fast_open=False).reply
+        assert far.session(1, reason="wrong_key")
+        assert "key, clock" in near.session(3)["detail"]
+    assert received(server) == [POST] * 2
+
+
+def test_keys_are_changed_without_a_pause(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with (
+        far_side(wan, key=[OTHER, KEY]) as (_, address),
+        Program(wan.client, {"a": through(server, address), "b": through(server, address, OTHER)}) as near,
+    ):
+        for name in "ab":
+            assert ask(near.address(name), POST, fast_open=False).reply == b"pong"
+
+
+# What the path does to a dial: nothing is delivered twice, and no session is lost
+
+
+def test_a_lost_syn_is_hedged(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        warm(near, server)
+        with wan.through("drops-syn-data"):
+            for number in range(3, 6):
+                assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+                near.session(number)
+        assert near.session(3)["hedged"]
+        assert len(far.events("session")) == 5
+    assert received(server) == [POST] * 5
+
+
+def test_a_hedge_takes_the_session_over_that_the_first_attempt_has_begun(wan: Wan) -> None:
+    """The SYN came, its SYN-ACK did not: the far side is at work when the plain connection comes."""
+    server = wan.serve(answers(b"pong" * 5000), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        for number in (1, 2):
+            assert len(ask(near.address(), POST, fast_open=False, expect=20000).reply) == 20000
+            near.session(number)
+        with wan.through("drops", direction="S>C", flags="S.", count=1):
+            assert ask(near.address(), POST, fast_open=False, expect=20000).reply == b"pong" * 5000
         line = near.session(3)
-        print(line)
-        assert line["evidence"] == "syn_data_acked"
-        assert line["first_byte"] <= 1.1 * wan.rtt
-        line = far.session(3)
-        print(line)
-        assert line["authority"] == f"{server.address[0]}:{server.address[1]}"
-    assert [bytes(one.received) for one in server.wait(3)] == [POST] * 3
+        assert line["hedged"]
+        assert line["first_byte"] < 4 * wan.rtt
+        assert far.session(1, reason="taken_over")
+        far.session(1, reason="closed", hedged=None)
+    assert received(server) == [POST] * 3
+
+
+@pytest.mark.parametrize(
+    ("box", "known"), [("silent-after-handshake", False), ("drops-server-data", True)], ids=["new", "known"]
+)
+def test_a_path_that_falls_silent(wan: Wan, box: str, known: bool) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        ask(near.address(), POST, fast_open=False)
+        near.session(1)
+        if known:
+            ask(near.address(), POST, fast_open=False)
+            near.session(2)
+        with wan.through(box):
+            for number in range(2 + known, 6):
+                assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+                line = near.session(number)
+        assert line["standing_before"] == "quarantined"
+        assert far.session(1, reason="taken_over")
+    assert received(server) == [POST] * 5
+
+
+@pytest.mark.parametrize(
+    "box", ["resets-syn-data", "cuts-syn-data-short", "loses-first-syn-ack", "nat-changes-source"]
+)
+def test_boxes_on_the_way(wan: Wan, box: str) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan) as (_, address), Program(wan.client, {"a": through(server, address)}) as near:
+        warm(near, server)
+        with wan.through(box):
+            for number in range(3, 5):
+                assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+                near.session(number)
+    assert received(server) == [POST] * 4
+
+
+def test_a_slow_server_is_no_silent_path(wan: Wan) -> None:
+    server = wan.serve(answers(delay=1.2), fast_open=None)
+    with far_side(wan) as (_, address), Program(wan.client, {"a": through(server, address)}) as near:
+        for number in range(1, 4):
+            assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+            line = near.session(number)
+            assert not line.get("hedged")
+        assert line["standing_after"] == "confirmed"
+    assert received(server) == [POST] * 3
+
+
+def test_a_session_whose_client_leaves(wan: Wan) -> None:
+    server = wan.serve(never_answers(), fast_open=None)
+    with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
+        for number in range(1, 4):
+            with socket.create_connection(near.address()) as client:
+                client.sendall(POST)
+                until(lambda: len(server.received) == number)
+            near.session(number)
+            far.session(number)
+        assert far.open_sessions() == 0
+
+
+def test_ipv6(wan: Wan) -> None:
+    server = wan.serve(answers(), fast_open=None, version=6)
+    where = f"[{wan.fresh_address(6)}]:7413"
+    with (
+        far_side(wan, where=where) as (_, address),
+        Program(wan.client, {"a": through(server, address)}) as near,
+    ):
+        warm(near, server)
+        assert ask(near.address(), POST, fast_open=False).reply == b"pong"
+        assert near.session(3)["evidence"] == "syn_data_acked"
+
+
+def test_tshark_reads_it_as_a_proxy_header(wan: Wan, tmp_path: Path) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    with (
+        far_side(wan) as (_, address),
+        Program(
+            wan.client, {"a": through("pay.example.com:80", address), "b": through(server, address)}
+        ) as near,
+    ):
+        warm_address = near.address("b")
+        for number in (1, 2):
+            ask(warm_address, POST, fast_open=False)
+            near.session(number)
+        wan.forget()
+        ask(near.address("a"), POST, fast_open=False)
+        capture = wan.wait_for(lambda seen: bool(seen.syns(dst=endpoint(address))))
+    assert POST in capture.syns(dst=endpoint(address))[0].payload
+    file = tmp_path / "tunnel.pcap"
+    capture.write_pcap(file)
+    found = subprocess.run(
+        ["tshark", "-r", str(file), "-Y", "proxy", "-T", "fields",
+         *(f"-eproxy.v2.{field}" for field in ("version", "cmd", "tlv.type", "tlv.length", "tlv.value"))],
+        check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    version, command, kinds, sizes, values = found
+    assert (version, command, kinds, sizes) == ("2", "1", "0x02,0x05,0x03,0xe0", "15,16,4,48")
+    assert bytes.fromhex(values.partition(",")[0]) == b"pay.example.com"
