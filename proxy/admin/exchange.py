@@ -22,6 +22,7 @@ SEND_PATIENCE = 10.0  # for an answer, or one event of a stream, to be taken
 KEPT_OPEN = 120.0  # between two requests; scrapers come every 15 to 60 seconds
 _PIECE = 16 * 1024
 _LINGER = 0.5
+_VERSIONS = frozenset({b"1.0", b"1.1"})
 
 Headers: TypeAlias = list[tuple[str, str]]
 
@@ -97,6 +98,8 @@ class Exchange:
         if head is None:
             return None
         self.idle = False
+        if head.http_version not in _VERSIONS:
+            raise BadRequest(505, "this speaks HTTP/1.1")
         with trio.move_on_after(HEAD_PATIENCE):
             body = await self._body()
             target = head.target.decode("latin-1")
