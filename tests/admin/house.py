@@ -129,14 +129,16 @@ async def admin_of(
     sock = listen(server.listener_of(admin), admin.bind)
     name = sock.getsockname()
     give, take = trio.open_memory_channel[socket.socket](1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            server.serve, house, take, lambda: house.snapshot.admin or admin, events or Recorder()
-        )
-        await give.send(sock)
-        yield name if isinstance(name, str) else f"127.0.0.1:{name[1]}"
-        nursery.cancel_scope.cancel()
-    close_listener(sock)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                server.serve, house, take, lambda: house.snapshot.admin or admin, events or Recorder()
+            )
+            await give.send(sock)
+            yield name if isinstance(name, str) else f"127.0.0.1:{name[1]}"
+            nursery.cancel_scope.cancel()
+    finally:
+        close_listener(sock)
 
 
 class Reply:
