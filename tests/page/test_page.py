@@ -269,8 +269,9 @@ def test_a_reload_that_failed_and_a_drain(browser: Browser, lab: Wan, tmp_path: 
     proxied.program.signal(signal.SIGHUP)
     page.until("!document.querySelector('.notice.bad')", timeout=10)
     with socket.create_connection(proxied.program.address("web")) as sock:
-        sock.sendall(f"CONNECT {text(server.address)} HTTP/1.1\r\n\r\n".encode())
-        assert sock.recv(100)
+        to = text(server.address)
+        sock.sendall(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n".encode())
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
         proxied.program.signal(signal.SIGTERM)
         page.until("document.querySelector('#state').innerText === 'draining'", timeout=10)
         assert "takes no new connections" in page.text("#notices")

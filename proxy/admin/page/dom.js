@@ -17,6 +17,9 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
+// A sentence with commands between backticks.
+export const prose = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
+
 export const term = (name, text) => el("span", { "data-term": name }, text);
 
 // Sets text only where it has changed, so that a selection and a screen reader are left alone.

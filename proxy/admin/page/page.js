@@ -1,7 +1,7 @@
 // The page of a running tfo-proxy: takes what the proxy says and puts it where it belongs.
 
 import { handshakes, minutesChart } from "./charts.js";
-import { $, el, fill, put, sync, term } from "./dom.js";
+import { $, el, fill, prose, put, sync, term } from "./dom.js";
 import * as endpoints from "./endpoints.js";
 import { follow, unlock } from "./live.js";
 import * as sessions from "./sessions.js";
@@ -28,7 +28,7 @@ function notices({ state, last_reload: reload, notes, now }) {
         `${plural(reload.mistakes.length, "mistake")}:`),
       el("ol", { class: "mistakes" }, ...reload.mistakes.map((mistake) => el("li", {}, mistake)))),
     reload?.ok && reload.warnings.length > 0 && el("div", { class: "notice" }, el("p", {}, el("b", {}, "The last reload had warnings:")), el("ul", { class: "mistakes" }, ...reload.warnings.map((w) => el("li", {}, w)))),
-    ...notes.map((note) => el("div", { class: "notice" }, el("p", {}, note))),
+    ...notes.map((note) => el("div", { class: "notice" }, el("p", {}, ...prose(note)))),
   ]);
 }
 

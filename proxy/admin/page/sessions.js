@@ -78,7 +78,7 @@ function row() {
     update(one) {
       last = one;
       put(at, clock(one.began + one.duration));
-      put(button, one.authority ?? one.endpoint ?? one.cluster);
+      put(button, one.authority ?? one.endpoint ?? (["accept", "sniff"].includes(one.during) ? "no destination" : one.cluster));
       put(whence, `from ${one.client}`);
       put(open, opening(one));
       put(saved, gain(one));

@@ -9,7 +9,7 @@ let shown = null;
 const words = (node) => node.dataset.tip ?? TERMS[node.dataset.term];
 const meant = (event) => (event.target instanceof Element ? event.target.closest("[data-term], [data-tip]") : null);
 
-export function show(node, at = node.getBoundingClientRect()) {
+export function show(node) {
   const text = words(node);
   if (!text) return;
   const tip = $("tip");
@@ -18,6 +18,14 @@ export function show(node, at = node.getBoundingClientRect()) {
   tip.textContent = text;
   tip.hidden = false;
   node.setAttribute("aria-describedby", "tip");
+  place();
+}
+
+function place() {
+  const tip = $("tip");
+  const at = shown.getBoundingClientRect();
+  if (at.bottom < 0 || at.top > document.documentElement.clientHeight) return hide();
+  tip.style.left = "0"; // at the edge it would be narrower than it may be
   const { offsetWidth: width, offsetHeight: height } = tip;
   const left = Math.min(Math.max(GAP, at.left + at.width / 2 - width / 2), document.documentElement.clientWidth - width - GAP);
   const above = at.top - height - GAP;
@@ -51,6 +59,6 @@ export function begin() {
     else hide();
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  document.addEventListener("scroll", () => shown && place(), { passive: true, capture: true });
   reachable();
 }

@@ -29,7 +29,7 @@ export const TERMS = {
   saved_s: "How much sooner the server could answer. A minus: what trying cost this one.",
   opening: "What the first packet carried, and what became of that.",
   ending: "Who ended it, how, and what it was doing by then.",
-  went: "Where the client's bytes went.",
+  went: "What the client asked to be connected to, and where it asked from. Press a name to see more of its session.",
 };
 
 export const STANDINGS = {
