@@ -8,7 +8,6 @@ same session may take its place (`net.tentative`): what was delivered is not del
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from time import time as wall_clock  # noqa: TID251  # near sides have no other clock in common with us
 
 import trio
@@ -21,7 +20,7 @@ from proxy.core.reader import Malformed
 from proxy.core.record import Peer
 from proxy.core.request import Refused, Request
 from proxy.core.snapshot import Listener
-from proxy.core.tunnel import ACCEPTED, Rejected, Sealed
+from proxy.core.tunnel import Rejected
 from proxy.net import acceptance
 from proxy.net.dial import Attempt
 from proxy.net.sniff import EarlyData
@@ -71,19 +70,15 @@ class ArrivingSession(AskingSession):
         sealed, far_side, shared = self._reception.sealed, self.listener.far_side, self._shared
         assert sealed is not None
         assert far_side is not None
+        said = self._reception.behind
         try:
             tunnel.verify(far_side.keys, sealed, wall_clock(), far_side.window)
-            other = shared.arrivals.claim(sealed)
+            fresh = shared.arrivals.claim(sealed, self._downstream, said)
         except Rejected as rejected:
             raise Refused(rejected.reason, str(rejected)) from None
-        said = self._reception.behind
-        if other is not None:
-            heir = self._downstream.dup()
-            self._accept(heir, sealed)
-            other.succeed(heir, said, final=sealed.final)
+        if not fresh:
             raise Refused(Reason.TAKEN_OVER, f"attempt {sealed.attempt} of a session that goes on with it")
         self._believed = True
-        self._accept(self._downstream, sealed)
         self._nonce = sealed.ticket.nonce
         self._tentative = Tentative(self._downstream, said, shared.watch, final=sealed.final)
         shared.arrivals.tentative[self._nonce] = self._tentative
@@ -91,12 +86,6 @@ class ArrivingSession(AskingSession):
         if ticket.client is not None:
             record.peer, record.destination = ticket.client, ticket.dialled
         return request
-
-    @staticmethod
-    def _accept(sock: socket.socket, sealed: Sealed) -> None:
-        if not sealed.final:
-            with suppress(OSError):  # if it is gone, another attempt may come
-                sock.send(ACCEPTED, socket.MSG_NOSIGNAL)
 
     async def _settle(self, upstream: Upstream, early: EarlyData) -> None:
         """Relay, once the near side is settled; until then the answer goes down tentatively."""

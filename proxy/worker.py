@@ -16,6 +16,7 @@ from functools import partial
 import trio
 
 from proxy.admission import FREE, Admission, Door
+from proxy.arrivals import Arrivals
 from proxy.arriving import ArrivingSession
 from proxy.asking import AskingSession
 from proxy.checks import Checks
@@ -77,8 +78,12 @@ class Worker:
         takes_syn_data: bool,
         tally: Tally | None = None,
         counters: Counters | None = None,
+        nonces: int | None = None,
     ) -> None:
-        """``tally`` and ``counters`` are what several workers count in; None: there is only this one."""
+        """``tally``, ``counters`` and ``nonces`` are what several workers share; None: there is only this one.
+
+        ``nonces`` is a descriptor that `nonce_memory.open_memory` gave, and is this worker's from now on.
+        """
         self.snapshot = snapshot
         self.sessions: set[Session] = set()
         self.listening = Listening()
@@ -94,7 +99,7 @@ class Worker:
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
             Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
-            self._introduced,
+            self._introduced, arrivals=Arrivals(nonces),
         )  # fmt: skip
         self._warm_up = WarmUp(memory.standings, pools, self._watch)
         self._checks = Checks(memory.standings, pools, self._watch, events.endpoint_health)
@@ -121,6 +126,7 @@ class Worker:
             await listeners.start(self._watch.run)
             listeners.start_soon(self._sweep)
             listeners.start_soon(self._beside, "spares", self.spares.run)
+            listeners.start_soon(self._beside, "handover", self._shared.arrivals.serve)
             listeners.start_soon(self._events.keep_writing)
             self._tend(self.snapshot)
             self._man(sockets)

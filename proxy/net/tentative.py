@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 
 from proxy.core.reader import Malformed
-from proxy.core.tunnel import COMMITTED
+from proxy.core.tunnel import ACCEPTED, COMMITTED
 from proxy.net import sockopt
 from proxy.net.watch import EDGE, READ, WRITE, Bell, Watch
 
@@ -37,6 +37,7 @@ class Tentative:
         self._watched: set[int] = set()
         self._upstream: socket.socket | None = None
         self._gone = False  # its latest connection is
+        self._accept()
 
     def succeed(self, sock: socket.socket, said: bytes, *, final: bool) -> None:
         """A later attempt has come: what went down before did not matter."""
@@ -44,6 +45,7 @@ class Tentative:
         self._ignore(self.downstream)
         self.downstream, self.said, self.settled = sock, said, final
         self.passed, self._gone = 0, False
+        self._accept()
         if self._upstream is not None:
             self._listen(sock, READ | WRITE)
             self._bell.ring(sock.fileno(), 0)
@@ -78,6 +80,11 @@ class Tentative:
             sockopt.reset_on_close(sock)
             sock.close()
         self._former.clear()
+
+    def _accept(self) -> None:
+        if not self.settled:
+            with suppress(OSError):  # if it is gone, another attempt may come
+                self.downstream.send(ACCEPTED, socket.MSG_NOSIGNAL)
 
     def _hear(self) -> bool:
         """Whether the near side has settled on this connection."""
