@@ -29,6 +29,7 @@ THEMES = ("auto", "light", "dark", "both")
 @click.option("--list", "listing", is_flag=True, help="List the paths, and do nothing.")
 @click.option("--rtt", default="100ms", show_default=True, metavar="TIME", help="Round trip of the path.")
 @click.option("--server-first", is_flag=True, help="A server that speaks first, as for mail or SSH.")
+@click.option("--tunnel", is_flag=True, help="A tfo-proxy at each end, and a server without Fast Open.")
 @click.option(
     "--connections", type=click.IntRange(1, 50), default=4, show_default=True, help="Made through the proxy."
 )
@@ -58,6 +59,7 @@ def command(  # noqa: PLR0913  # one parameter an option
     *,
     listing: bool,
     server_first: bool,
+    tunnel: bool,
     everything: bool,
 ) -> None:
     """Send a plain connection and some through the proxy over a long path, and draw their packets.
@@ -71,7 +73,7 @@ def command(  # noqa: PLR0913  # one parameter an option
     if listing:
         click.echo("\n".join(_listed(scenes())))
         return
-    played = _play(_scene(name, server_first=server_first), _seconds(rtt), connections, pcap)
+    played = _play(_scene(name, server_first=server_first, tunnel=tunnel), _seconds(rtt), connections, pcap)
     click.echo(board(played, colour=_colour(), everything=everything))
     if svg is not None:
         _write(played, svg, theme, everything=everything)
@@ -82,14 +84,15 @@ def _listed(known: dict[str, Scene]) -> list[str]:
     return [f"{name:<{wide}}  {scene.title}" for name, scene in known.items()]
 
 
-def _scene(name: str, *, server_first: bool) -> Scene:
-    from proxy.demo.scenes import scene
+def _scene(name: str, *, server_first: bool, tunnel: bool) -> Scene:
+    from proxy.demo.scenes import scene, tunnelled
 
     try:
         found = scene(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--path") from None
-    return found.turned_round() if server_first else found
+    found = found.turned_round() if server_first else found
+    return tunnelled(found) if tunnel else found
 
 
 def _seconds(rtt: str) -> float:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from itertools import pairwise
 
 from proxy.demo.play import PATIENCE, Played
 from proxy.demo.story import Arrow, Lane, Look, Run
 from proxy.demo.words import Result, chosen, number, sentences
 
 WIDTH = 79
-NEAR, FAR, MARGIN = (
-    20,
-    42,
-    7,
-)  # columns between client and proxy, proxy and server, and for the times beside them
-NAMES = {Lane.CLIENT: "client", Lane.PROXY: "proxy", Lane.SERVER: "server"}
+MARGIN = 7  # columns for the times beside a diagram
+NEAR, FAR = 20, 42  # between client and proxy, and on the path
+TUNNEL_NEAR, TUNNEL_FAR = 12, 36  # where a fourth lifeline must fit in
+NAMES = {Lane.CLIENT: "client", Lane.PROXY: "proxy", Lane.SERVER: "server", Lane.ORIGIN: "server"}
 COLOURS = {Look.EARLY: "1;32", Look.ANSWER: "36", Look.BAD: "31", Look.ORDINARY: ""}
 
 Paint = Callable[[str, str], str]
@@ -64,9 +63,11 @@ def _diagram(run: Run, paint: Paint, *, everything: bool, alone: bool = False) -
     lanes = [Lane.PROXY, Lane.SERVER] if alone else list(run.lanes)
     columns = _columns(lanes)
     origin = run.arrows[0].sent if alone and run.arrows else 0.0
-    head = [" "] * (columns[Lane.SERVER] + 4)
+    head = [" "] * (max(columns.values()) + 4)
     for lane in lanes:
         name, at = NAMES[lane], columns[lane]
+        if lane is Lane.SERVER and Lane.ORIGIN in lanes:
+            name = NAMES[Lane.PROXY]
         start = max(0, at - len(name) // 2)
         head[start : start + len(name)] = name
     rows = ["".join(head).rstrip()]
@@ -75,9 +76,13 @@ def _diagram(run: Run, paint: Paint, *, everything: bool, alone: bool = False) -
 
 
 def _columns(lanes: list[Lane]) -> dict[Lane, int]:
-    if Lane.PROXY in lanes and Lane.CLIENT in lanes:
-        return {Lane.CLIENT: MARGIN, Lane.PROXY: MARGIN + NEAR + 1, Lane.SERVER: MARGIN + NEAR + FAR + 2}
-    return {lanes[0]: MARGIN, Lane.SERVER: MARGIN + FAR + 1}
+    """Where the lifelines stand."""
+    near, far = (TUNNEL_NEAR, TUNNEL_FAR) if Lane.ORIGIN in lanes else (NEAR, FAR)
+    found = {lanes[0]: MARGIN}
+    for before, lane in pairwise(lanes):
+        beside = {before, lane} in ({Lane.CLIENT, Lane.PROXY}, {Lane.SERVER, Lane.ORIGIN})
+        found[lane] = found[before] + 1 + (near if beside else far)
+    return found
 
 
 def _row(arrow: Arrow, columns: dict[Lane, int], paint: Paint, origin: float) -> str:
@@ -92,16 +97,21 @@ def _row(arrow: Arrow, columns: dict[Lane, int], paint: Paint, origin: float) ->
     near, far = (arrow.sent, arrow.arrived) if to_right else (arrow.arrived, arrow.sent)
     if arrow.source is Lane.MIDDLEBOX:
         near, far = (None, far) if to_right else (near, None)
-    if right != max(columns.values()):
-        far = None
+    if left == columns.get(Lane.CLIENT) and Lane.PROXY in columns:
+        far = None  # it is the same
+    elif right == columns.get(Lane.ORIGIN):
+        near = None
     row = "".join(cells)[MARGIN:]
     return f"{_time(near, origin):>{MARGIN - 1}} {row} {_time(far, origin):>7}".rstrip()
 
 
 def _span(arrow: Arrow, columns: dict[Lane, int]) -> tuple[int, int]:
-    if {arrow.source, arrow.target} == {Lane.CLIENT, Lane.PROXY}:
-        return columns[Lane.CLIENT], columns[Lane.PROXY]
-    return sorted(columns.values())[-2], columns[Lane.SERVER]
+    """The lifelines on the left and on the right of an arrow."""
+    if arrow.source is Lane.MIDDLEBOX:
+        near = Lane.PROXY if Lane.PROXY in columns else Lane.CLIENT
+        return columns[near], columns[Lane.SERVER]
+    left, right = sorted((columns[arrow.source], columns[arrow.target]))
+    return left, right
 
 
 def _time(seconds: float | None, origin: float) -> str:
@@ -132,7 +142,11 @@ def _shaft(arrow: Arrow, room: int, *, to_right: bool) -> str:
 
 
 def _labelled(label: str, room: int, line: str, *, to_right: bool) -> str:
-    text = f" {_cut(label, room - 5)} "
+    if len(label) > room - 5:
+        label = label.partition(", ")[0]
+    if len(label) > room - 5 and " + " in label:
+        label = f"{label.partition(' + ')[0]} +…"
+    text = f" {_cut(label, room - 4)} "
     rest = room - 1 - len(text)
     before = min(2, max(1, rest // 2))
     if to_right:
@@ -149,14 +163,14 @@ def _result(played: Played, paint: Paint) -> list[str]:
     rows: list[tuple[str, tuple[float | None, ...]]] = [("a plain connection", (result.plain,))]
     if result.trusting:
         rows.append(("a client's own Fast Open", result.trusting))
-    rows.append(("through tfo-proxy", result.through))
+    rows.append(("through the tunnel" if played.scene.tunnel else "through tfo-proxy", result.through))
     wide = max(len(name) for name, _ in rows)
     lines = ["First byte, in round trips:"]
     lines += [
         f"  {name:<{wide}} " + "".join(f"{number(one):>6}" for one in numbers) for name, numbers in rows
     ]
     lines.append("")
-    for which, said in sentences(played.through, server_first=played.scene.server_first):
+    for which, said in sentences(played.through, played.scene):
         lines += textwrap.wrap(said, WIDTH, initial_indent=f"  {which:>4}  ", subsequent_indent=" " * 8)
     if None in (result.plain, *result.through, *result.trusting):
         lines += ["", f"✗: nothing came in {PATIENCE:.0f} s."]

@@ -12,7 +12,7 @@ from proxy.demo.story import Arrow, Lane, Look, Run
 from proxy.demo.words import Result, chosen, number
 
 LEFT, TOP, NEAR, FAR, SIDE = 64, 168, 150, 300, 46
-NAMES = {Lane.CLIENT: "client", Lane.PROXY: "tfo-proxy", Lane.SERVER: "server"}
+NAMES = {Lane.CLIENT: "client", Lane.PROXY: "tfo-proxy", Lane.SERVER: "server", Lane.ORIGIN: "server"}
 
 LIGHT = """--paper: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #818b98; --edge: #d1d9e0; --room: #f6f8fa;
       --early: #1a7f37; --bad: #cf222e; --answer: #0969da; --box: #bf8700; --pill: #dafbe1;"""
@@ -49,7 +49,7 @@ def picture(played: Played, *, theme: str = "auto", everything: bool = False) ->
     panels = _places(runs)
     scale = Scale(_marks(runs, played.rtt / 2, everything=everything))
     height = TOP + scale.height + 40
-    width = max(panels[-1][Lane.SERVER] + SIDE + 14, 640)
+    width = max(max(panels[-1].values()) + SIDE + 14, 640)
     result, whole = Result.of(played), height + 96
     parts = [
         _opening(width, whole),
@@ -113,6 +113,8 @@ def _places(runs: Sequence[Run]) -> list[dict[Lane, float]]:
             lanes[Lane.PROXY] = at = at + NEAR
         lanes[Lane.MIDDLEBOX] = at + FAR / 2
         lanes[Lane.SERVER] = at = at + FAR
+        if Lane.ORIGIN in run.lanes:
+            lanes[Lane.ORIGIN] = at = at + NEAR
         at += 2 * SIDE + 10
         found.append(lanes)
     return found
@@ -155,7 +157,8 @@ def _panel(
         parts.append(
             f'<rect class="head" x="{lanes[lane] - 38:g}" y="{TOP - 46}" width="76" height="24" rx="7"/>'
         )
-        parts.append(_text(lanes[lane], TOP - 29.5, NAMES[lane], "name"))
+        name = NAMES[Lane.PROXY if lane is Lane.SERVER and Lane.ORIGIN in run.lanes else lane]
+        parts.append(_text(lanes[lane], TOP - 29.5, name, "name"))
     drawn = [_arrow(arrow, lanes, scale, played.rtt / 2) for arrow in run.shown(everything=everything)]
     parts += [line for lines, _ in drawn for line in lines]
     parts += [label for _, labels in drawn for label in labels]

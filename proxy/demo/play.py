@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.demo.program import Program
 from proxy.demo.scenes import Scene
-from proxy.demo.story import Run, told
+from proxy.demo.story import Run, Seen, told
 from proxy.lab.behaviours import answers, speaks_first
 from proxy.lab.capture import Capture
 from proxy.lab.clients import ask
-from proxy.lab.loopback import Loopback
+from proxy.lab.loopback import Heard, Loopback
 from proxy.lab.servers import Address, Behaviour
 from proxy.lab.wan import Wan
 
 PATIENCE = 5.0  # seconds until a client gives up
 PAUSE = 0.1
+TUNNEL_PORT = 7413
 WARM_UP = 0.8  # at the most, until the proxy has fetched its cookies
 
 Say = Callable[[str], None]
@@ -48,30 +51,78 @@ def play(
 ) -> Played:
     """Play it. Raises LabUnavailableError, ProxyFailedError, and OSError where the lab cannot be built."""
     say("building the lab")
-    with Wan(rtt=rtt) as wan, wan.client.entered(), Loopback(wan.client) as loopback:
+    with Wan(rtt=rtt) as wan, wan.client.entered():
         for name, parameters in scene.through:
             wan.install(name, **parameters)
         say("a plain connection")
         plain = _plainly(wan, scene)
         say("a client's own Fast Open")
-        trusting = _trusting(wan, scene) if plain.first_byte is not None else ()
-        loopback.take()
-        server = _serve(wan, scene)
+        trusting = () if scene.tunnel or plain.first_byte is None else _trusting(wan, scene)
         say("starting the proxy")
-        begun = time.monotonic()
-        with Program(wan.client, _config(server)) as proxy:
-            proxy_port = proxy.address[1]
-            _quiet(wan, WARM_UP)
-            warm_up = told(scene, _since(wan, begun, server), (), proxy_port)
+        with contextlib.ExitStack() as stage:
+            cast = _Cast(wan, scene, stage)
+            warm_up = cast.warm_up()
             through: list[Run] = []
             for number in range(1, connections + 1):
                 say(f"through the proxy, {number} of {connections}")
-                through.append(_through(wan, scene, server, proxy, loopback, number))
+                through.append(cast.connection(number))
                 if plain.first_byte is None is through[-1].first_byte:
                     break  # nobody gets through: once is enough
         if pcap is not None:
             wan.capture().write_pcap(pcap)
     return Played(scene, rtt, plain, warm_up, tuple(through), trusting)
+
+
+class _Cast:
+    """Those who play: a server nobody has dialled before, the proxy, in a tunnel a second one, and a client."""
+
+    def __init__(self, wan: Wan, scene: Scene, stage: contextlib.ExitStack) -> None:
+        self._wan, self._scene = wan, scene
+        self._server = _serve(wan, scene)
+        self._dialled = self._server[0]
+        self._near = stage.enter_context(Loopback(wan.client))
+        self._far = stage.enter_context(Loopback(wan.server)) if scene.tunnel else None
+        via: dict[str, object] = {}
+        if scene.tunnel:
+            key, self._dialled = secrets.token_hex(16), wan.fresh_address()
+            gateway = f"{self._dialled}:{TUNNEL_PORT}"
+            listener = {"bind": gateway, "mode": "tunnel", "key": key}
+            stage.enter_context(Program(wan.server, {"listeners": {"far": listener}, **_ALIKE}))
+            via = {"via": {"tunnel": gateway, "key": key}}
+        self._began = time.monotonic()
+        self._proxy = stage.enter_context(Program(wan.client, _config(self._server, via)))
+        self._port = self._proxy.address[1]
+
+    def warm_up(self) -> Run:
+        """What the proxy does before it has clients."""
+        _quiet(self._wan, WARM_UP)
+        return told(self._scene, Seen(_since(self._wan, self._began, self._dialled)), self._port)
+
+    def connection(self, number: int) -> Run:
+        """The ``number``-th connection through the proxy, until its log line is there and the line has gone quiet."""
+        self._take()
+        began = time.monotonic()
+        _talk(self._proxy.address, self._scene.request)
+        session = dict(self._proxy.wait("session", number))
+        _quiet(self._wan, self._wan.rtt + PAUSE)
+        near, far = self._take()
+        line = _since(self._wan, near[0].at if near else began, self._dialled)
+        return told(self._scene, Seen(line, near, far, self._server[1]), self._port, session)
+
+    def _take(self) -> tuple[list[Heard], list[Heard]]:
+        """What was said beside the proxy, and beside the far one."""
+        near = [one for one in self._near.take() if self._port in {one.packet.sport, one.packet.dport}]
+        heard = self._far.take() if self._far is not None else []
+        return near, [one for one in heard if self._server[1] in {one.packet.sport, one.packet.dport}]
+
+
+def _talk(address: Address, request: bytes) -> None:
+    """Connect, say what there is to say, and wait for the first byte; the packets tell what becomes of it."""
+    with socket.socket() as client, contextlib.suppress(OSError):
+        client.settimeout(PATIENCE)
+        client.connect(address)
+        client.sendall(request)
+        client.recv(65536)
 
 
 def _behaviour(scene: Scene) -> Behaviour:
@@ -85,19 +136,22 @@ def _serve(wan: Wan, scene: Scene) -> Address:
     return wan.serve(_behaviour(scene), port=scene.port, fast_open=256 if scene.fast_open else None).address
 
 
-def _config(server: Address) -> dict[str, object]:
+_ALIKE: Mapping[str, object] = {"log": {"format": "json"}, "drain": "1s"}
+
+
+def _config(server: Address, via: Mapping[str, object]) -> dict[str, object]:
     """The smallest configuration there is, and a log for us to read."""
     return {
-        "listeners": {"in": {"bind": "127.0.0.1:0", "mode": "forward", "to": f"{server[0]}:{server[1]}"}},
-        "log": {"format": "json"},
-        "drain": "1s",
+        "listeners": {"in": {"bind": "127.0.0.1:0", "mode": "forward", "to": "out"}},
+        "clusters": {"out": {"endpoints": [f"{server[0]}:{server[1]}"], **via}},
+        **_ALIKE,
     }
 
 
 def _plainly(wan: Wan, scene: Scene) -> Run:
     ask(_serve(wan, scene), scene.request, fast_open=False, timeout=PATIENCE)
     time.sleep(wan.rtt)
-    return told(scene, wan.capture(), ())
+    return told(scene, Seen(wan.capture()))
 
 
 def _trusting(wan: Wan, scene: Scene) -> tuple[float | None, ...]:
@@ -110,28 +164,9 @@ def _trusting(wan: Wan, scene: Scene) -> tuple[float | None, ...]:
     return tuple(tries)
 
 
-def _through(wan: Wan, scene: Scene, server: Address, proxy: Program, loopback: Loopback, number: int) -> Run:
-    """The ``number``-th connection through the proxy, until its log line is there and the line has gone quiet."""
-    begun = time.monotonic()
-    with socket.socket() as client:
-        client.settimeout(PATIENCE)
-        try:
-            client.connect(proxy.address)
-            client.sendall(scene.request)
-            client.recv(65536)
-        except OSError:
-            pass  # the packets tell
-    session = dict(proxy.wait("session", number))
-    _quiet(wan, wan.rtt + PAUSE)
-    port = proxy.address[1]
-    local = [heard for heard in loopback.take() if port in {heard.packet.sport, heard.packet.dport}]
-    since = local[0].at if local else begun
-    return told(scene, _since(wan, since, server), local, port, session)
-
-
-def _since(wan: Wan, moment: float, server: Address) -> Capture:
-    """What has entered the line since then, to a server or from it, and what routers said."""
-    line = wan.capture().where(lambda packet: not packet.is_tcp or server[0] in {packet.src, packet.dst})
+def _since(wan: Wan, moment: float, host: str) -> Capture:
+    """What has entered the line since then, to a host or from it, and what routers said."""
+    line = wan.capture().where(lambda packet: not packet.is_tcp or host in {packet.src, packet.dst})
     return Capture(tuple(item for item in line if item.entered >= moment), line.epoch)
 
 

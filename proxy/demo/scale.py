@@ -13,16 +13,17 @@ class Scale:
     """Made from the moments that are to be drawn, each with the lifeline it is on. The same for all panels."""
 
     def __init__(self, marks: Iterable[tuple[float, Hashable]]) -> None:
-        ordered = sorted(marks, key=lambda mark: mark[0])
-        span = max((moment for moment, _ in ordered), default=0.0) or 1.0
+        lines: dict[float, set[Hashable]] = {}
+        for moment, line in marks:
+            lines.setdefault(moment, set()).add(line)
+        span = max(lines, default=0.0) or 1.0
         self._factor = TALL / span
         self._moments, self._places = [0.0], [0.0]
         last: dict[Hashable, float] = {}
-        for moment, line in ordered:
+        for moment in sorted(lines):
             place = self._places[-1] + (moment - self._moments[-1]) * self._factor
-            if line in last:
-                place = max(place, last[line] + GAP)
-            last[line] = place
+            place = max(place, *(last[line] + GAP for line in lines[moment] if line in last), 0.0)
+            last |= dict.fromkeys(lines[moment], place)
             self._moments.append(moment)
             self._places.append(place)
 

@@ -11,6 +11,7 @@ from proxy.lab.middleboxes import described
 CLEAN, NO_FAST_OPEN = "clean", "no-fast-open"
 BANNER = b"220 mail.example.com ESMTP\r\n"
 FOR_TESTS = frozenset({"drops"})
+POST = b"POST /pay HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\n100"
 _HEAD, _TAIL = b"GET / HTTP/1.1\r\nHost: example.com\r\n", b"\r\n"
 
 
@@ -40,6 +41,7 @@ class Scene:
     request: bytes = field(default_factory=get)
     reply: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n"
     fast_open: bool = True
+    tunnel: bool = False
 
     @property
     def server_first(self) -> bool:
@@ -53,6 +55,17 @@ class Scene:
     def turned_round(self) -> Scene:
         """The same path to a server that speaks first."""
         return replace(self, title=f"{self.title}; the server speaks first", request=b"", reply=BANNER)
+
+
+def tunnelled(scene: Scene) -> Scene:
+    """The same path with a tfo-proxy at each end, to a server that knows nothing of it and a request that no SYN of
+    ours would carry there.
+    """
+    way = "a server that speaks first" if scene.server_first else "a POST"
+    where = "" if scene.name == CLEAN else f"; {scene.title[:1].lower()}{scene.title[1:]}"
+    title = f"A tunnel of two tfo-proxies: {way}, a server without Fast Open{where}"
+    request = b"" if scene.server_first else POST
+    return replace(scene, title=title, request=request, fast_open=False, tunnel=True)
 
 
 def scenes() -> dict[str, Scene]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -13,6 +13,7 @@ from proxy.lab.packets import Packet
 from proxy.lab.rules import Direction
 
 Flow = tuple[str, int, str, int]
+LEAST = 8  # bytes of a request or response here
 
 
 class Lane(IntEnum):
@@ -21,7 +22,8 @@ class Lane(IntEnum):
     CLIENT = 0
     PROXY = 1
     MIDDLEBOX = 2
-    SERVER = 3
+    SERVER = 3  # who is at the other end of the path: in a tunnel a second proxy
+    ORIGIN = 4  # behind that one, the server
 
 
 class Look(StrEnum):
@@ -82,6 +84,18 @@ class Run:
         return any(arrow.look is Look.ANSWER and arrow.label.endswith("dial)") for arrow in self.shown())
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The packets of one connection: on the path, between the client and the proxy beside it, and, in a tunnel, between
+    the far proxy and its server, which listens at ``server_port``.
+    """
+
+    line: Capture
+    near: Sequence[Heard] = ()
+    far: Sequence[Heard] = ()
+    server_port: int = 0
+
+
 class Teller:
     """Tells arrows from packets, for one scene."""
 
@@ -91,17 +105,16 @@ class Teller:
         self._seen: set[tuple[Flow, int, int]] = set()
         self._dials: list[Flow] = []
 
-    def tell(
-        self, line: Iterable[Captured], local: Iterable[Heard], here: Lane, port: int = 0
-    ) -> list[Arrow]:
+    def tell(self, seen: Seen, here: Lane, port: int = 0) -> list[Arrow]:
         """The arrows of one connection, in order; ``here`` is who dials the server, ``port`` the proxy's own."""
-        arrows = [self._local(heard, port) for heard in local]
-        arrows += [self._remote(item, here) for item in line]
+        arrows = [self._local(heard, port, (Lane.CLIENT, Lane.PROXY)) for heard in seen.near]
+        arrows += [self._remote(item, here) for item in seen.line]
+        arrows += [self._local(heard, seen.server_port, (Lane.SERVER, Lane.ORIGIN)) for heard in seen.far]
         return sorted(arrows, key=lambda arrow: arrow.sent)
 
-    def _local(self, heard: Heard, port: int) -> Arrow:
+    def _local(self, heard: Heard, port: int, ends: tuple[Lane, Lane]) -> Arrow:
         up = heard.packet.dport == port
-        source, target = (Lane.CLIENT, Lane.PROXY) if up else (Lane.PROXY, Lane.CLIENT)
+        source, target = ends if up else (ends[1], ends[0])
         text, look = self._words(heard.packet, up=up), self._look(heard.packet, up=up)
         return Arrow(source, target, heard.at, heard.at, text, look, bare=_is_bare(heard.packet))
 
@@ -154,6 +167,8 @@ class Teller:
     def _load(self, packet: Packet, *, up: bool) -> str:
         if not packet.payload_length:
             return ""
+        if packet.payload_length < LEAST and not packet.is_syn:
+            return f"signal, {packet.payload_length} B"  # the two ends of a tunnel, to each other
         name = self._request if up else self._reply
         return f"{name or 'data'}, {packet.payload_length} B" if not packet.is_syn else name or "data"
 
@@ -176,7 +191,7 @@ class Teller:
             return Look.BAD
         if packet.has_syn_data:
             return Look.EARLY
-        return Look.ANSWER if packet.payload_length and not up else Look.ORDINARY
+        return Look.ANSWER if packet.payload_length >= LEAST and not up else Look.ORDINARY
 
 
 _ORDINALS = ("first", "second", "third", "fourth", "another")
@@ -197,24 +212,21 @@ def _is_bare(packet: Packet) -> bool:
     return packet.is_tcp and not (packet.payload_length or packet.flags & 2 or packet.is_reset)
 
 
-def told(
-    scene: Scene,
-    line: Capture,
-    local: Sequence[Heard],
-    port: int = 0,
-    session: dict[str, object] | None = None,
-) -> Run:
-    """One connection from its packets. Without any on loopback it is a client's own; then ``port`` means nothing."""
-    here = Lane.PROXY if port else Lane.CLIENT
-    lanes = tuple(lane for lane in (Lane.CLIENT, Lane.PROXY, Lane.SERVER) if lane is not Lane.PROXY or port)
-    if port and not local:
-        lanes = (Lane.PROXY, Lane.SERVER)
-    arrows = Teller(scene).tell(line, local, here, port)
+def told(scene: Scene, seen: Seen, port: int = 0, session: dict[str, object] | None = None) -> Run:
+    """One connection from its packets, through the proxy that listens at ``port``; 0: a client's own."""
+    lanes = [Lane.CLIENT, Lane.PROXY, Lane.SERVER, Lane.ORIGIN]
+    if not port:
+        lanes = [Lane.CLIENT, Lane.SERVER]
+    elif not seen.near:
+        lanes = [Lane.PROXY, Lane.SERVER]
+    elif not seen.far:
+        lanes.remove(Lane.ORIGIN)
+    arrows = Teller(scene).tell(seen, Lane.PROXY if port else Lane.CLIENT, port)
     origin = arrows[0].sent if arrows else 0.0
     moved = tuple(_since(arrow, origin) for arrow in arrows)
     answers = (arrow.arrived for arrow in moved if arrow.target is lanes[0] and arrow.look is Look.ANSWER)
     first = min((at for at in answers if at is not None), default=None)
-    return Run(lanes, moved, first, session or {})
+    return Run(tuple(lanes), moved, first, session or {})
 
 
 def _since(arrow: Arrow, origin: float) -> Arrow:

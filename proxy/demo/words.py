@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.demo.play import Played
+from proxy.demo.scenes import Scene
 from proxy.demo.story import Run
 
 WORTH = 0.25  # round trips: less than that is the machine's doing
@@ -108,7 +109,7 @@ def number(trips: float | None) -> str:
     return "✗" if trips is None else f"{trips:.1f}"
 
 
-def sentence(run: Run, *, server_first: bool = False) -> str:
+def sentence(run: Run, scene: Scene) -> str:
     """What became of one connection through the proxy, from its log line."""
     session: Mapping[str, object] = run.session
     evidence = str(session.get("evidence", ""))
@@ -116,24 +117,26 @@ def sentence(run: Run, *, server_first: bool = False) -> str:
         return f"It ended with {session.get('reason', 'nothing')}."
     because = _BECAUSE.get(str(session.get("standing_before")), "")
     text = _EVIDENCE[evidence].format(
-        first="first bytes" if server_first else "request",
+        first="first bytes" if scene.server_first else "request",
         because=because,
-        at_once=": the server could speak at once" if server_first else "",
+        at_once=": the server could speak at once" if scene.server_first else "",
     )
     if session.get("hedged"):
         text += _RESCUED if run.rescued else _NOT_NEEDED
     if session.get("redialled"):
         text += _REDIALLED
+    if scene.tunnel:
+        text = text.replace("the server took it", "the far proxy took it")
     if session.get("standing_after") == "quarantined" != session.get("standing_before"):
         text += " The second loss in a row: from here on plainly, until a probe says otherwise."
     return text
 
 
-def sentences(runs: Sequence[Run], *, server_first: bool = False) -> list[tuple[str, str]]:
+def sentences(runs: Sequence[Run], scene: Scene) -> list[tuple[str, str]]:
     """Each connection's number and sentence; neighbours that went alike together, as "2-4"."""
     found: list[tuple[int, int, str]] = []
     for at, run in enumerate(runs, 1):
-        said = sentence(run, server_first=server_first)
+        said = sentence(run, scene)
         if found and found[-1][2] == said:
             found[-1] = (found[-1][0], at, said)
         else:
@@ -147,7 +150,7 @@ def chosen(played: Played) -> list[tuple[str, Run]]:
     """
     first, last = played.through[0], played.through[-1]
     plain = "A plain connection", played.plain
+    way = "Through the tunnel" if played.scene.tunnel else "Through tfo-proxy"
     if last.gist == first.gist:
-        return [plain, ("Through tfo-proxy", first)]
-    count = len(played.through)
-    return [plain, ("Through tfo-proxy, the first one", first), (f"Through tfo-proxy, number {count}", last)]
+        return [plain, (way, first)]
+    return [plain, (f"{way}, the first one", first), (f"{way}, number {len(played.through)}", last)]

@@ -101,6 +101,18 @@ def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
 
 
 @pytest.mark.netns
+def test_a_tunnel_saves_a_round_trip_of_a_post() -> None:
+    done = demo("--tunnel", "--connections", "2")
+    assert done.returncode == 0, done.stderr
+    assert "━━ SYN + cookie + request ━━" in done.stdout
+    assert "the far proxy took it" in re.sub(r"\s+", " ", done.stdout)
+    found = re.search(r"through the tunnel +(\S+) +(\S+)$", done.stdout, re.MULTILINE)
+    assert found
+    assert float(found[2]) < 1.7
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.netns
 def test_interrupted_it_leaves_nothing_behind() -> None:
     command = [sys.executable, "-m", "proxy", "demo", "--connections", "50"]
     with subprocess.Popen(

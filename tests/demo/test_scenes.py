@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.demo.scenes import BANNER, get, scene, scenes
+from proxy.demo.scenes import BANNER, POST, get, scene, scenes, tunnelled
 from proxy.lab.middleboxes import MIDDLEBOXES
 
 
@@ -42,3 +42,13 @@ def test_requests_have_the_size_that_is_asked_for() -> None:
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'nonsense'; there are clean, no-fast-open, strips"):
         scene("nonsense")
+
+
+def test_a_tunnel_carries_what_no_syn_would() -> None:
+    made = tunnelled(scene("drops-syn-data"))
+    assert (made.tunnel, made.fast_open, made.request) == (True, False, POST)
+    assert made.through == scene("drops-syn-data").through
+    assert made.title.endswith("; a middlebox drops every SYN that carries data")
+    first = tunnelled(scene("clean").turned_round())
+    assert first.request == b""
+    assert "speaks first" in first.title

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from proxy.demo.scenes import scene
-from proxy.demo.story import Arrow, Lane, Look, told
+from proxy.demo.scenes import scene, tunnelled
+from proxy.demo.story import Arrow, Lane, Look, Seen, told
 from proxy.lab.capture import Capture, Captured, What
 from proxy.lab.loopback import Heard
 from proxy.lab.packets import ACK, FAST_OPEN, FIN, RST, SYN, Packet
@@ -27,8 +27,8 @@ def crossed(
     return Captured(Direction.UP if up else Direction.DOWN, at, left, fate, "box", what, delivered)
 
 
-def line(*packets: Captured) -> Capture:
-    return Capture(packets)
+def line(*packets: Captured) -> Seen:
+    return Seen(Capture(packets))
 
 
 def labels(arrows: tuple[Arrow, ...]) -> list[str]:
@@ -46,7 +46,6 @@ def test_a_plain_connection() -> None:
             crossed(5.15, packet(ACK, 44, up=False), up=False),
             crossed(5.2, packet(FIN | ACK)),
         ),
-        (),
     )
     assert run.lanes == (Lane.CLIENT, Lane.SERVER)
     assert labels(run.shown()) == ["SYN", "SYN-ACK", "request, 37 B", "response, 44 B"]
@@ -68,12 +67,14 @@ def test_a_fast_open_through_the_proxy() -> None:
     back = Packet(b"", 84, 4, "127.0.0.1", "127.0.0.1", 6, 20, 8080, 50000, 1, 0, ACK, 0, (), b"y" * 44, 44)
     run = told(
         scene("clean"),
-        line(
-            crossed(5.001, packet(SYN, REQUEST, cookie=b"12345678")),
-            crossed(5.051, packet(SYN | ACK, up=False, ack=101 + REQUEST), up=False),
-            crossed(5.052, packet(ACK, 44, up=False), up=False),
+        Seen(
+            line(
+                crossed(5.001, packet(SYN, REQUEST, cookie=b"12345678")),
+                crossed(5.051, packet(SYN | ACK, up=False, ack=101 + REQUEST), up=False),
+                crossed(5.052, packet(ACK, 44, up=False), up=False),
+            ).line,
+            [Heard(5.0, client), Heard(5.103, back)],
         ),
-        [Heard(5.0, client), Heard(5.103, back)],
         8080,
         {"evidence": "syn_data_acked"},
     )
@@ -96,7 +97,6 @@ def test_what_a_middlebox_did() -> None:
             crossed(1.1, packet(SYN, cookie=b"", port=40001), fate="rewritten", to=packet(SYN, port=40001)),
             crossed(1.2, packet(SYN, port=40001, cookie=b"")),
         ),
-        (),
         8080,
     )
     dropped, reset, rewritten, again = run.arrows
@@ -118,14 +118,39 @@ def test_icmp_and_a_server_that_speaks_first() -> None:
             crossed(1.05, packet(SYN | ACK, up=False), up=False),
             crossed(1.06, packet(ACK, 28, up=False), up=False),
         ),
-        (),
     )
     assert labels(run.arrows) == ["SYN", "ICMP: too big", "SYN-ACK", "banner, 28 B"]
 
 
 def test_connections_that_went_alike_have_the_same_gist() -> None:
-    one = told(scene("clean"), line(crossed(1.0, packet(SYN))), ())
-    later = told(scene("clean"), line(crossed(2.5, packet(SYN, port=40007))), ())
-    other = told(scene("clean"), line(crossed(1.0, packet(SYN), fate="dropped")), ())
+    one = told(scene("clean"), line(crossed(1.0, packet(SYN))))
+    later = told(scene("clean"), line(crossed(2.5, packet(SYN, port=40007))))
+    other = told(scene("clean"), line(crossed(1.0, packet(SYN), fate="dropped")))
     assert one.gist == later.gist != other.gist
-    assert told(scene("clean"), line(), ()).first_byte is None
+    assert told(scene("clean"), line()).first_byte is None
+
+
+def test_a_tunnel_has_four_lifelines() -> None:
+    client = Packet(b"", 40, 4, "127.0.0.1", "127.0.0.1", 6, 20, 50000, 8080, 1, 0, SYN)
+    to_server = Packet(b"", 40, 4, THERE[0], THERE[0], 6, 20, 51000, 80, 1, 0, SYN)
+    run = told(
+        tunnelled(scene("clean")),
+        Seen(
+            line(
+                crossed(5.001, packet(SYN, 180, cookie=b"12345678")),
+                crossed(5.06, packet(ACK, 1, up=False), up=False),
+            ).line,
+            [Heard(5.0, client)],
+            [Heard(5.055, to_server)],
+            80,
+        ),
+        8080,
+    )
+    assert run.lanes == (Lane.CLIENT, Lane.PROXY, Lane.SERVER, Lane.ORIGIN)
+    assert [(arrow.source, arrow.target, arrow.label) for arrow in run.arrows] == [
+        (Lane.CLIENT, Lane.PROXY, "SYN"),
+        (Lane.PROXY, Lane.SERVER, "SYN + cookie + request"),
+        (Lane.SERVER, Lane.ORIGIN, "SYN"),
+        (Lane.SERVER, Lane.PROXY, "signal, 1 B"),
+    ]
+    assert run.first_byte is None

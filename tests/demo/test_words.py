@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.evidence import Evidence
+from proxy.demo.scenes import scene, tunnelled
 from proxy.demo.story import Run
 from proxy.demo.words import _EVIDENCE, Result, chosen, number, sentence, sentences
 from tests.demo.seen import careful, fast, lossy, played, warm_up
+
+CLEAN = scene("clean")
 
 
 def test_there_is_a_sentence_for_every_evidence() -> None:
@@ -48,21 +51,24 @@ def test_numbers() -> None:
 
 
 def test_sentences_say_what_became_of_a_connection() -> None:
-    assert sentence(fast()) == "The request travelled in the SYN, and the server took it: a round trip saved."
-    said = sentence(lossy())
+    assert (
+        sentence(fast(), CLEAN)
+        == "The request travelled in the SYN, and the server took it: a round trip saved."
+    )
+    said = sentence(lossy(), CLEAN)
     assert "got lost. A plain dial that had started beside it carried the session." in said
     assert said.endswith("until a probe says otherwise.")
-    assert sentence(careful()) == "Dialled plainly: this server is in quarantine."
-    assert sentence(Run((), (), None, {"reason": "refused"})) == "It ended with refused."
+    assert sentence(careful(), CLEAN) == "Dialled plainly: this server is in quarantine."
+    assert sentence(Run((), (), None, {"reason": "refused"}), CLEAN) == "It ended with refused."
     spared = Run(fast().lanes, fast().arrows, 0.1, {"evidence": "syn_ack_lost", "hedged": True})
-    assert sentence(spared).endswith("A plain dial started beside it, and was not needed.")
+    assert sentence(spared, CLEAN).endswith("A plain dial started beside it, and was not needed.")
     empty = Run((), (), 0.1, {"evidence": "empty_open"})
-    assert sentence(empty, server_first=True).endswith("the server could speak at once.")
-    assert sentence(empty) == "The SYN brought the cookie and no data."
+    assert sentence(empty, CLEAN.turned_round()).endswith("the server could speak at once.")
+    assert sentence(empty, CLEAN) == "The SYN brought the cookie and no data."
 
 
 def test_neighbours_that_went_alike_are_told_together() -> None:
-    told = sentences([lossy(), careful(), careful(), fast()])
+    told = sentences([lossy(), careful(), careful(), fast()], CLEAN)
     assert [which for which, _ in told] == ["1", "2-3", "4"]
 
 
@@ -73,4 +79,7 @@ def test_only_what_differs_is_drawn() -> None:
     ]
     titles = [title for title, _ in chosen(played([lossy(), lossy(), careful()]))]
     assert titles == ["A plain connection", "Through tfo-proxy, the first one", "Through tfo-proxy, number 3"]
+    in_tunnel = played([fast()], tunnelled(CLEAN))
+    assert chosen(in_tunnel)[1][0] == "Through the tunnel"
+    assert "the far proxy took it" in sentence(fast(), in_tunnel.scene)
     assert warm_up().first_byte is None
