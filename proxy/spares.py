@@ -224,9 +224,15 @@ class Spares:
         if upstream.info is not None and not upstream.info.retransmits:
             self._standings.get(endpoint).learn_rtt(upstream.info.rtt)
         spare = Spare(upstream.sock, upstream.connected)
+        try:
+            self._watch.add(spare.sock.fileno(), READ | EDGE, partial(self._stirred, pool, spare))
+        except OSError:  # nothing left to watch it with
+            self._count -= 1
+            spare.sock.close()
+            pool.demand.dial_failed(clock())
+            return
         pool.demand.dialled()
         pool.ready.append(spare)
-        self._watch.add(spare.sock.fileno(), READ | EDGE, partial(self._stirred, pool, spare))
         self._refill(pool, clock())
 
     def _stirred(self, pool: _Pool, spare: Spare, _events: int) -> None:

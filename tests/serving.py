@@ -38,6 +38,9 @@ class Recorder(Events):
     def fault(self, record: SessionRecord, fault: BaseException) -> None:
         self.faults.append(fault)
 
+    def background_fault(self, work: str, fault: BaseException) -> None:
+        self.faults.append(fault)
+
     def listening(self, listener: str, bind: str, cluster: str, *, fast_open: bool) -> None:
         self.said.append(("listening", {"listener": listener, "bind": bind}))
 

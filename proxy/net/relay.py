@@ -39,6 +39,7 @@ class Relay:
     ended_by: EndedBy | None = None
     reason = Reason.CLOSED
     _writes = 0  # which descriptors are watched for writing: 1 down, 2 up
+    _dropped = False
     _again = False  # another turn is due
     fault: Exception | None = None  # a mistake of ours
 
@@ -74,6 +75,8 @@ class Relay:
         self._watch.add(self._up_fd, _EDGE_READ, self._on_upstream)
         if (up.eof or up.blocked or up.sink_fault) and self._settle():
             self.stop()
+        elif self.down.doomed:
+            self._turn()
 
     def stop(self) -> None:
         """It is over: watch no more, and say so. The sockets stay open."""
@@ -84,6 +87,9 @@ class Relay:
 
     def drop(self) -> None:
         """Watch no more, and say nothing."""
+        if self._dropped:
+            return
+        self._dropped = True
         self._ended = None
         self._watch.forget(self._down_fd)
         self._watch.forget(self._up_fd)

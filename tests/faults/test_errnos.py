@@ -1,0 +1,66 @@
+"""The n-th system call of a session fails, for every n, with what it plausibly may: the anomaly law holds.
+
+Each call fails once, each kind of call with each of its errnos in turn; with ``THOROUGH=1`` (`make fuzz`) each call
+with all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import cycle
+
+import pytest
+
+from tests.faults.injection import PLAUSIBLE, Calls, injected
+from tests.faults.law import Scenario, come_to_rest, hurry, opened
+from tests.faults.scenarios import SCENARIOS
+
+THOROUGH = os.environ.get("THOROUGH") == "1"
+
+
+def planned(made: list[str]) -> Iterator[tuple[int, str, int]]:
+    """Which call fails, and with what."""
+    turns = {name: cycle(codes) for name, codes in PLAUSIBLE.items()}
+    for number, name in enumerate(made):
+        codes = PLAUSIBLE[name] if THOROUGH else (next(turns[name]),)
+        for code in codes:
+            yield number, name, code
+
+
+async def tried(scenario: Scenario, calls: Calls, fault: tuple[int, str, int] | None) -> list[str]:
+    """One session with, and one without a fault; what is wrong after them."""
+    async with AsyncExitStack() as stack:
+        house = await opened(stack, await scenario.made(stack))
+        if scenario.prepare is not None:
+            scenario.prepare(house.worker)
+        calls.made.clear()
+        calls.fail_at, calls.planned, calls.errno = fault or (None, "", 0)
+        calls.counting = True
+        served = await house.call(scenario.client)
+        complaints = await come_to_rest(house, 1)
+        calls.counting = False
+        if fault is None and served is not scenario.served:
+            complaints.append(f"without a fault: served {served}")
+        if not complaints:
+            served = await house.call(scenario.client)
+            complaints = await come_to_rest(house, 2)
+            if served is not scenario.served:
+                complaints.append(f"the next session: served {served}, {house.events.records[-1]}")
+    return complaints
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_whichever_call_fails(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+    scenario, broken = SCENARIOS[name], list[str]()
+    with injected() as calls:
+        assert await tried(scenario, calls, None) == []
+        for fault in planned(list(calls.made)):
+            complaints = await tried(scenario, calls, fault)
+            if complaints:
+                number, call, code = fault
+                broken.append(f"{number} {call} {errno.errorcode[code]}: {complaints}")
+    assert not broken, "\n" + "\n".join(broken)
