@@ -193,7 +193,9 @@ class _Composer:
             elif key in entries:
                 first = entries[key].key.line
                 self.mistakes.append(
-                    Mistake(place, f"duplicate key {quoted(key)}; it was first written on line {first}")
+                    Mistake(
+                        place, f"duplicate key {quoted(key)}; it was first written on line {first}", hide=True
+                    )
                 )
             else:
                 entries[key] = Entry(place, node)

@@ -11,6 +11,10 @@ from functools import cached_property
 from itertools import islice
 
 _SHOWN = 100  # mistakes in one report
+_SECRETS = re.compile(
+    r"""\b(?:token|key|tfo_keys|password|socks|http|tunnel)["']?\s*:\s*("[^"]*"?|'[^']*'?|\[[^\]]*|[^\s,}\]#][^,}\]]*)"""
+    r"""|\busers["']?\s*:\s*(\{[^}]*)"""
+)
 _BEFORE_SECRETS = re.compile(r"""^([\s{-]*(?:["']?\w+["']?\s*:\s*)?).*$""")
 _WIDTH = 120  # columns of a source line
 _QUOTED = 80  # characters of a quoted text
@@ -148,10 +152,24 @@ def _excerpt(place: Place, hide: bool) -> str:
     if hide:
         line = _BEFORE_SECRETS.sub(r"\1***", line, count=1)
         at = line.index("***")
+    else:
+        line, at = _without_secrets(line, at)
     start = max(0, at - _WIDTH // 2) if len(line) > _WIDTH else 0
     shown = line[start : start + _WIDTH]
     before, after = printable(_no_tabs(shown[: at - start])), printable(_no_tabs(shown[at - start :]))
     return f"    {before}{after}\n    {' ' * _columns(before)}^"
+
+
+def _without_secrets(line: str, at: int) -> tuple[str, int]:
+    """``line`` without what stands behind keys of secrets, and where ``at`` is then."""
+    for match in reversed(list(_SECRETS.finditer(line))):
+        start, end = match.span(1 if match[1] is not None else 2)
+        line = f"{line[:start]}***{line[end:]}"
+        if at >= end:
+            at -= end - start - 3
+        elif at > start:
+            at = start
+    return line, at
 
 
 def _no_tabs(text: str) -> str:

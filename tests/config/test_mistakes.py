@@ -96,3 +96,22 @@ def test_long_texts_and_lists_are_cut() -> None:
 )
 def test_the_closest_word(text: str, found: str | None) -> None:
     assert closest(text, ["bind", "timeouts", "mode"]) == found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'admin: {token: "s3cret-s3cret-s3cret", drian: 1}',
+        "admin: {bind: 127.0.0.1:1, token: s3cret-s3cret-s3cret}, drian: 1",
+        "{'token': 's3cret', drian: 1}",
+        "tfo_keys: [s3cret00, s3cret11], drian: 1",
+        "web: {users: {alice: s3cret, bob: s3cret}, drian: 1}",
+        "via: {socks: 'u:s3cret@gw:1080', drian: 1}",
+    ],
+)
+def test_a_mistake_beside_a_secret_shows_none(line: str) -> None:
+    place = Place(Source("c.yaml", line), 1, line.index("drian") + 1)
+    said = str(Mistake(place, "unknown key 'drian'"))
+    assert "s3cret" not in said
+    shown, caret = said.split("\n")[1:]
+    assert shown[caret.index("^") :].startswith("drian")
