@@ -170,7 +170,7 @@ class Dialling:
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""
         endpoint = self._record.endpoint
-        if endpoint is not None:
+        if endpoint is not None and self._record.evidence is not Evidence.PLAIN:
             standing, now = self._standings.get(endpoint), self._watch.clock()
             doubt.look_back(self._record, self._plan, standing, now, answered=answered)
 

@@ -15,6 +15,7 @@ import trio
 from proxy.core.record import Peer
 from proxy.core.snapshot import Bind, Listener, Mode
 from proxy.net import sockopt
+from proxy.net.connection import take
 
 # Nothing is wrong with the listener, we only lack something for one more connection: wait, somebody will leave.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -103,12 +104,12 @@ async def accept_forever(
     ``trouble`` is told of each shortage, and of errors that no caller can do anything about. While ``gate`` is shut
     connections stay in the kernel's queue.
     """
-    batch = 0
+    batch, family = 0, sock.family
     while True:
         if gate is not None and gate.pause() and not await _opened(sock, gate):
             return
         try:
-            connection, peer = sock.accept()
+            connection, peer = take(sock, family)
         except BlockingIOError:
             batch = 0
             try:
@@ -125,7 +126,6 @@ async def accept_forever(
             else:
                 await trio.lowlevel.checkpoint()
             continue
-        connection.setblocking(False)
         serve(connection, peer)
         batch += 1
         if batch >= _BATCH:
@@ -154,9 +154,10 @@ def take_all(
     sock: socket.socket, serve: Callable[[socket.socket, Peer], None], trouble: Callable[[OSError], None]
 ) -> None:
     """Hand over what waits in the queue of a socket that is about to be closed: its clients think it is accepted."""
+    family = sock.family
     for _ in range(_QUEUE_MOST):
         try:
-            connection, peer = sock.accept()
+            connection, peer = take(sock, family)
         except BlockingIOError:
             return
         except OSError as error:
@@ -165,7 +166,6 @@ def take_all(
             if error.errno in _LISTENER_GONE | SHORTAGES:
                 return
             continue
-        connection.setblocking(False)
         serve(connection, peer)
 
 

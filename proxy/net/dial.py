@@ -55,7 +55,7 @@ def begin(
     try:
         sock = sockopt.dialling_socket(endpoint, source)
         started = clock()
-        if plan.open is Open.PLAIN or endpoint.is_unix:
+        if plan.open is Open.PLAIN or sock.family == socket.AF_UNIX:
             return Attempt(_connect(sock, endpoint), Open.PLAIN, 0, started, 0, endpoint, source)
         try:
             taken = sock.sendto(early[: plan.limit], _FAST_OPEN, endpoint)
@@ -253,12 +253,13 @@ def _connected(
 
 def _connect(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
     address: tuple[str, int] | str = endpoint
-    if endpoint.is_unix:
+    is_unix = sock.family == socket.AF_UNIX
+    if is_unix:
         address = "\0" + endpoint.host[1:] if endpoint.host.startswith("@") else endpoint.host
     try:
         sock.connect(address)
     except BlockingIOError as error:
-        if endpoint.is_unix:
+        if is_unix:
             sock.close()
             raise OSError(errno.EAGAIN, "the unix socket's queue is full") from error
     except OSError:

@@ -18,6 +18,8 @@ BUFFER = 65536
 _TURN = 16  # reads in a row before other sessions get a turn
 _BULK = 512 * 1024  # bytes after which a direction whose reads fill the buffer is spliced
 _PIPE = 1024 * 1024  # what one splice may move; an unprivileged user may have pipes of this size (pipe(7))
+_SEND = int(socket.MSG_NOSIGNAL)
+_SEND_LAST = int(socket.MSG_NOSIGNAL | socket.MSG_MORE)
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -121,9 +123,11 @@ class Flow:
             return False
         if self.body is not None:
             return self._pass_body(self.body, view[:count])
-        if not self._write(view[:count]):
+        emptied = count < BUFFER and not self.urgent
+        # The last bytes wait for the end that comes right behind them: both fit into one segment.
+        if not self._write(view[:count], _SEND_LAST if emptied and self.fin else _SEND):
             return False
-        if count < BUFFER and not self.urgent:
+        if emptied:
             # The socket is empty. An end behind what we read has been told by now or comes with its own event.
             if self.fin:
                 self.end()
@@ -150,12 +154,12 @@ class Flow:
                 self.sink.shutdown(socket.SHUT_WR)
         return True
 
-    def _write(self, data: memoryview) -> bool:
+    def _write(self, data: memoryview, flags: int = _SEND) -> bool:
         """Write what was just read and keep what is not taken; whether all was."""
         if not self.at_once and self.moved:
             self._send_at_once()
         try:
-            taken = self.sink.send(data, socket.MSG_NOSIGNAL)
+            taken = self.sink.send(data, flags)
         except BlockingIOError:
             taken = 0
         except OSError as error:

@@ -8,12 +8,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
 from proxy.core.evidence import INFO_SIZE, TcpInfo
 from proxy.core.snapshot import Keepalive
+from proxy.net.connection import Connection
 
 IP_BIND_ADDRESS_NO_PORT = 24
 TCP_FASTOPEN = 23
@@ -27,6 +29,7 @@ IP_TRANSPARENT = 19
 IPV6_TRANSPARENT = 75
 _MARK_NEEDS = "it needs the capability CAP_NET_ADMIN (or, from Linux 5.17 on, CAP_NET_RAW)"
 _INTERFACE_NEEDS = "it needs the capability CAP_NET_RAW"
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
@@ -62,11 +65,8 @@ def dialling_socket(endpoint: Endpoint, source: Source | None = None) -> socket.
 
     The errors are those of socket(2), and `NoSource`.
     """
-    if endpoint.is_unix:
-        family = socket.AF_UNIX
-    else:
-        family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    family = _family(endpoint.host)
+    sock = Connection(family, _STREAM, 0, None)
     if source is not None and family != socket.AF_UNIX:
         try:
             _come_from(sock, source, family)
@@ -74,6 +74,13 @@ def dialling_socket(endpoint: Endpoint, source: Source | None = None) -> socket.
             sock.close()
             raise
     return sock
+
+
+@lru_cache(4096)
+def _family(host: str) -> int:
+    if host[:1] in {"/", "@"}:
+        return int(socket.AF_UNIX)
+    return int(socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 def _come_from(sock: socket.socket, source: Source, family: int) -> None:

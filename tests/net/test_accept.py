@@ -230,11 +230,13 @@ class Grumpy:
     def __init__(self, sock: socket.socket, errors: list[int]) -> None:
         self._sock, self._errors = sock, errors
 
-    def accept(self) -> tuple[socket.socket, object]:
+    family = socket.AF_INET
+
+    def _accept(self) -> tuple[int, object]:
         if self._errors:
             code = self._errors.pop(0)
             raise OSError(code, os.strerror(code))
-        return self._sock.accept()
+        return self._sock._accept()  # type: ignore[attr-defined,no-any-return]
 
     def fileno(self) -> int:
         return self._sock.fileno()

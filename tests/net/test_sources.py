@@ -36,9 +36,9 @@ async def test_every_kind_of_dial_comes_from_its_source(plan: Plan) -> None:
     [
         (
             Source(("192.0.2.99",)),
-            r"no_ports \(EADDRNOTAVAIL\): the source address 192.0.2.99 is not of this machine",
+            r"no_source \(EADDRNOTAVAIL\): the source address 192.0.2.99 is not of this machine",
         ),
-        (Source(("::1",)), r"unreachable \(EAFNOSUPPORT\): there is no source address of this family"),
+        (Source(("::1",)), r"no_source \(EAFNOSUPPORT\): there is no source address of this family"),
         (Source(interface="nowhere0"), r"the source interface nowhere0 is not to be had"),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.lab.behaviours import answers, echoes, never_answers, resets, sends
+from proxy.lab.behaviours import answers, echoes, never_answers, resets, sends, speaks_first
 from proxy.lab.rules import Direction
 from proxy.lab.servers import Conversation, Server
 from proxy.lab.wan import Wan
@@ -60,6 +60,21 @@ def test_the_clients_half_close_reaches_the_server_and_the_answer_still_comes(wa
             assert [item.direction for item in ends] == [Direction.UP, Direction.DOWN]
             assert not seen.resets()
     assert [bytes(one.received) for one in server.wait(2)] == [GET, GET]
+
+
+def test_last_words_and_the_end_behind_them_share_a_segment(wan: Wan) -> None:
+    server = wan.serve(speaks_first(b"hello"))
+    with (
+        Program(wan.client, {"a": forward(server, server_first="yes")}) as program,
+        connect(program) as client,
+    ):
+        assert client.recv(10) == b"hello"
+        client.send(b"bye", socket.MSG_MORE)
+        client.shutdown(socket.SHUT_WR)
+        read_all(client)
+        program.session()
+        (last,) = (item for item in wan.capture().between(server.address) if item.payload == b"bye")
+        assert last.packet.is_fin
 
 
 def test_a_fin_together_with_the_first_bytes(wan: Wan) -> None:
