@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.probe import Payload, Report
 
 NOT_REACHED = 3
+_AT_ONCE = 8  # servers; their dials must not stand in each other's way
 _WORKING = frozenset({Verdict.WORKS, Verdict.PATH_MTU, Verdict.COOKIE_ONLY})
 _UNREACHED = frozenset({Verdict.REFUSED, Verdict.UNREACHABLE, Verdict.TIMEOUT})
 _HTTP_PORTS, _TLS_PORTS = frozenset({80, 8000, 8008, 8080}), frozenset({443, 8443})
@@ -50,9 +51,9 @@ _MEANING = {
 
 @click.command(
     epilog="Exit codes: 0 it works (`works`, `path-mtu`, `cookie-only`), 1 it does not, 2 usage, 3 the server was not"
-    " reached at all."
+    " reached at all. Of several servers the worst one counts: 1 before 3 before 0."
 )
-@click.argument("target", metavar="HOST:PORT")
+@click.argument("targets", metavar="HOST:PORT...", nargs=-1, required=True)
 @click.option(
     "--send",
     type=click.Choice(["auto", "get", "tls", "none"]),
@@ -70,7 +71,7 @@ _MEANING = {
 @click.pass_context
 def command(  # noqa: PLR0913, PLR0917  # one parameter an option
     ctx: click.Context,
-    target: str,
+    targets: tuple[str, ...],
     send: str,
     send_hex: str | None,
     timeout: float,
@@ -79,18 +80,32 @@ def command(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Dial HOST:PORT a handful of times and say what this path does with TCP Fast Open.
 
-    Nothing is sent that must not be received twice; no privilege is needed.
+    Nothing is sent that must not be received twice; no privilege is needed. Of several servers, each is one line.
     """
+    asked = [_target(target) for target in dict.fromkeys(targets)]
+    wishes = [(target, _payload(target, send, send_hex)) for target in asked]
+    reports = _probe(wishes, timeout, family)
+    if len(asked) == 1 and isinstance(reports[0], str):
+        raise _NotReached(reports[0])
+    click.echo(_told(asked, reports, as_json=as_json))
+    codes = {_code(report) for report in reports}
+    ctx.exit(1 if 1 in codes else max(codes))
+
+
+def _target(text: str) -> Target:
     try:
-        asked = parse_target(target)
+        asked = parse_target(text)
     except BadAddress as error:
         raise click.UsageError(str(error)) from None
     if isinstance(asked, Endpoint) and asked.is_unix:
         raise click.UsageError("a unix socket has no SYN to carry anything")
-    payload = _payload(asked, send, send_hex)
-    report = _probe(asked, payload, timeout, family)
-    click.echo(_as_json(asked, report) if as_json else "\n".join(_as_text(asked, report)))
-    ctx.exit(0 if report.verdict in _WORKING else NOT_REACHED if report.verdict in _UNREACHED else 1)
+    return asked
+
+
+def _code(report: Report | str) -> int:
+    if isinstance(report, str) or report.verdict in _UNREACHED:
+        return NOT_REACHED
+    return 0 if report.verdict in _WORKING else 1
 
 
 class _NotReached(click.ClickException):
@@ -113,27 +128,69 @@ def _payload(target: Target, send: str, send_hex: str | None) -> Payload:
     return tls_payload(target.host) if send == "tls" else Payload()
 
 
-def _probe(target: Target, payload: Payload, timeout: float, family: str | None) -> Report:
+def _probe(wishes: list[tuple[Target, Payload]], timeout: float, family: str | None) -> list[Report | str]:
+    """The report of each, a few at a time; where there is none, why."""
     import trio
 
+    from proxy.commands.progress import Progress
     from proxy.net.resolve import NoSuchHost, Resolver
     from proxy.net.upstream import DialFailed
     from proxy.probe import probe
 
-    async def run() -> Report:
-        found = [target] if isinstance(target, Endpoint) else await Resolver().lookup(target)
-        fitting = [one for one in found if family is None or one.is_ipv6 == (family == "6")]
-        if not fitting:
-            raise NoSuchHost(f"{target.host} has no IPv{family} address")
-        return await probe(fitting[0], payload, timeout)
+    reports: list[Report | str] = [""] * len(wishes)
+    resolver, turns = Resolver(), trio.CapacityLimiter(_AT_ONCE)
+    done: list[int] = []
 
-    try:
-        return trio.run(run)
-    except (NoSuchHost, DialFailed) as failure:
-        raise _NotReached(str(failure)) from None
+    async def one(number: int, target: Target, payload: Payload) -> None:
+        async with turns:
+            try:
+                found = [target] if isinstance(target, Endpoint) else await resolver.lookup(target)
+                fitting = [one for one in found if family is None or one.is_ipv6 == (family == "6")]
+                if not fitting:
+                    raise NoSuchHost(f"{target.host} has no IPv{family} address")
+                reports[number] = await probe(fitting[0], payload, timeout)
+            except (NoSuchHost, DialFailed) as failure:
+                reports[number] = str(failure)
+        done.append(number)
+
+    async def tell() -> None:
+        with Progress() as progress:
+            while True:
+                progress.tell(f"probing: {len(done)} of {len(wishes)}")
+                await trio.sleep(0.1)
+
+    async def run() -> None:
+        async with trio.open_nursery() as beside:
+            beside.start_soon(tell)
+            async with trio.open_nursery() as nursery:
+                for number, wish in enumerate(wishes):
+                    nursery.start_soon(one, number, *wish)
+            beside.cancel_scope.cancel()
+
+    trio.run(run)
+    return reports
 
 
-# --- the report
+def _told(asked: list[Target], reports: list[Report | str], *, as_json: bool) -> str:
+    """One server in full, several a line each; as JSON an object, or a list of them."""
+    import msgspec
+
+    pairs = list(zip(asked, reports, strict=True))
+    if as_json:
+        whole = [_as_data(*pair) for pair in pairs]
+        return msgspec.json.format(msgspec.json.encode(whole if len(whole) > 1 else whole[0])).decode()
+    if len(pairs) == 1 and not isinstance(reports[0], str):
+        return "\n".join(_as_text(asked[0], reports[0]))
+    width = max(len(str(target)) for target in asked)
+    return "\n".join(f"{target!s:<{width}}  {_summary(report)}" for target, report in pairs)
+
+
+def _summary(report: Report | str) -> str:
+    if isinstance(report, str):
+        return f"{'-':>9}  {'not reached':<15} {report}"
+    rtt, gain = report.rtt, saved(report.trials)
+    words = f"saves {gain * 1e3:.0f} ms" if gain and report.verdict in _WORKING else ""
+    return f"{f'{rtt * 1e3:.1f} ms' if rtt else '-':>9}  {report.verdict:<15} {words}".rstrip()
 
 
 def _as_text(asked: Target, report: Report) -> list[str]:
@@ -221,10 +278,10 @@ def _time(seconds: float | None, rtt: float | None) -> str:
     return f"{seconds * 1e3:.1f} ms" + (f" ({seconds / rtt:.1f} RTT)" if rtt else "")
 
 
-def _as_json(asked: Target, report: Report) -> str:
-    import msgspec
-
-    whole = {
+def _as_data(asked: Target, report: Report | str) -> dict[str, object]:
+    if isinstance(report, str):
+        return {"target": str(asked), "verdict": "not-reached", "explanation": report}
+    return {
         "target": str(asked),
         "address": report.endpoint.host,
         "port": report.endpoint.port,
@@ -241,4 +298,3 @@ def _as_json(asked: Target, report: Report) -> str:
             for number, trial in enumerate(report.trials, 1)
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(whole)).decode()

@@ -54,6 +54,21 @@ def test_the_report_for_people(wan: Wan, capsys: Capsys) -> None:
     assert lines[-1].startswith("resets: fast opens are reset while ordinary connections get through")
 
 
+def test_several_servers_are_a_line_each(wan: Wan, capsys: Capsys) -> None:
+    works, silent = wan.serve(HTTP), wan.unrouted_address()
+    targets = [str(Endpoint(*works.address)), f"{silent}:80", str(Endpoint(*works.address))]
+    assert group.main(["probe", *targets, "--timeout", "0.5"]) == 3
+    told = capsys.readouterr()
+    first, second = told.out.splitlines()
+    assert re.match(rf"{works.address[0]}:80 +5\d\.\d ms  works +saves [56]\d ms$", first)
+    assert re.match(rf"{silent}:80 +- ", second)
+    assert told.err == "", "nobody looks: no progress"
+    assert group.main(["probe", *targets, "--timeout", "0.5", "--json"]) == 3
+    both = json.loads(capsys.readouterr().out)
+    assert [one["target"] for one in both] == targets[:2]
+    assert both[0]["verdict"] == "works"
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_warm_cookie_is_used_at_once(wan: Wan, version: int, capsys: Capsys) -> None:
     server = wan.serve(HTTP, version=version)
