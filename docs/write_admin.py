@@ -38,8 +38,15 @@ Absent, nothing listens. `bind` may be a list, and `unix:/path` is one, too. Wit
 | `/metrics` | [metrics.md](metrics.md) |
 | `/api/v1/…` | JSON, below |
 
-In a terminal the same is `tfo-proxy top`, `tfo-proxy status`, `tfo-proxy reload` and `tfo-proxy drain`; they find the address in the
-configuration file, or by `--admin`.
+In a terminal the same is
+
+```sh
+tfo-proxy status --admin unix:/run/tfo-proxy/admin.sock
+tfo-proxy top --once --admin unix:/run/tfo-proxy/admin.sock
+```
+
+(without `--once` `top` is live). With the configuration file instead of `--admin` they find the address there; with neither, they try
+`http://127.0.0.1:7414`. The token comes from the file, from `--token-file`, or from `$TFO_PROXY_TOKEN`.
 
 ## Who may ask
 
@@ -63,10 +70,13 @@ AFTER = """
 `GET /api/v1/events` is a stream (`text/event-stream`): one event for each of the first five paths about once a second, the
 event's name being the path's last word, and its data the same JSON. A reader that is too slow is let go.
 
-An order with `curl`, over a unix socket and over TCP:
+With `curl`, over a unix socket and over TCP:
 
-    curl --unix-socket /run/tfo-proxy/admin.sock -X POST http://localhost/api/v1/reload
-    curl -H "Authorization: Bearer $TOKEN" -d '{"level": "debug"}' http://127.0.0.1:7414/api/v1/loglevel
+```sh
+curl --unix-socket /run/tfo-proxy/admin.sock http://localhost/api/v1/status
+curl --unix-socket /run/tfo-proxy/admin.sock -X POST http://localhost/api/v1/reload
+curl -H "Authorization: Bearer $TOKEN" -d '{"level": "debug"}' http://127.0.0.1:7414/api/v1/loglevel
+```
 
 ## What the bodies hold
 

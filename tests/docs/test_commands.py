@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -62,7 +63,18 @@ def test_there_are_commands() -> None:
     assert len(commands()) > 8
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("tfo-proxy ")])
+def speaks_to_admin(command: str) -> bool:
+    """Whether a command needs a proxy that runs, and an admin address."""
+    return "/admin.sock" in command or "127.0.0.1:7414" in command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        one for one in commands()
+        if not (one.startswith(("tfo-proxy ", "openssl ")) or speaks_to_admin(one))
+    ],
+)  # fmt: skip
 def test_commands_of_others_are_run_by_a_test_that_exists(command: str) -> None:
     known = next((where for start, where in ELSEWHERE.items() if command.startswith(start)), None)
     assert known is not None, f"no test runs {command!r}"
@@ -76,7 +88,9 @@ def marked(command: str) -> object:
     return pytest.param(command, marks=[pytest.mark.netns] if needs_lab else [])
 
 
-@pytest.mark.parametrize("command", [marked(c) for c in commands() if c.startswith("tfo-proxy ")])
+@pytest.mark.parametrize(
+    "command", [marked(c) for c in commands() if c.startswith("tfo-proxy ") and not speaks_to_admin(c)]
+)
 def test_our_commands_work(command: str, upstream: int) -> None:
     words = shlex.split(command.replace("example.com:443", f"127.0.0.1:{upstream}"))[1:]
     if words[0] == "run":
@@ -122,3 +136,47 @@ def _runs(words: list[str], upstream: int) -> None:
             program.send_signal(signal.SIGTERM)
             rest = program.stderr.read()
         assert program.wait(30) == 0, rest
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A proxy that runs: the path of its admin's unix socket, and the TCP address of the same."""
+    sock, config = tmp_path / "admin.sock", tmp_path / "c.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config.write_text(
+        "listeners: {a: {bind: '127.0.0.1:0', mode: forward, to: '127.0.0.1:9'}}\n"
+        f"admin: {{bind: ['unix:{sock}', '127.0.0.1:{port}'], token: {TOKEN}}}\nlog: {{format: json}}\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stderr is not None
+        assert any('"ready"' in line for line in program.stderr)
+        yield str(sock), f"127.0.0.1:{port}"
+        program.send_signal(signal.SIGTERM)
+        program.stderr.read()
+        assert program.wait(30) == 0
+
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if speaks_to_admin(c)])
+def test_commands_to_a_proxy_that_runs_work(command: str, running: tuple[str, str]) -> None:
+    sock, address = running
+    there = command.replace("/run/tfo-proxy/admin.sock", sock).replace("127.0.0.1:7414", address)
+    there = re.sub(r"^tfo-proxy", f"{shlex.quote(sys.executable)} -m proxy", there)
+    there = re.sub(r"^curl", "curl -sS --fail", there)
+    done = subprocess.run(
+        there, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "TOKEN": TOKEN},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("openssl ")])
+def test_commands_that_only_print_print(command: str) -> None:
+    assert subprocess.run(shlex.split(command), capture_output=True, timeout=60, check=True).stdout.strip()
