@@ -11,6 +11,10 @@ def main() -> int:
         from proxy.commands import healthcheck  # noqa: PLC0415  # 40 ms instead of 400: it runs every few seconds
 
         return healthcheck.main(sys.argv[2:])
+    if sys.argv[1:2] == ["_worker"]:
+        from proxy.crew import shift  # noqa: PLC0415  # one of several processes that a supervisor has started
+
+        return shift.main(int(sys.argv[2]), int(sys.argv[3]))
     from proxy.commands import group  # noqa: PLC0415
 
     return group.main(sys.argv[1:])

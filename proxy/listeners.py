@@ -17,8 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
-from proxy.admin.server import listener_of
-from proxy.core.snapshot import Bind, Listener, Snapshot
+from proxy.core.snapshot import DIRECT, Admin, Bind, Listener, Mode, Snapshot
 from proxy.net import accept, sockopt
 from proxy.net.accept import CannotListen
 from proxy.telemetry.events import Events
@@ -30,6 +29,11 @@ ADMIN = "(admin)"  # what no listener is called
 _SYSCTL = "/proc/sys/net/ipv4/tcp_fastopen"
 _SERVER_BIT = 2
 _SYN_DATA_ON = "sysctl -w net.ipv4.tcp_fastopen=3, in this network namespace; see `tfo-proxy doctor`"
+
+
+def admin_listener(admin: Admin) -> Listener:
+    """The admin as a listener like others: its sockets are opened, kept and handed down with theirs."""
+    return Listener(ADMIN, admin.binds, Mode.FORWARD, DIRECT, fast_open=False, backlog=128)
 
 
 class _Seat(NamedTuple):
@@ -60,6 +64,7 @@ class Listeners:
         self.shares: list[Sockets] = []  # one for each worker
         self._seats: dict[_Seat, list[socket.socket]] = {}
         self._snapshot = Snapshot((), {})
+        self._workers = 1
         self._inherited = [(name, sock) for name, socks in (inherited or {}).items() for sock in socks]
 
     def prepare(self, snapshot: Snapshot, workers: int = 1) -> Prepared:
@@ -88,7 +93,7 @@ class Listeners:
         before = {sock for socks in self._seats.values() for sock in socks}
         after = {sock for socks in prepared.seats.values() for sock in socks}
         self._inherited = [(name, sock) for name, sock in self._inherited if sock not in after]
-        self._seats, self._snapshot = prepared.seats, prepared.snapshot
+        self._seats, self._snapshot, self._workers = prepared.seats, prepared.snapshot, prepared.workers
         self.shares = [self._share(number) for number in range(prepared.workers)]
         for sock in before - after:
             _unlink(sock)
@@ -139,7 +144,7 @@ class Listeners:
 
     def _take(self, seat: _Seat, listener: Listener, prepared: Prepared) -> None:
         workers = 1 if seat.bind.is_unix or listener.name == ADMIN else prepared.workers
-        known = (self._seats.get(seat) or self._matching(seat, listener))[:workers]
+        known = self._seats.get(seat) or self._matching(seat, listener)
         if known:
             prepared.tuned.append(seat)
         for sock in known:
@@ -181,11 +186,16 @@ class Listeners:
             if listener.name != ADMIN:
                 sockets = self._seats[seat]
                 share[listener.name].append(sockets[worker % len(sockets)])
+        for seat, listener in _seats(
+            self._snapshot
+        ):  # a predecessor had more workers: nobody may wait there in vain
+            if listener.name != ADMIN:
+                share[listener.name] += self._seats[seat][self._workers :][worker :: self._workers]
         return share
 
 
 def _seats(snapshot: Snapshot) -> Iterator[tuple[_Seat, Listener]]:
-    admin = [] if snapshot.admin is None else [replace(listener_of(snapshot.admin), name=ADMIN)]
+    admin = [] if snapshot.admin is None else [admin_listener(snapshot.admin)]
     for listener in (*snapshot.listeners, *admin):
         seen: dict[Bind, int] = {}
         for bind in listener.binds:

@@ -23,8 +23,8 @@ MOST_PATIENCES = 4096  # the oldest are forgotten first
 class Memory:
     """Shared by all sessions of a process. ``path``: the state file, or None to keep it in memory only."""
 
-    def __init__(self, path: str | None, events: Events) -> None:
-        self.standings = Standings()
+    def __init__(self, path: str | None, events: Events, standings: Standings | None = None) -> None:
+        self.standings = Standings() if standings is None else standings
         self.ledger = Ledger()
         self._patience: dict[tuple[str, str], Patience] = {}
         self._recalled: dict[tuple[str, str], state.ListenerHabits] = {}
@@ -44,6 +44,10 @@ class Memory:
             if recalled is not None:
                 patience.recall(recalled.habits)
         return patience
+
+    def patiences(self) -> list[tuple[tuple[str, str], Patience]]:
+        """All of them, by listener and cluster."""
+        return list(self._patience.items())
 
     def load(self, now: float) -> None:
         """Recall what an earlier process has saved, if that makes sense."""

@@ -84,6 +84,10 @@ class Pool:
             former.balancer.availability, checked=self.cluster.health is not None
         )
 
+    def known(self) -> Sequence[Endpoint]:
+        """Its endpoints as they were when last looked up."""
+        return () if self._members is None else self._members.endpoints
+
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say of one of its endpoints; None: it has none, or this is none of them."""
         if self.cluster.health is None or self._members is None or endpoint not in self._members.at:
@@ -232,6 +236,17 @@ class Pools:
         """What health checks say of an endpoint; None: nobody checks it."""
         found = [healthy for pool in self._pools.values() if (healthy := pool.health(endpoint)) is not None]
         return all(found) if found else None
+
+    def checked(self, most: int) -> list[tuple[Endpoint, bool]]:
+        """Endpoints that are checked, no more than ``most``, and whether they are up."""
+        found: dict[Endpoint, bool] = {}
+        for pool in self._pools.values():
+            for endpoint in pool.known():
+                healthy = pool.health(endpoint)
+                if healthy is None or len(found) >= most:
+                    break
+                found[endpoint] = healthy and found.get(endpoint, True)
+        return list(found.items())
 
     def destination(self, cluster: Cluster) -> Target | None:
         """Whom a gateway is to be asked for: each endpoint in turn, names as they are; None where there is none."""

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import trio
 
@@ -27,6 +27,8 @@ from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
 from proxy.crew import Crew
 from proxy.crew.alone import Alone
+from proxy.crew.hand import CannotServe
+from proxy.crew.team import Team
 from proxy.listeners import Listeners, announce, places
 from proxy.memory import Memory
 from proxy.net import accept
@@ -59,39 +61,56 @@ class Supervisor:
         self.log_level: str = log_level or loaded.snapshot.log.level
         self.state: views.State = "starting"
         self._config = loaded.config
+        self._workers = loaded.snapshot.workers  # as many as there are until the next start or upgrade
         self._level_is_fixed = log_level is not None
         self._events = events
         self._memory = Memory(loaded.snapshot.state, events)
         self._listeners = Listeners()
         self._reloads = Reloads(source, self._apply, events)
-        self._crew: Crew = Alone(self.snapshot, self._memory, events)
+        self._crew: Crew = self._choose_crew()
         self._for_admin = trio.open_memory_channel[socket.socket](math.inf)
         self._leave, self._hurry = trio.Event(), trio.Event()
         self._signal: str | None = None  # that asked to stop
 
+    def _choose_crew(self) -> Crew:
+        if self.snapshot.workers == 1:
+            return Alone(self.snapshot, self._memory, self._events)
+        return Team(self.snapshot, self._memory, self._events, self.log_level)
+
     async def run(self) -> None:
-        """Serve until told to stop, and then until the last session has gone; raises `CannotListen`, `CannotDrop`."""
-        self._listeners.open(self.snapshot)
+        """Serve until told to stop, and then until the last session has gone.
+
+        Raises `CannotListen`, `CannotDrop`, `CannotServe`.
+        """
+        self._listeners.open(self.snapshot, self._workers)
         self._drop_privileges()
         self._memory.load(trio.current_time())
+        problem = ""
         try:
-            with trio.open_signal_receiver(*_SIGNALS) as signals:
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(self._crew.run, self._listeners)
-                    for task in (
-                        self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files
-                    ):  # fmt: skip
-                        nursery.start_soon(task)
-                    nursery.start_soon(self._obey, signals)
-                    nursery.start_soon(self._serve_admin)
-                    await self._open_admin(())
-                    self._open_the_doors()
-                    await self._leave.wait()
-                    await self._drain()
-                    nursery.cancel_scope.cancel()
+            await self._serve()
+        except* CannotServe as group:
+            problem = str(next(iter(_leaves(group))))
         finally:
             self._listeners.close()
             self._memory.save(trio.current_time())
+        if problem:
+            raise CannotServe(problem)
+
+    async def _serve(self) -> None:
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._crew.run, self._listeners)
+                for task in (
+                    self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
+                    self._serve_admin,
+                ):  # fmt: skip
+                    nursery.start_soon(task)
+                nursery.start_soon(self._obey, signals)
+                await self._open_admin(())
+                self._open_the_doors()
+                await self._leave.wait()
+                await self._drain()
+                nursery.cancel_scope.cancel()
 
     def _drop_privileges(self) -> None:
         """Everything that only root may do has been done."""
@@ -218,7 +237,7 @@ class Supervisor:
         changed = differences(before, after)
         known = {listener.name: listener.binds for listener in before.listeners}
         admins = self._listeners.admin
-        left = self._listeners.adopt(self._listeners.prepare(after))
+        left = self._listeners.adopt(self._listeners.prepare(after, self._workers))
         self.snapshot, self._config = after, loaded.config
         await self._crew.swap(after, self._listeners)
         for sock in left:
@@ -255,3 +274,12 @@ class Supervisor:
     async def _wait_for_hurry(self) -> None:
         await self._hurry.wait()
         self._crew.cut_off()
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
+    """The exceptions of a group of groups."""
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -42,6 +41,7 @@ from proxy.shared import Shared
 from proxy.spares import Spares
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.events import Events
+from proxy.tending import Tending
 from proxy.warmup import WarmUp
 
 SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
@@ -69,7 +69,7 @@ class _Post:
 class Worker:
     """Sessions of all listeners, and what they have in common."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last ones belong together, and most have none of them
         self,
         snapshot: Snapshot,
         memory: Memory,
@@ -94,15 +94,18 @@ class Worker:
         self._watch = Watch(trio.lowlevel.current_clock().current_time)  # no detour: it is asked often
         self._watch.fault = partial(events.background_fault, "a relay")
         self.spares = Spares(memory.standings, self._watch)
-        pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
+        self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
         self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
             Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
             self._introduced, arrivals=Arrivals(nonces),
         )  # fmt: skip
-        self._warm_up = WarmUp(memory.standings, pools, self._watch)
-        self._checks = Checks(memory.standings, pools, self._watch, events.endpoint_health)
+        self.tending = Tending(
+            WarmUp(memory.standings, pools, self._watch),
+            Checks(memory.standings, pools, self._watch, events.endpoint_health),
+            events,
+        )
         self._numbers = itertools.count(1)
         self._clocks = Clocks()
         self._no_sessions = trio.Event()
@@ -114,23 +117,24 @@ class Worker:
             snapshot.limits, tally, events, self.sessions.__len__, self._counters.refused
         )
         self._tickets: dict[Session, tuple[Door, Ticket]] = {}
-        self._tended: list[Cluster] = []  # by warm-ups and health checks
-        self._tending = trio.CancelScope()
 
     async def run(
         self, sockets: Sockets, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve ``sockets`` (listening, by listener name) until cancelled or cut off."""
-        async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
-            self._nursery, self._listeners = sessions, listeners
-            await listeners.start(self._watch.run)
-            listeners.start_soon(self._sweep)
-            listeners.start_soon(self._beside, "spares", self.spares.run)
-            listeners.start_soon(self._beside, "handover", self._shared.arrivals.serve)
-            listeners.start_soon(self._events.keep_writing)
-            self._tend(self.snapshot)
-            self._man(sockets)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
+                self._nursery, self._listeners = sessions, listeners
+                await listeners.start(self._watch.run)
+                listeners.start_soon(self._sweep)
+                listeners.start_soon(self.tending.beside, "spares", self.spares.run)
+                listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
+                listeners.start_soon(self._events.keep_writing)
+                self.tending.follow(listeners, list(self.snapshot.clusters.values()))
+                self._man(sockets)
+                task_status.started()
+        finally:
+            self._cut_relays()  # of sessions that came so far in their last step
 
     def swap(self, snapshot: Snapshot, sockets: Sockets, *, takes_syn_data: bool) -> None:
         """Serve another snapshot from now on; sessions that run keep the one they began with.
@@ -145,7 +149,7 @@ class Worker:
         shared.takes_syn_data = takes_syn_data
         self.spares.follow(snapshot.clusters)
         self._man(sockets)
-        self._tend(snapshot)
+        self.tending.follow(self._listeners, list(snapshot.clusters.values()))
 
     def leave(self) -> None:
         """Accept nothing any more, apart from what waits in the queues already, and close the sockets."""
@@ -181,38 +185,11 @@ class Worker:
             ):  # nobody is led to the admin, who would take him for somebody of this machine
                 self.listening.also("::" if bind.host == "*" else bind.host, bind.port)
 
-    def _tend(self, snapshot: Snapshot) -> None:
-        """Warm and check the clusters of ``snapshot``."""
-        clusters = list(snapshot.clusters.values())
-        if clusters == self._tended:
-            self._warm_up.again()
-            return
-        self._tending.cancel()
-        self._tended, self._tending = clusters, trio.CancelScope()
-        self._listeners.start_soon(self._tend_until_cancelled, clusters, self._tending)
-
-    async def _tend_until_cancelled(self, clusters: list[Cluster], scope: trio.CancelScope) -> None:
-        with scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._beside, "warm-up", partial(self._warm_up.keep, clusters))
-                nursery.start_soon(self._beside, "health checks", partial(self._checks.run, clusters))
-
-    async def _beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """What the service can do without must not end it: a mistake there is logged, and it is given up."""
-        try:
-            await work()
-        except Exception as fault:  # noqa: BLE001  # whatever it is
-            self._events.background_fault(name, fault)
-
-    def warm_up(self) -> None:
-        """Fetch the cookies that are missing, as at the start."""
-        self._warm_up.again()
-
     async def drain(self, limit: float) -> int:
         """Accept no more, let sessions end by themselves for ``limit`` seconds, then end them; how many had to be."""
         self._draining = True
         self.leave()
-        self._tending.cancel()
+        self.tending.stop()
         self.spares.close()
         if not self.sessions:
             self._no_sessions.set()
@@ -224,18 +201,17 @@ class Worker:
         """End the wait of `drain` now."""
         self._no_sessions.set()
 
-    def health(self, endpoint: Endpoint) -> bool | None:
-        """What health checks say of an endpoint; None: nobody checks it."""
-        return self._shared.pools.health(endpoint)
-
     def cut_off(self) -> int:
         """End all sessions now; how many there were."""
         cut_off = len(self.sessions)
+        self._cut_relays()
+        self._nursery.cancel_scope.cancel()
+        return cut_off
+
+    def _cut_relays(self) -> None:
         for session in list(self.sessions):
             if session.relay is not None:
                 session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
-        self._nursery.cancel_scope.cancel()
-        return cut_off
 
     def _patience_for(self, listener: Listener) -> Patience:
         cluster = listener.cluster

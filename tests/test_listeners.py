@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.core.snapshot import Bind, Cluster, Keepalive, Listener, Mode, Snapshot
-from proxy.listeners import Listeners, announce, places
+from proxy.core.snapshot import Admin, Bind, Cluster, Keepalive, Listener, Mode, Snapshot
+from proxy.listeners import ADMIN, Listeners, announce, places
 from proxy.net import sockopt
 from proxy.net.accept import CannotListen
 from tests.serving import Recorder
@@ -150,10 +150,10 @@ def test_more_workers_and_fewer() -> None:
         assert not listeners.adopt(listeners.prepare(snapshot(bound), 3))
         assert listeners.shares[0]["a"] == [first]
         assert {port(share["a"][0]) for share in listeners.shares} == {port(first)}
-        left = listeners.adopt(listeners.prepare(snapshot(bound), 2))
-        assert len(left) == 1
-        assert len(listeners.shares) == 2
-        left[0].close()
+        assert not listeners.adopt(listeners.prepare(snapshot(bound), 2))
+        assert [len(share["a"]) for share in listeners.shares] == [2, 1], (
+            "nobody waits in the third one in vain"
+        )
 
 
 def test_a_unix_socket_is_shared_by_all_and_its_path_goes_with_it(tmp_path: Path) -> None:
@@ -217,3 +217,16 @@ def test_it_says_where_and_what_is_missing() -> None:
     said = [event for event, _ in events.said]
     assert said.count("listening") == 2
     assert "short_queue" in said
+
+
+def test_the_admin_is_one_however_many_serve() -> None:
+    bound = snapshot(listener("a", LOOPBACK), admin=Admin((LOOPBACK,)))
+    listeners = Listeners()
+    listeners.open(bound, 3)
+    (sock,) = listeners.admin
+    assert set(listeners.shares[0]) == {"a"}
+    assert (ADMIN, sock) in listeners.named()
+    left = listeners.adopt(listeners.prepare(replace(bound, admin=None), 3))
+    assert left == [sock]
+    sock.close()
+    listeners.close()

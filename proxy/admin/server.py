@@ -14,7 +14,7 @@ from proxy.admin.house import House
 from proxy.admin.portrait import Portrait
 from proxy.admin.site import Site, problem
 from proxy.core.record import Peer
-from proxy.core.snapshot import DIRECT, Admin, Listener, Mode
+from proxy.core.snapshot import Admin
 from proxy.net import accept
 from proxy.telemetry.events import Events
 
@@ -24,11 +24,6 @@ _SEND_BUFFER = 256 * 1024  # bytes that the kernel keeps for one who does not re
 _LOOK_EVERY = 5.0  # seconds between two looks at the counters for the ring of minutes
 _AGAIN_AFTER = 1.0
 _PAUSE = 1.0  # of the log about troubles
-
-
-def listener_of(admin: Admin) -> Listener:
-    """The admin as a listener like others: its sockets are opened, kept and handed down with theirs."""
-    return Listener(NAME, admin.binds, Mode.FORWARD, DIRECT, fast_open=False, backlog=128)
 
 
 async def serve(

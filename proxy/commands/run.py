@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import resource
 import sys
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -72,30 +68,22 @@ def command(
 def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     import trio
 
-    from proxy import supervisor
+    from proxy import process, supervisor
+    from proxy.crew.hand import CannotServe
     from proxy.net.accept import CannotListen
+    from proxy.net.clock import Clock
     from proxy.privileges import CannotDrop
     from proxy.telemetry import logs
     from proxy.telemetry.events import Events
 
-    _prepare_process()
+    process.prepare()
     log = loaded.snapshot.log
     events = Events(logs.configure(log_level or log.level, log.format))
     try:
-        trio.run(partial(supervisor.run, loaded, events, source, log_level=log_level))
-    except (CannotListen, CannotDrop) as failure:
+        trio.run(partial(supervisor.run, loaded, events, source, log_level=log_level), clock=Clock())
+    except (CannotListen, CannotDrop, CannotServe) as failure:
         click.echo(f"tfo-proxy: {failure}", err=True)
         return 1
     except KeyboardInterrupt:
         return 1
     return 0
-
-
-def _prepare_process() -> None:
-    """As many descriptors as we may have, and a garbage collector that leaves a busy relay alone."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.umask(0o077)
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 50)

@@ -38,9 +38,7 @@ def waiting(before: Snapshot, after: Snapshot) -> list[str]:
     found: list[str] = []
     if before.tfo_keys and not after.tfo_keys:
         found.append("tfo_keys")  # the kernel has no way to take keys away from a socket
-    if (before.workers == 1) is not (after.workers == 1):
-        found.append("workers")  # from one process to several, or back
-    found += [key for key in ("user", "group") if getattr(before, key) != getattr(after, key)]
+    found += [key for key in ("workers", "user", "group") if getattr(before, key) != getattr(after, key)]
     return found
 
 

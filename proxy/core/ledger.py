@@ -122,6 +122,22 @@ class Ledger:
         self._accounts.move_to_end(key)
         account.count(record)
 
+    def take(self, most: int) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
+        """Hand over what has been added up, of at most ``most`` kinds of sessions, and forget it here."""
+        taken: list[tuple[tuple[str, str, Endpoint | None], Account]] = []
+        while self._remainders and len(taken) < most:
+            (listener, cluster), account = self._remainders.popitem()
+            taken.append(((listener, cluster, None), account))
+        while self._accounts and len(taken) < most:
+            taken.append(self._accounts.popitem(last=False))
+        return taken
+
+    def merge(self, key: tuple[str, str, Endpoint | None], account: Account) -> None:
+        """Add what another ledger has handed over."""
+        known = self._accounts.get(key) or self._new(key)
+        self._accounts[key] = known + account
+        self._accounts.move_to_end(key)
+
     @property
     def clusters(self) -> dict[tuple[str, str], Account]:
         """Sums by listener and cluster."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
@@ -92,6 +92,23 @@ class Standings:
             taken += 1
         return taken
 
+    def adopt(self, entry: Remembered, now: float, wall: float) -> bool:
+        """Take over what another worker believes now; False where it makes no sense, or we are finding out just now.
+
+        Dials that were planned before are not counted against the endpoint once more.
+        """
+        endpoint = Endpoint(entry.host, entry.port)
+        if not _plausible(entry):
+            return False
+        known = self._standings.get(endpoint)
+        if known is None:
+            self._add(endpoint, _recalled(entry, now, wall))
+        elif known.state is State.PROBING:
+            return False
+        else:
+            _overwrite(known, _recalled(entry, now, wall))
+        return True
+
     def _add(self, endpoint: Endpoint, standing: Standing) -> None:
         standings = self._standings
         if len(standings) >= self._most:
@@ -102,6 +119,36 @@ class Standings:
                 standings.move_to_end(oldest)
             standings.popitem(last=False)
         standings[endpoint] = standing
+
+
+class SharedStandings(Standings):
+    """The standings of one worker of several: it is known which of them may have changed."""
+
+    __slots__ = ("_touched",)
+
+    def __init__(self, most: int = MOST_ENDPOINTS) -> None:
+        super().__init__(most)
+        self._touched: set[Endpoint] = set()
+
+    def get(self, endpoint: Endpoint) -> Standing:
+        """As `Standings.get`: whoever asks may change it."""
+        if len(self._touched) < self._most:
+            self._touched.add(endpoint)
+        return super().get(endpoint)
+
+    def take_touched(self, most: int) -> list[Endpoint]:
+        """At most ``most`` of those that may have changed since they were last taken."""
+        return [self._touched.pop() for _ in range(min(most, len(self._touched)))]
+
+    def shared(self, endpoint: Endpoint, now: float, wall: float) -> Remembered | None:
+        """What other workers should know of it; None: nothing. While we are probing they are to wait."""
+        standing = self.peek(endpoint)
+        if standing is None or (standing.state is State.UNKNOWN and standing.rtt is None):
+            return None
+        entry = _remembered(endpoint, standing, now, wall)
+        if standing.state is State.PROBING:
+            entry = replace(entry, until=wall + max(standing.until - now, 0.0))
+        return entry
 
 
 def _remembered(endpoint: Endpoint, standing: Standing, now: float, wall: float) -> Remembered:
@@ -139,6 +186,15 @@ def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
     standing.losses.in_a_row = int(standing.doubted)
     standing.rtt, standing.rtt_variation = entry.rtt, entry.rtt_variation
     return standing
+
+
+def _overwrite(standing: Standing, by: Standing) -> None:
+    standing.state, standing.sentence, standing.until, standing.cause = by.state, by.sentence, by.until, by.cause
+    standing.requested, standing.ignored, standing.syn_data = by.requested, by.ignored, by.syn_data
+    standing.answered, standing.losses = by.answered, by.losses
+    if by.rtt is not None:
+        standing.rtt, standing.rtt_variation = by.rtt, by.rtt_variation
+    standing.era += 1
 
 
 def _plausible(entry: Remembered) -> bool:

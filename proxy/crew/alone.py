@@ -61,7 +61,7 @@ class Alone:
 
     def warm_up(self) -> None:
         """As `Crew.warm_up`."""
-        self.worker.warm_up()
+        self.worker.tending.again()
 
     def set_level(self, level: str) -> None:
         """The supervisor's log is ours."""
@@ -90,7 +90,7 @@ class Alone:
 
     def health(self, endpoint: Endpoint) -> bool | None:
         """As `Crew.health`."""
-        return self.worker.health(endpoint)
+        return self.worker.pools.health(endpoint)
 
     def spares(self) -> SparesData:
         """As `Crew.spares`."""

@@ -23,6 +23,7 @@ from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Admin, Bind, Cluster, Listener, Mode, Snapshot
 from proxy.core.standings import Standings
+from proxy.listeners import admin_listener
 from proxy.net.accept import close_listener, listen
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.region import Region
@@ -126,7 +127,7 @@ async def admin_of(
     """The admin of ``house`` at work; where it listens: ``127.0.0.1:port``, or a unix path."""
     admin = admin or Admin((Bind("127.0.0.1", 0),), TOKEN)
     house.snapshot = replace(house.snapshot, admin=admin)
-    sock = listen(server.listener_of(admin), admin.bind)
+    sock = listen(admin_listener(admin), admin.binds[0])
     name = sock.getsockname()
     give, take = trio.open_memory_channel[socket.socket](1)
     try:

@@ -292,3 +292,19 @@ def test_endpoints_are_bounded_and_the_total_is_not() -> None:
         ledger.add(session(endpoint=Endpoint(f"192.0.2.{number}", 443)))
     assert [endpoint.host for endpoint in ledger.endpoints] == ["192.0.2.3", "192.0.2.1", "192.0.2.4"]
     assert ledger.total.sessions == 5
+
+
+def test_what_is_handed_over_adds_up_elsewhere() -> None:
+    one, other = Ledger(most=2), Ledger()
+    for port in (1, 2, 3):
+        found = session()
+        found.endpoint = Endpoint("192.0.2.1", port)
+        one.add(found)
+    while taken := one.take(2):
+        assert len(taken) <= 2
+        for key, account in taken:
+            other.merge(key, account)
+            other.merge(key, account)
+    assert one.total.sessions == 0
+    assert other.total.sessions == 6
+    assert len(other.endpoints) == 2

@@ -9,7 +9,7 @@ from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import FIRST_SENTENCE, PROBE_PATIENCE, Open, Standing, State
 from proxy.core.snapshot import Cluster
-from proxy.core.standings import Remembered, Standings
+from proxy.core.standings import Remembered, SharedStandings, Standings
 
 AUTO = Cluster("c", ())
 ALL = 10_000  # bytes that may be sent twice
@@ -195,3 +195,48 @@ def test_nonsense_is_not_recalled(nonsense: Remembered) -> None:
     standings = Standings()
     assert standings.recall([nonsense, replace(GOOD, host="192.0.2.2")], 0.0, WALL) == 1
     assert [known.host for known, _ in standings] == ["192.0.2.2"]
+
+
+def remembered(state: State, **fields: object) -> Remembered:
+    return Remembered("192.0.2.1", 80, state, **fields)  # type: ignore[arg-type]  # its fields
+
+
+def test_what_another_worker_believes_is_believed_here() -> None:
+    standings, here = Standings(), Endpoint("192.0.2.1", 80)
+    assert standings.adopt(remembered(State.CONFIRMED, answered=True, rtt=0.1), 10.0, 1000.0)
+    standing = standings.get(here)
+    assert (standing.state, standing.answered, standing.rtt) == (State.CONFIRMED, True, 0.1)
+    plan = standing.plan(Cluster("c", (here,)), 100, 10.0)
+    entry = remembered(State.QUARANTINED, until=1060.0, sentence=60.0, cause=Evidence.SYN_DATA_LOST)
+    assert standings.adopt(entry, 11.0, 1001.0)
+    assert standings.get(here) is standing, "dials that run hold on to it"
+    assert (standing.state, standing.until, standing.rtt) == (State.QUARANTINED, 70.0, 0.1)
+    standing.learn(Evidence.SYN_DATA_LOST, plan, 12.0)
+    assert standing.sentence == 60.0, "planned before, so it is the same event"
+    assert not standings.adopt(remembered(State.CONFIRMED, rtt=-1.0), 11.0, 1001.0)
+
+
+def test_who_probes_is_not_interrupted_and_the_others_wait() -> None:
+    standings, here = SharedStandings(), Endpoint("192.0.2.1", 80)
+    standings.adopt(remembered(State.QUARANTINED, until=1060.0, sentence=60.0), 0.0, 1000.0)
+    standing = standings.get(here)
+    assert standing.plan(Cluster("c", (here,)), 100, 61.0).probe
+    assert standing.state is State.PROBING
+    entry = standings.shared(here, 61.0, 1061.0)
+    assert entry is not None
+    assert (entry.state, entry.until) == (State.QUARANTINED, 1061.0 + PROBE_PATIENCE)
+    assert not standings.adopt(remembered(State.QUARANTINED, until=1060.0, sentence=60.0), 61.0, 1061.0)
+    other = Standings()
+    other.adopt(entry, 61.0, 1061.0)
+    assert not other.get(here).plan(Cluster("c", (here,)), 100, 62.0).probe
+
+
+def test_it_is_known_what_may_have_changed() -> None:
+    standings = SharedStandings(most=3)
+    for number in range(5):
+        standings.get(Endpoint("192.0.2.1", number))
+    assert len(standings.take_touched(2)) == 2
+    assert len(standings.take_touched(9)) == 1
+    assert standings.take_touched(9) == []
+    assert standings.shared(Endpoint("192.0.2.1", 4), 0.0, 0.0) is None
+    assert standings.shared(Endpoint("192.0.2.9", 4), 0.0, 0.0) is None
