@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ import pytest
 from proxy.lab.behaviours import echoes, sends
 from proxy.lab.servers import Conversation, Server
 from proxy.lab.wan import Wan
+from tests.trust.loris import Loris
 from tests.wire.program import Line, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.0)]
@@ -60,50 +60,6 @@ def says(to: tuple[str, int], word: bytes = b"hello") -> float:
         sock.sendall(word)
         assert sock.recv(100) == word
     return time.monotonic() - started
-
-
-class Loris(threading.Thread):
-    """Opens connections, so many a second, and says one byte a second on each, until each of them is closed."""
-
-    def __init__(self, to: tuple[str, int], opening: bytes, rate: float) -> None:
-        super().__init__(daemon=True)
-        self._to, self._opening, self._rate = to, opening, rate
-        self._over = threading.Event()
-        self.opened = self.closed = 0
-        self._socks: list[tuple[socket.socket, float, int]] = []
-
-    def run(self) -> None:
-        due = time.monotonic()
-        while not self._over.wait(max(0.0, due - time.monotonic())):
-            due += 1 / self._rate
-            sock = socket.create_connection(self._to, timeout=10)
-            sock.setblocking(False)
-            self.opened += 1
-            self._socks.append((sock, 0.0, 0))
-            self._mumble()
-        for sock, _, _ in self._socks:
-            sock.close()
-
-    def _mumble(self) -> None:
-        now, still = time.monotonic(), []
-        for sock, due, said in self._socks:
-            if now < due:
-                still.append((sock, due, said))
-                continue
-            try:
-                sock.send(self._opening[said : said + 1] or b"x")
-            except BlockingIOError:
-                still.append((sock, now + 1.0, said))
-            except OSError:
-                sock.close()
-                self.closed += 1
-            else:
-                still.append((sock, now + 1.0, said + 1))
-        self._socks = still
-
-    def end(self) -> None:
-        self._over.set()
-        self.join(10)
 
 
 @pytest.mark.parametrize(
