@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
 import sysconfig
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,27 @@ def pins(lock: str) -> dict[str, str]:
     """Distribution → version, of a lock file without its hashes."""
     found = re.findall(r"^([a-z0-9-]+)==(\S+)", (HOUSE / lock).read_text(), re.MULTILINE)
     return dict(found)
+
+
+def patterns() -> Iterator[tuple[str, re.Pattern[str] | re.Pattern[bytes]]]:
+    """Every regular expression that a module of ours keeps, by itself or as one of its methods."""
+    for file in sorted((HOUSE / "proxy").rglob("*.py")):
+        if "re.compile" in file.read_text():
+            name = ".".join(file.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__")
+            for value in vars(importlib.import_module(name)).values():
+                pattern = getattr(value, "__self__", value)
+                if isinstance(pattern, re.Pattern):
+                    yield name, pattern
+
+
+def test_no_pattern_is_possessive() -> None:
+    """Python 3.11.0 to 3.11.4, Debian 12's among them, match possessive quantifiers and atomic groups wrongly."""
+    parse = importlib.import_module("re._parser").parse
+    seen = [(name, pattern, repr(parse(pattern.pattern, pattern.flags))) for name, pattern in patterns()]
+    assert len(seen) > 20
+    assert not [
+        (name, pattern) for name, pattern, parsed in seen if "POSSESSIVE" in parsed or "ATOMIC" in parsed
+    ]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

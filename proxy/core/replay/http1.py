@@ -25,15 +25,15 @@ _HARMLESS = {b"content-length": b"0", b"upgrade": b"h2c"}
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-_SAFE = rb"(?:(?:GET|HEAD|OPTIONS|TRACE) (?:/|https?://[!-~])[!-~]*+|OPTIONS \*)"
+_SAFE = rb"(?:(?:GET|HEAD|OPTIONS|TRACE) (?:/|https?://[!-~])[!-~]*|OPTIONS \*)"
 
-_any_request_line = re.compile(rb"[A-Z]{2,16} [!-~]++ HTTP/1\.[01]\r\n").match
+_any_request_line = re.compile(rb"[A-Z]{2,16} [!-~]+ HTTP/1\.[01]\r\n").match
 _request_line = re.compile(_SAFE + rb" HTTP/1\.[01]\r\n").match
 _partial_request_line = re.compile(
     _SAFE + rb"(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01]\r?)?)?)?)?)?)?)?)?)?\Z"
 ).match
-_fields = re.compile(rb"(?:" + _TOKEN + rb"++:" + _VALUE + rb"*+\r\n)*+").match
-_partial_field = re.compile(_TOKEN + rb"*+(?:(?<!\n):" + _VALUE + rb"*+)?\r?\Z").match
+_fields = re.compile(rb"(?:" + _TOKEN + rb"+:" + _VALUE + rb"*\r\n)*").match
+_partial_field = re.compile(_TOKEN + rb"*(?:(?<!\n):" + _VALUE + rb"*)?\r?\Z").match
 _dangers = re.compile(
     rb"\n(content-length|transfer-encoding|upgrade|expect|x-http-method(?:-override)?|x-method-override)"
     rb":([^\r\n]*)(\r(?=\n))?",

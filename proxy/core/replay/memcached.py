@@ -16,8 +16,8 @@ TEXT_FIRST_BYTES = b"gsvm"
 BINARY_FIRST_BYTES = b"\x80"
 
 _reads = re.compile(
-    rb"(?:(?:gets?(?! \S+ HTTP/)(?: [!-~\x80-\xff]{1,250}+)++"
-    rb"|version|mn|stats(?: (?:items|slabs|conns|settings))?)\r?\n)*+"
+    rb"(?:(?:gets?(?! \S+ HTTP/)(?: [!-~\x80-\xff]{1,250})+"
+    rb"|version|mn|stats(?: (?:items|slabs|conns|settings))?)\r?\n)*"
 ).match
 
 _GETS = frozenset((0x00, 0x09, 0x0C, 0x0D))  # get, and its quiet and key-returning kinds

@@ -16,7 +16,7 @@ FIRST_BYTES = b"\0"
 _LARGEST = 10_000  # MAX_STARTUP_PACKET_LENGTH
 _CANCEL, _SSL, _GSSENC = 80_877_102, 80_877_103, 80_877_104
 
-_parameter_name = re.compile(rb"[A-Za-z_][A-Za-z0-9_.$]*+").fullmatch
+_parameter_name = re.compile(rb"[A-Za-z_][A-Za-z0-9_.$]*").fullmatch
 _packet_header = Struct("!II").unpack_from
 
 

@@ -54,7 +54,7 @@ READING_SUBCOMMANDS = {
 
 _array_header = re.compile(rb"\*([1-9][0-9]{0,3})\r\n").match
 _bulk_header = re.compile(rb"\$(0|[1-9][0-9]{0,8})\r\n").match
-_line = re.compile(rb"([A-Za-z_]{3,24}(?: [!#-&(-\[\]-~]++)*+)\r?\n").match  # no quotes, no backslashes
+_line = re.compile(rb"([A-Za-z_]{3,24}(?: [!#-&(-\[\]-~]+)*)\r?\n").match  # no quotes, no backslashes
 
 
 def resp_safe_length(early: bytes) -> int | None:
