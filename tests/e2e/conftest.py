@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.e2e.containers import BASE, HOUSE, IMAGE, LIMITS, Engine, debian, run, wheels
+from tests.e2e.containers import BASE, HOUSE, IMAGE, LIMITS, Engine, apart, debian, run, wheels
 
 PIP_CONF = "[global]\nno-index = true\nfind-links = /wheels\n"
 
@@ -23,8 +23,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         undo.callback(run, "ip", "netns", "del", namespace)
         run("ip", "-n", namespace, "link", "set", "lo", "up")
         undo.callback(shutil.rmtree, directory)
-        engine = Engine(directory, namespace)
-        undo.callback(engine.podman, "rm", "--all", "--force", "--time", "0")
+        engine = Engine(directory, undo.enter_context(apart(namespace)))
+        undo.callback(engine.podman, "rm", "--all", "--force", "--time", "0", check=False)
         yield engine
 
 

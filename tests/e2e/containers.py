@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -79,11 +80,42 @@ def wheels(version: str, names: Sequence[str] = IMAGE_LOCKS) -> Path:
     return folder
 
 
-class Engine:
-    """podman and buildah on storage of their own, in a network namespace of its own."""
+@contextmanager
+def apart(network: str) -> Iterator[list[str]]:
+    """A command that runs another where podman keeps no state of the machine's: mounts of their own, and that network.
 
-    def __init__(self, directory: Path, namespace: str) -> None:
-        self.inside = ["nsenter", f"--net=/run/netns/{namespace}"]
+    What is mounted goes with the last process in there; whoever is still there at the end is killed.
+    """
+    fresh = "cd /run && mkdir -p containers libpod && mount -t tmpfs none containers && mount -t tmpfs none libpod"
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{fresh} && echo ready && exec sleep infinity"],
+        stdout=PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "ready\n"
+        yield [
+            "nsenter",
+            f"--mount=/proc/{holder.pid}/ns/mnt",
+            f"--net=/run/netns/{network}",
+            f"--wd={Path.cwd()}",
+        ]
+    finally:
+        ours = Path(f"/proc/{holder.pid}/ns/mnt").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "ns" / "mnt").readlink() == ours and process.name != str(holder.pid):
+                    os.kill(int(process.name), signal.SIGKILL)
+        holder.stdout.close()
+        holder.kill()
+        holder.wait()
+
+
+class Engine:
+    """podman and buildah on storage of their own, run by ``inside`` (`apart`)."""
+
+    def __init__(self, directory: Path, inside: list[str]) -> None:
+        self.inside = inside
         self.store = ["--root", f"{directory}/storage", "--runroot", f"{directory}/run"]
         self.settings = ["--network-config-dir", f"{directory}/networks", "--runtime", "runc",
                          "--cgroup-manager", "cgroupfs"]  # fmt: skip
