@@ -3,6 +3,7 @@
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
 # make docs   write the generated pages of docs/ again
 # make pyz    the whole program as one file, dist/tfo-proxy.pyz
+# make sbom   what is installed, and under which licences: dist/sbom.cdx.json, dist/licences.txt
 # make clean  remove everything made here, .venv too       (make lock UPGRADE=--upgrade: to their newest versions)
 #
 # Needs make and Python 3.11 or newer; choose another interpreter with `make run PYTHON=/path/to/python3.13`.
@@ -19,7 +20,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench fix docs lock clean
+.PHONY: run test check bench fix docs sbom lock clean
 
 run: $(VENV)/.runtime
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
@@ -48,6 +49,9 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(py) -m bench
+
+sbom: $(VENV)/.runtime
+	@$(py) tools/sbom.py dist
 
 pyz: $(VENV)/.dev
 	@tools/make-pyz dist/tfo-proxy.pyz
