@@ -33,7 +33,7 @@ _DID = {
     "net_unreachable": "unreachable",
     "connect_timeout": "did not answer",
 }
-_FINE = frozenset({"closed", "drain", "lifetime"})
+_FINE = frozenset({"closed", "drain", "lifetime", "taken_over"})
 
 
 def duration(seconds: float | None) -> str:

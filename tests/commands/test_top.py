@@ -318,7 +318,7 @@ def test_somebody_else_is_there() -> None:
             self.end_headers()
             self.wfile.write(b"<html>\x1b[2J</html>")
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002  # its signature
             pass
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:

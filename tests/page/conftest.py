@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from proxy.lab.behaviours import Behaviour, answers, speaks_first
-from proxy.lab.servers import Address, Server
+from proxy.lab.behaviours import answers, speaks_first
+from proxy.lab.servers import Address, Behaviour, Server
 from proxy.lab.wan import Wan
 from tests.admin.chromium import Browser, Page
 from tests.wire.program import Program
@@ -110,7 +110,7 @@ class Proxied:
 
 class Life(Proxied):
     """A proxy that has seen something: one server that takes SYN data, one behind a box that drops it, one that
-    speaks first, a name that is none, and a client that would rather be a web page.
+    speaks first, a port that is closed, and a client that would rather be a web page.
     """
 
     def __init__(self, wan: Wan) -> None:
@@ -124,7 +124,7 @@ class Life(Proxied):
             for _ in range(4):
                 self.ask(text(self.dropped.address), expect=len(ANSWER))
         self.ask(text(self.banner.address), b"QUIT\r\n", expect=11)
-        self.ask("nowhere.invalid:80")
+        self.ask(f"{self.fast.address[0]}:81")
         self.socks(HOSTILE.encode())
         self.sessions = 15
         self.settled(self.sessions)

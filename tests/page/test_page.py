@@ -6,11 +6,16 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from proxy.core.evidence import Evidence
+from proxy.core.fastopen import State
+from proxy.core.outcomes import Reason, Stage
 from proxy.lab.behaviours import answers
+from proxy.lab.namespaces import python_environment
 from proxy.lab.wan import Wan
 from tests.admin.chromium import Browser, Page
 from tests.page.conftest import ANSWER, GET, HOSTILE, Life, Proxied, opened, text
@@ -92,8 +97,8 @@ def test_sessions_and_how_they_ended(page: Page, life: Life) -> None:
         "asked for a cookie",
         "the SYN with data got lost",
         "client hung up",
-        "no such name",
-        "nowhere.invalid:80",
+        "server refused",
+        "while it was dialled",
     ):
         assert words in everything
     saved = page.run(
@@ -110,7 +115,7 @@ def test_filters(page: Page, life: Life) -> None:
     page.until("[...document.querySelectorAll('.s-saved')].every((e) => e.innerText.startsWith('−'))")
     page.choose("#sessions-which", "")
     page.click("#sessions-find")
-    page.type("nowhere")
+    page.type("refused")
     page.until(f"document.querySelectorAll('{SESSION}').length === 1")
     page.click("#endpoints-find")
     page.type("no such thing")
@@ -277,3 +282,22 @@ def test_a_reload_that_failed_and_a_drain(browser: Browser, lab: Wan, tmp_path: 
         assert "takes no new connections" in page.text("#notices")
     page.close()
     proxied.stop()
+
+
+def test_top_and_the_page_say_the_same(page: Page, life: Life) -> None:
+    command = [sys.executable, "-m", "proxy", "top", "--once", "--admin", life.url.rstrip("/")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=30, env=python_environment()
+    )
+    assert f"\n{page.text('#trips')} round trips = " in done.stdout
+    for one in life.get("/api/v1/endpoints")["endpoints"]:
+        assert one["endpoint"] in done.stdout
+    for words in ("plain for now", "fast", "learning", "in the SYN", "SYN with data lost", "server refused"):
+        assert words in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_every_word_of_the_core_has_words_on_the_page() -> None:
+    words = (Path(__file__).parents[2] / "proxy/admin/page/words.js").read_text()
+    for closed in (Evidence, Reason, State, Stage):
+        assert not [word.value for word in closed if not re.search(rf"\b{word.value}:", words)]

@@ -83,8 +83,10 @@ const WHY = {
   no_memory: "no memory left", not_permitted: "not permitted here", bad_request: "the request made no sense", handshake_timeout: "never said where to",
   no_request: "left without a request", not_authenticated: "wrong user or password", not_allowed: "not allowed in", denied: "destination denied", loop: "would have led back here",
   idle: "silent too long", half_closed: "half closed too long", lifetime: "too old", drain: "ended so as to stop", fault: "a mistake of ours", limited: "over a limit",
+  no_source: "no address to come from", wrong_key: "no key of the tunnel fits", old_clock: "sealed too long ago, or a clock is wrong", replayed: "a copy of an opening, thrown away",
+  nonces_full: "too many openings to remember", taken_over: "went on, on another connection",
 };
-const FINE = new Set(["closed", "drain", "lifetime"]);
+const FINE = new Set(["closed", "drain", "lifetime", "taken_over"]);
 
 export function ending(session) {
   if (session.is_open) return "open";
