@@ -120,7 +120,7 @@ def _play(scene: Scene, rtt: float, connections: int, pcap: Path | None) -> Play
     except LabUnavailableError as error:
         raise click.ClickException(explanation(str(error).partition(". Run it as root")[0])) from None
     except OSError as error:
-        raise click.ClickException(explanation(error.strerror or str(error))) from None
+        raise click.ClickException(explanation(str(error))) from None
     except ProxyFailedError as error:
         raise click.ClickException(str(error)) from None
     finally:

@@ -39,8 +39,8 @@ def board(played: Played, *, colour: bool = False, everything: bool = False) -> 
         f"Round trip {played.rtt * 1e3:.0f} ms. Times are milliseconds.",
         "",
     ]
-    for title, run in chosen(played):
-        if run is played.through[0] and played.warm_up.arrows:
+    for at, (title, run) in enumerate(chosen(played)):
+        if at == 1 and played.warm_up.arrows:
             lines += [
                 "When it starts, the proxy dials once without data, for a cookie:",
                 *_diagram(played.warm_up, paint, everything=everything, alone=True),

@@ -41,6 +41,12 @@ class Played:
     through: tuple[Run, ...]
     trusting: tuple[float | None, ...]
 
+    @property
+    def settled(self) -> Run:
+        """How it goes in the end: of all that went as the last one did, the one in the middle."""
+        alike = [run for run in self.through if run.gist == self.through[-1].gist]
+        return sorted(alike, key=lambda run: (run.first_byte is None, run.first_byte))[(len(alike) - 1) // 2]
+
     def round_trips(self, seconds: float | None) -> float | None:
         """A time in round trips of the path."""
         return None if seconds is None else seconds / self.rtt

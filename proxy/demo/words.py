@@ -39,11 +39,12 @@ _REDIALLED = " One plain dial more, and it went through."
 @dataclass(frozen=True, slots=True)
 class Result:
     """The whole in numbers, all in round trips; None: nothing came. ``paid`` is what finding out cost, connection by
-    connection, beyond a plain one.
+    connection, beyond a plain one; ``settled`` how it goes in the end.
     """
 
     plain: float | None
     through: tuple[float | None, ...]
+    settled: float | None
     trusting: tuple[float | None, ...]
 
     @classmethod
@@ -53,6 +54,7 @@ class Result:
         return cls(
             trips(played.plain.first_byte),
             tuple(trips(run.first_byte) for run in played.through),
+            trips(played.settled.first_byte),
             tuple(trips(seconds) for seconds in played.trusting),
         )
 
@@ -66,7 +68,7 @@ class Result:
     @property
     def faster(self) -> bool:
         """Whether in the end the proxy saves something."""
-        return self.judged(self.through[-1]) == "less"
+        return self.judged(self.settled) == "less"
 
     def judged(self, trips: float | None) -> str:
         """A time beside that of a plain connection: less, more, or even."""
@@ -78,7 +80,7 @@ class Result:
     @property
     def headline(self) -> str:
         """Before and after: what a plain connection takes, and in the end one through the proxy."""
-        return f"{number(self.plain)} → {number(self.through[-1])} round trips"
+        return f"{number(self.plain)} → {number(self.settled)} round trips"
 
     @property
     def footnote(self) -> str:
@@ -145,12 +147,13 @@ def sentences(runs: Sequence[Run], scene: Scene) -> list[tuple[str, str]]:
 
 
 def chosen(played: Played) -> list[tuple[str, Run]]:
-    """The connections worth drawing, each with its title: the plain one, the first through the proxy, and the last one
-    if it went another way.
+    """The connections worth drawing, each with its title: the plain one, how it goes in the end, and before that the
+    first one through the proxy if it went another way.
     """
-    first, last = played.through[0], played.through[-1]
+    first, settled = played.through[0], played.settled
     plain = "A plain connection", played.plain
     way = "Through the tunnel" if played.scene.tunnel else "Through tfo-proxy"
-    if last.gist == first.gist:
-        return [plain, (way, first)]
-    return [plain, (f"{way}, the first one", first), (f"{way}, number {len(played.through)}", last)]
+    if settled.gist == first.gist:
+        return [plain, (way, settled)]
+    at = played.through.index(settled) + 1
+    return [plain, (f"{way}, the first one", first), (f"{way}, number {at}", settled)]

@@ -86,7 +86,7 @@ def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
     done = demo(
         "--server-first",
         "--rtt",
-        "60ms",
+        "250ms",
         "--connections",
         "1",
         "--svg",
@@ -102,7 +102,7 @@ def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
 
 @pytest.mark.netns
 def test_a_tunnel_saves_a_round_trip_of_a_post() -> None:
-    done = demo("--tunnel", "--connections", "2")
+    done = demo("--tunnel", "--connections", "2", "--rtt", "250ms")
     assert done.returncode == 0, done.stderr
     assert "━━ SYN + cookie + request ━━" in done.stdout
     assert "the far proxy took it" in re.sub(r"\s+", " ", done.stdout)

@@ -43,7 +43,7 @@ def test_the_result_of_a_bad_path() -> None:
     ],
 )
 def test_footnotes(plain: float | None, through: tuple[float | None, ...], says: str) -> None:
-    assert Result(plain, through, ()).footnote == says
+    assert Result(plain, through, through[-1], ()).footnote == says
 
 
 def test_numbers() -> None:
