@@ -23,6 +23,7 @@ from proxy.core.snapshot import Listener
 from proxy.core.tunnel import Rejected
 from proxy.net import acceptance
 from proxy.net.dial import Attempt
+from proxy.net.sheath import Sheathed
 from proxy.net.sniff import EarlyData
 from proxy.net.tentative import Abandoned, Tentative
 from proxy.net.upstream import Upstream
@@ -66,11 +67,18 @@ class ArrivingSession(AskingSession):
 
     async def _hear(self) -> Request:
         """The opening, if it is to be believed and is the first of its session; raises `Refused`."""
-        request = await super()._hear()
+        try:
+            request = await super()._hear()
+        finally:
+            self._downstream = self._reception.downstream  # with TLS around it, perhaps
         sealed, far_side, shared = self._reception.sealed, self.listener.far_side, self._shared
         assert sealed is not None
         assert far_side is not None
         said = self._reception.behind
+        if isinstance(self._downstream, Sheathed):
+            said += self._downstream.held()
+            if not sealed.final or sealed.attempt > 1:
+                raise Refused(Reason.BAD_REQUEST, "an opening within TLS that is not the only one")
         try:
             tunnel.verify(far_side.keys, sealed, wall_clock(), far_side.window)
             fresh = shared.arrivals.claim(sealed, self._downstream, said)

@@ -28,6 +28,7 @@ from proxy.core.tunnel import Sealed
 from proxy.core.users import Users
 from proxy.net import sniff, sockopt
 from proxy.net.listening import Listening
+from proxy.net.sheath import BadTls, Sheath, Sheathed, context
 from proxy.net.sniff import EarlyData, HungUp, Incoming
 
 _HEAD_LIMIT = 3 * http1.LIMIT  # the parser says no before that, in words
@@ -48,11 +49,11 @@ class Reception:
     """One client's way in."""
 
     __slots__ = (
-        "_downstream", "_incoming", "_listener", "_record", "behind", "granted", "held", "request", "sealed",
+        "_incoming", "_listener", "_record", "behind", "downstream", "granted", "held", "request", "sealed",
     )  # fmt: skip
 
     def __init__(self, downstream: socket.socket, listener: Listener, record: SessionRecord) -> None:
-        self._downstream = downstream
+        self.downstream = downstream
         self._incoming = Incoming(downstream)
         self._listener = listener
         self._record = record
@@ -77,8 +78,8 @@ class Reception:
         is, why that one may not come in; ``lockout`` slows down who guesses passwords.
         """
         listener = self._listener
-        if takes_syn_data and listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            syn = sockopt.client_syn_data(self._downstream)
+        if takes_syn_data and listener.fast_open and self.downstream.family != socket.AF_UNIX:
+            syn = sockopt.client_syn_data(self.downstream)
             self._record.client_syn_bytes = syn.size
             self._record.duplicate = bool(syn.size) and seen(syn.headers, self._record.began)
         try:
@@ -106,7 +107,7 @@ class Reception:
             return
         self.granted = True
         self._record.reply = when
-        sniff.say(self._downstream, self.request.granted)
+        sniff.say(self.downstream, self.request.granted)
 
     def refusal(self, reason: Reason, detail: str) -> bytes:
         """What the client is told instead; nothing where it believes that it is connected."""
@@ -157,8 +158,7 @@ class Reception:
         if mode is Mode.SNI:
             return await self._named()
         if mode is Mode.TUNNEL:
-            self.sealed = await self._incoming.read(tunnel.opening, tunnel.LIMIT)
-            return Request(mode.value, self.sealed.ticket.destination, self.sealed.early)
+            return await self._opened()
         users = self._listener.users
         parser: OpeningParser = partial(_OPENINGS[mode], login=users is not None)
         while True:
@@ -167,6 +167,21 @@ class Reception:
                 return opening
             parser = await self._answer(opening, users, lockout)
 
+    async def _opened(self) -> Request:
+        """By the opening of a tunnel, within TLS where the listener wants that."""
+        far_side = self._listener.far_side
+        if far_side is not None and far_side.tls is not None:
+            try:
+                sheath = Sheath(context(far_side.tls, far=True))
+                sheath.incoming.write(self._incoming.data)
+                sheathed = self.downstream = Sheathed(self.downstream, sheath)
+                await sheathed.shake_hands()
+            except BadTls as bad:
+                raise Refused(Reason.NOT_AUTHENTICATED, str(bad)) from None
+            self._incoming = Incoming(sheathed)
+        self.sealed = await self._incoming.read(tunnel.opening, tunnel.LIMIT)
+        return Request(Mode.TUNNEL.value, self.sealed.ticket.destination, self.sealed.early)
+
     async def _answer(self, turn: Turn, users: Users | None, lockout: Lockout) -> OpeningParser:
         user = None
         if turn.credentials is not None:
@@ -174,7 +189,7 @@ class Reception:
             wrong = await self._check(users, turn.credentials, lockout)
             if wrong:
                 raise Refused(Reason.NOT_AUTHENTICATED, f"user {user!r}: {wrong}", turn.rejected)
-        sniff.say(self._downstream, turn.reply)
+        sniff.say(self.downstream, turn.reply)
         return turn.proceed(user)
 
     async def _check(self, users: Users | None, credentials: Credentials, lockout: Lockout) -> str:
@@ -207,12 +222,12 @@ class Reception:
         """Where it was going when netfilter brought it here."""
         target: Endpoint | None = None
         if mode is Mode.TPROXY:
-            target = sockopt.dialled_address(self._downstream)
+            target = sockopt.dialled_address(self.downstream)
             if listening.holds(target):
                 target = None
         else:
             with suppress(OSError):
-                target = sockopt.original_destination(self._downstream)
+                target = sockopt.original_destination(self.downstream)
         if target is None:
             raise Refused(Reason.LOOP, "it was not redirected here: it dialled this listener itself")
         return Request(mode.value, target)
@@ -220,7 +235,7 @@ class Reception:
     def _port(self) -> int:
         if self._record.destination is not None:
             return self._record.destination.port
-        return 443 if self._downstream.family == socket.AF_UNIX else int(self._downstream.getsockname()[1])
+        return 443 if self.downstream.family == socket.AF_UNIX else int(self.downstream.getsockname()[1])
 
     def _take(self, request: Request) -> None:
         """Whatever came behind the request belongs to its first bytes."""

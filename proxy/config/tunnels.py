@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from proxy.config import schema
+from proxy.config.addresses import FilePath
 from proxy.config.mistakes import Findings
 from proxy.config.nodes import Tree
 from proxy.core.nonces import LONGEST_WINDOW
@@ -54,6 +57,11 @@ def check_far(listener: schema.Listener, name: str, tree: Tree, findings: Findin
 
 
 def _check_tls(tls: schema.Tls, path: tuple[str, ...], tree: Tree, findings: Findings) -> None:
+    for key in ("ca", "cert", "key"):
+        file: FilePath | None = getattr(tls, key)
+        if file is not None and not os.access(file.value, os.R_OK):
+            place = tree.nearest(*path, "tls", key).place
+            findings.pointless(place, f"{'.'.join(path)}.tls.{key}: {file.value} cannot be read here")
     if tls.key is not None and tls.cert is None:
         place = tree.nearest(*path, "tls").place
         findings.wrong_once(place, f"{'.'.join(path)}.tls: a key without a certificate; write `cert`")

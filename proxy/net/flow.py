@@ -13,6 +13,7 @@ from fcntl import F_SETPIPE_SZ, fcntl
 
 from proxy.core.request import Body
 from proxy.net import sockopt
+from proxy.net.sheath import Sheathed
 
 BUFFER = 65536
 _TURN = 16  # reads in a row before other sessions get a turn
@@ -199,6 +200,8 @@ class Flow:
 
     def _open_pipe(self) -> None:
         self._splices = False
+        if isinstance(self.source, Sheathed) or isinstance(self.sink, Sheathed):
+            return
         try:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # no descriptors to spare: go on by copying

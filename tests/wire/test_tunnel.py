@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from proxy.core import proxy_header, tunnel
 from proxy.core.address import Endpoint
@@ -60,6 +62,10 @@ def warm(near: Program, server: Server) -> None:
         assert ask(near.address(), POST, fast_open=False).reply == b"pong"
         near.session(number)
     server.wait(2)
+
+
+def heard(server: Server, number: int) -> bool:
+    return len(server.received) == number
 
 
 def received(server: Server) -> list[bytes]:
@@ -139,13 +145,12 @@ def test_bulk_both_ways_and_the_ends_of_both(wan: Wan) -> None:
     blob = random.Random(1).randbytes(3_000_000)
     server = wan.serve(echoes(), fast_open=None)
     big = wan.serve(sends(5_000_000), fast_open=None)
-    ways = {}
-    with far_side(wan) as (far, address):
+    with far_side(wan) as (_, address):
         ways = {"a": through(server, address), "b": through(big, address)}
         with Program(wan.client, ways) as near, ThreadPoolExecutor() as pool:
             for _ in range(3):
                 with socket.create_connection(near.address("a")) as client:
-                    sent = pool.submit(lambda: (client.sendall(blob), client.shutdown(socket.SHUT_WR)))
+                    sent = pool.submit(send_and_end, client, blob)
                     assert read_all(client) == blob
                     sent.result()
                 with socket.create_connection(near.address("b")) as client:
@@ -368,7 +373,7 @@ def test_a_session_whose_client_leaves(wan: Wan) -> None:
         for number in range(1, 4):
             with socket.create_connection(near.address()) as client:
                 client.sendall(POST)
-                until(lambda: len(server.received) == number)
+                until(partial(heard, server, number))
             near.session(number)
             far.session(number)
         assert far.open_sessions() == 0
@@ -412,3 +417,82 @@ def test_tshark_reads_it_as_a_proxy_header(wan: Wan, tmp_path: Path) -> None:
     version, command, kinds, sizes, values = found
     assert (version, command, kinds, sizes) == ("2", "1", "0x02,0x05,0x03,0xe0", "15,16,4,48")
     assert bytes.fromhex(values.partition(",")[0]) == b"pay.example.com"
+
+
+# TLS around it
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Certificates: of the far side, of the near side, and of those who have signed them."""
+    folder = tmp_path_factory.mktemp("papers")
+    found: dict[str, str] = {}
+    for side, name in (("far", "gw.example.com"), ("near", "near.example.com")):
+        authority = trustme.CA()
+        issued = authority.issue_cert(name)
+        authority.cert_pem.write_to_path(str(folder / f"{side}-ca.pem"))
+        issued.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{side}.pem"))
+        found |= {side: str(folder / f"{side}.pem"), f"{side}-ca": str(folder / f"{side}-ca.pem")}
+    return found
+
+
+def test_tls_both_ways(wan: Wan, papers: dict[str, str]) -> None:
+    wan.set_rtt(0.05)
+    blob = random.Random(2).randbytes(2_000_000)
+    server = wan.serve(answers(), fast_open=None)
+    echo = wan.serve(echoes(), fast_open=None)
+    far_tls = {"cert": papers["far"], "ca": papers["near-ca"]}
+    near_tls = {"cert": papers["near"], "ca": papers["far-ca"], "name": "gw.example.com"}
+    with far_side(wan, tls=far_tls) as (far, address):
+        via = {"tunnel": address, "key": KEY, "tls": near_tls}
+        ways = {"a": forward(server, via=via), "b": forward(echo, via=via)}
+        with Program(wan.client, ways) as near, ThreadPoolExecutor() as pool:
+            lines = []
+            for number in range(1, 6):
+                assert ask(near.address("a"), POST, fast_open=False).reply == b"pong"
+                lines.append(near.session(number))
+                assert far.session(number)["reason"] == "closed"
+            assert lines[-1]["evidence"] == "syn_data_acked"
+            assert min(line["first_byte"] for line in lines) < 2.6 * wan.rtt
+            for _ in range(2):
+                with socket.create_connection(near.address("b")) as client:
+                    sent = pool.submit(send_and_end, client, blob)
+                    assert read_all(client) == blob
+                    sent.result()
+        assert not [one for one in wan.capture().between(endpoint(address)) if b"POST" in one.payload]
+    wan.set_rtt(0.1)
+    assert received(server) == [POST] * 5
+
+
+def send_and_end(client: socket.socket, data: bytes) -> None:
+    client.sendall(data)
+    client.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    ("near_tls", "reason"),
+    [
+        ({"ca": "far-ca", "name": "other.example.com", "cert": "near"}, "not_authenticated"),
+        ({"ca": "near-ca", "name": "gw.example.com", "cert": "near"}, "not_authenticated"),
+        ({"ca": "far-ca", "name": "gw.example.com"}, "not_authenticated"),
+        (None, "not_authenticated"),
+    ],
+    ids=["name", "authority", "no-certificate", "no-tls"],
+)
+def test_tls_that_is_not_trusted(
+    wan: Wan, papers: dict[str, str], near_tls: dict[str, str] | None, reason: str
+) -> None:
+    server = wan.serve(answers(), fast_open=None)
+    via: dict[str, Any] = {"key": KEY}
+    if near_tls is not None:
+        via["tls"] = {key: papers.get(value, value) for key, value in near_tls.items()}
+    there = f"{wan.fresh_address()}:7413"
+    far_tls = {"cert": papers["far"], "ca": papers["near-ca"]}
+    with (
+        far_side(wan, where=there, tls=far_tls) as (far, _),
+        Program(wan.client, {"a": forward(server, via={"tunnel": there, **via})}) as near,
+    ):
+        assert not ask(near.address(), POST, fast_open=False).reply
+        assert far.wait_for("session", reason=reason)
+        near.session(1)
+    assert not server.received
