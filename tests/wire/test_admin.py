@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,7 @@ def view(program: Program, name: str) -> Any:
 
 def metrics(program: Program) -> dict[str, float]:
     """Counters by name, summed over their labels; by name and evidence where they have one."""
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(ask_now(where(program), "/metrics").body.decode()):
         for sample in family.samples:
             kind = sample.labels.get("evidence") or sample.labels.get("reason") or sample.labels.get("way")
