@@ -22,7 +22,10 @@ class Loris(threading.Thread):
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
             due += 1 / self._rate
-            sock = socket.create_connection(self._to, timeout=10)
+            try:
+                sock = socket.create_connection(self._to, timeout=10)
+            except OSError:  # who is refused comes again
+                continue
             sock.setblocking(False)
             self.opened += 1
             self._socks.append((sock, 0.0, 0))
