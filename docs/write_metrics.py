@@ -30,6 +30,8 @@ numbers along, so no counter falls. A restart begins at 0, as Prometheus expects
 admin: {bind: 127.0.0.1:7414}
 ```
 
+Ready-made, in [deploy/monitoring](../deploy/monitoring): a scrape configuration, alert rules, a Grafana dashboard.
+
 ## What to look at
 
 | question | expression |
