@@ -360,6 +360,8 @@ def _default(key: shapes.Field) -> str:
         return "must be said"
     if isinstance(default, Scalar):
         default = cast("Scalar[object]", default).plain()
+    if default is None:
+        return "none"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
