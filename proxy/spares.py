@@ -198,10 +198,14 @@ class Spares:
         nursery, rtt = self._nursery, self._standings.get(pool.endpoint).rtt or HEDGE_UNKNOWN
         missing = pool.demand.wanted(pool.cluster.preconnect, rtt, now) - len(pool.ready) - pool.flying
         for _ in range(min(missing, FLYING_MOST - pool.flying, _MOST_SPARES - self._count)):
-            if nursery is not None:
-                pool.flying += 1
-                self._count += 1
+            if nursery is None:
+                return
+            try:
                 nursery.start_soon(self._dial, pool)
+            except RuntimeError:  # it is being closed
+                return
+            pool.flying += 1
+            self._count += 1
 
     async def _dial(self, pool: _Pool) -> None:
         clock, endpoint, demand = self._watch.clock, pool.endpoint, pool.demand

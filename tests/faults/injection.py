@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import fcntl, ioctl
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
-from proxy.net import flow, relay, watch
+from proxy.net import flow, relay, sockopt, watch
+from proxy.net.connection import Connection
 
 PLAUSIBLE: dict[str, tuple[int, ...]] = {
     "socket": (e.EMFILE, e.ENFILE, e.ENOBUFS, e.ENOMEM, e.EAFNOSUPPORT, e.EACCES),
@@ -81,67 +82,6 @@ def _is_the_proxy(frame: Any) -> bool:
 CALLS = Calls()
 
 
-class Socket(socket.socket):
-    """A real socket, whose calls may be told to fail."""
-
-    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:  # noqa: A002
-        if fileno is None:
-            CALLS.came("socket")
-        super().__init__(family, type, proto, fileno)
-
-    def accept(self) -> Any:
-        CALLS.came("accept")
-        return super().accept()
-
-    def dup(self) -> Self:
-        CALLS.came("dup")
-        return super().dup()
-
-    def bind(self, address: Any, /) -> None:
-        CALLS.came("bind")
-        super().bind(address)
-
-    def connect(self, address: Any, /) -> None:
-        CALLS.came("connect")
-        super().connect(address)
-
-    def sendto(self, *args: Any) -> int:
-        CALLS.came("sendto")
-        return super().sendto(*args)
-
-    def send(self, *args: Any) -> int:
-        CALLS.came("send")
-        return super().send(*args)
-
-    def recv(self, *args: Any) -> bytes:
-        CALLS.came("recv")
-        return super().recv(*args)
-
-    def recv_into(self, *args: Any) -> int:
-        CALLS.came("recv")
-        return super().recv_into(*args)
-
-    def getsockopt(self, *args: Any) -> Any:
-        CALLS.came("getsockopt")
-        return super().getsockopt(*args)
-
-    def setsockopt(self, *args: Any) -> None:
-        CALLS.came("setsockopt")
-        super().setsockopt(*args)
-
-    def getsockname(self) -> Any:
-        CALLS.came("getsockname")
-        return super().getsockname()
-
-    def getpeername(self) -> Any:
-        CALLS.came("getpeername")
-        return super().getpeername()
-
-    def shutdown(self, how: int, /) -> None:
-        CALLS.came("shutdown")
-        super().shutdown(how)
-
-
 class _Epoll:
     """A real epoll, whose calls may be told to fail."""
 
@@ -175,12 +115,27 @@ def _splice(real: Callable[..., int]) -> Callable[..., int]:
     return call
 
 
+_METHODS = {
+    "bind": "bind", "connect": "connect", "sendto": "sendto", "send": "send", "recv": "recv", "recv_into": "recv",
+    "getsockopt": "getsockopt", "setsockopt": "setsockopt", "getsockname": "getsockname",
+    "getpeername": "getpeername", "shutdown": "shutdown", "dup": "dup",
+}  # fmt: skip
+
+
+def _made(*args: Any) -> Connection:
+    CALLS.came("socket")
+    return Connection(*args)
+
+
 @contextmanager
 def injected() -> Iterator[Calls]:
-    """All sockets made from now on are `Socket`."""
+    """The calls of all connections are counted from now on, and may be told to fail."""
     CALLS.__init__()  # type: ignore[misc]  # as new
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "socket", Socket)
+        for method, name in _METHODS.items():
+            patch.setattr(Connection, method, _named(name, getattr(Connection, method)), raising=False)
+        patch.setattr(socket.socket, "_accept", _named("accept", socket.socket._accept), raising=False)  # type: ignore[attr-defined]
+        patch.setattr(sockopt, "Connection", _made)
         numbers = {name: value for name, value in vars(select).items() if name.startswith("EPOLL")}
         patch.setattr(watch, "select", SimpleNamespace(epoll=_Epoll, **numbers))
         patch.setattr(os, "splice", _splice(os.splice))
