@@ -84,7 +84,9 @@ export function histogram(fast, plain, bounds) {
   if (!used.length) return null;
   const first = Math.max(0, used[0] - 1);
   const last = Math.min(bounds.length, used[used.length - 1] + 1);
-  const share = (spread, i) => (spread.count ? (spread.counts[i] ?? 0) / spread.count : 0);
+  const sum = (spread) => spread.counts.reduce((a, b) => a + b, 0);
+  const [all, others] = [sum(fast), sum(plain)];
+  const share = (spread, i) => (spread.counts[i] ?? 0) / ((spread === fast ? all : others) || 1);
   let most = 0;
   for (let i = first; i <= last; i++) most = Math.max(most, share(fast, i), share(plain, i));
   const width = 420;
@@ -113,8 +115,8 @@ export function histogram(fast, plain, bounds) {
 // The two handshakes, for those who have never seen one.
 export function handshakes() {
   const ladder = (title, steps) => {
-    const end = 34 + steps.length * 30;
-    const root = svg("svg", { viewBox: "0 0 240 180", role: "img", class: "ladder", "aria-label": `${title}: ${steps.map(([words]) => words).join(", ")}` });
+    const end = 40 + steps.length * 36;
+    const root = svg("svg", { viewBox: "0 0 240 206", role: "img", class: "ladder", "aria-label": `${title}: ${steps.map(([words]) => words).join(", ")}` });
     const say = (x, y, anchor, words, cls) => {
       const node = svg("text", { x, y, "text-anchor": anchor, class: cls });
       node.textContent = words;
@@ -123,17 +125,17 @@ export function handshakes() {
     say(120, 12, "middle", title, "title");
     say(24, 28, "middle", "proxy", "who");
     say(216, 28, "middle", "server", "who");
-    root.append(svg("line", { x1: 24, x2: 24, y1: 34, y2: 172, class: "life" }), svg("line", { x1: 216, x2: 216, y1: 34, y2: 172, class: "life" }));
+    root.append(svg("line", { x1: 24, x2: 24, y1: 34, y2: 184, class: "life" }), svg("line", { x1: 216, x2: 216, y1: 34, y2: 184, class: "life" }));
     steps.forEach(([words, out, strong], i) => {
-      const [y1, y2] = [38 + i * 30, 62 + i * 30];
+      const [y1, y2] = [52 + i * 36, 66 + i * 36];
       const [x1, x2] = out ? [26, 212] : [214, 28];
       const tail = out ? -1 : 1;
       const cls = strong ? "arrow strong" : "arrow";
       root.append(svg("line", { x1, y1, x2, y2, class: cls }));
-      root.append(svg("path", { d: `M${x2} ${y2}l${8 * tail} -5.2M${x2} ${y2}l${8 * tail} 3`, class: cls }));
-      say(120, (y1 + y2) / 2 - 4, "middle", words, strong ? "words strong" : "words");
+      root.append(svg("path", { d: `M${x2} ${y2}l${7 * tail} -4.6M${x2} ${y2}l${8 * tail} 3.4`, class: cls }));
+      say(120, (y1 + y2) / 2 - 6, "middle", words, strong ? "words strong" : "words");
     });
-    say(24, end + 16, "start", title === "ordinary" ? "2 round trips" : "1 round trip", "sum");
+    say(32, end + 8, "start", title === "ordinary" ? "2 round trips" : "1 round trip", "sum");
     return root;
   };
   return [

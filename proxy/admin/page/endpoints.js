@@ -106,7 +106,7 @@ function card(longest) {
       badge.dataset.tip = one.healthy === false ? "Health checks find nobody there: it is dialled only if every other one is down, too." : meaning;
       put(why, one.why);
       put(rttText, time(one.rtt));
-      put(cookieText, one.cookie.known ? "held" : one.standing === "unsupported" ? "none" : "asked for");
+      put(cookieText, one.cookie.known ? "held" : one.standing === "unsupported" ? "none" : one.tally.evidence.cookie_requested ? "asked for" : "–");
       put(sessionsText, count(one.tally.sessions));
       put(openText, one.tally.open ? `${count(one.tally.open)} open` : "");
       put(savedText, time(net(one)));
