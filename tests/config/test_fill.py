@@ -71,7 +71,7 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
             [
                 ('1:16: listeners.a has no `bind`; write an address to listen on like 127.0.0.1:8080, "[::1]:8080", '
                 '"*:8080" or unix:/run/x.sock, or a list of these'),
-                "1:16: listeners.a has no `mode`; write forward, http, mixed, sni, socks, tproxy or transparent",
+                "1:16: listeners.a has no `mode`; write forward, http, mixed, sni, socks, tproxy, transparent or tunnel",
                 "1:16: listeners.a has no `to`; write the name of a cluster, or an address like api.example.com:443",
             ],
         ),
@@ -81,7 +81,7 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
                 ('1:23: listeners.a.bind: the list is empty; write an address to listen on like 127.0.0.1:8080, '
                 '"[::1]:8080", "*:8080" or unix:/run/x.sock, or a list of these'),
                 ("1:33: listeners.a.mode: 'forwrd' is not a choice; did you mean forward? "
-                 "(forward, http, mixed, sni, socks, tproxy or transparent)"),
+                 "(forward, http, mixed, sni, socks, tproxy, transparent or tunnel)"),
                 ("1:45: listeners.a.to: '5' is neither a cluster nor an address; there are no clusters, "
                 "and an address has a port, like api.example.com:443"),
             ],
@@ -93,7 +93,7 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
                 ("1:38: listeners.a.bind: a mapping stands where one value belongs; write an address to listen on like "
                 '127.0.0.1:8080, "[::1]:8080", "*:8080" or unix:/run/x.sock'),
                 ("1:49: listeners.a.mode: a list stands where one value belongs; write "
-                 "forward, http, mixed, sni, socks, tproxy or transparent"),
+                 "forward, http, mixed, sni, socks, tproxy, transparent or tunnel"),
                 "1:69: listeners.a.backlog: '0' is out of range; write a whole number from 1 to 65535",
                 "1:76: listeners.a has no `to`; write the name of a cluster, or an address like api.example.com:443",
             ],

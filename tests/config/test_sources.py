@@ -83,4 +83,4 @@ def test_gateways(loaded: Callable[[str], Loaded], written: str, via: Via) -> No
 @pytest.mark.parametrize("written", ["via: {}", "via: {socks: 'a:1', http: 'a:1'}"])
 def test_one_kind_of_gateway(problems: Callable[[str], list[str]], written: str) -> None:
     (line,) = problems(CLUSTER.format(written))
-    assert "clusters.c.via: write one of socks and http" in line
+    assert "clusters.c.via: write one of socks, http and tunnel" in line
