@@ -32,7 +32,7 @@ Absent, nothing listens. `bind` may be a list, and `unix:/path` is one, too. Wit
 
 | path | who answers what |
 |---|---|
-| `/` | the page: what is saved now, every endpoint and why it is as it is, the last sessions |
+| `/` | the page: [watching.md](watching.md) |
 | `/livez` | 200 while the program runs |
 | `/readyz` | 200 while every listener is open; 503 while it starts or drains |
 | `/metrics` | [metrics.md](metrics.md) |
