@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -301,3 +302,24 @@ def test_every_word_of_the_core_has_words_on_the_page() -> None:
     words = (Path(__file__).parents[2] / "proxy/admin/page/words.js").read_text()
     for closed in (Evidence, Reason, State, Stage):
         assert not [word.value for word in closed if not re.search(rf"\b{word.value}:", words)]
+
+
+def test_workers_and_one_that_died(browser: Browser, lab: Wan) -> None:
+    proxied = Proxied(lab, workers=2)
+    server = lab.serve(answers(ANSWER, request=len(GET)))
+    page = opened(browser, proxied.url)
+    page.until("document.querySelectorAll('#workers tbody tr').length === 2")
+    for _ in range(6):
+        proxied.ask(text(server.address), expect=len(ANSWER))
+    page.until("+document.querySelector('#trips').innerText >= 4", timeout=10)
+    page.until(f"document.querySelectorAll('{SESSION}').length === 6", timeout=10)
+    os.kill(proxied.status()["workers"][0]["pid"], signal.SIGKILL)
+    page.until(
+        "[...document.querySelectorAll('#workers tbody td:last-child')].some((e) => e.innerText === '1')",
+        timeout=10,
+    )
+    page.until("document.querySelectorAll('#workers tbody tr').length === 2")
+    assert int(page.text("#trips")) >= 4, "what was counted stays counted"
+    assert not page.complaints
+    page.close()
+    proxied.stop()
