@@ -1,7 +1,7 @@
 """`python -m bench loris`: a hundred clients a second that never come to the point, beside ordinary traffic.
 
 Half of them open a connection to a proxy listener and say their request at a byte a second, half open one to a forward
-listener and say nothing. What ordinary sessions take is measured alone first, then beside them.
+listener and say nothing, nor does their server. What ordinary sessions take is measured alone first, then beside them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.wire.program import Program
 
 RATE = 100  # slow clients a second
 PACE = 200  # ordinary sessions a second
+REQUEST = "GET http://example.com/ HTTP/1.1\r\n"  # and never the empty line
 ALONE, BESIDE, QUICK = 15.0, 60.0, 8.0  # seconds
 MOST_SLOWER, MOST_MEMORY = 2.0, 64 << 20
 
@@ -54,11 +55,20 @@ def loris(quick: bool) -> None:
 def _run(wan: Wan, quick: bool) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with Server(wan.client, ("127.0.0.1", 0), echoes()) as server:
+    wan.client.sysctl("net.core.somaxconn", 1 << 14)
+    with (
+        Server(wan.client, ("127.0.0.1", 0), echoes()) as server,
+        socket.create_server(("127.0.0.1", 0), backlog=1 << 14) as asleep,
+    ):
         to = f"127.0.0.1:{server.address[1]}"
         document = {
             "listeners": {
                 "slow": {"bind": "127.0.0.1:0", "mode": "mixed"},
+                "idle": {
+                    "bind": "127.0.0.1:0",
+                    "mode": "forward",
+                    "to": f"127.0.0.1:{asleep.getsockname()[1]}",
+                },
                 "a": {"bind": "127.0.0.1:0", "mode": "forward", "to": to},
             },
             "log": {"format": "json", "sessions": False},
@@ -66,15 +76,16 @@ def _run(wan: Wan, quick: bool) -> None:
         with Program(wan.client, None, document=document) as program:
             _measure(program.address(), 2.0)
             alone, before = _measure(program.address(), QUICK if quick else ALONE), program.memory()
-            slow = [_slow(program.address(listener)) for listener in ("slow", "a")]
+            slow = [_slow(program.address("slow"), REQUEST), _slow(program.address("idle"), "")]
+            _measure(program.address(), 2.0)  # while their interpreters start
             beside = _measure(program.address(), QUICK if quick else BESIDE)
             growth, held = program.memory() - before, program.open_sessions()
             opened = sum(int(one.communicate("", timeout=30)[0].split()[0]) for one in slow)
     _report(alone, beside, growth, opened, held)
 
 
-def _slow(to: Address) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.trust.loris", to[0], str(to[1]), str(RATE / 2)]
+def _slow(to: Address, opening: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.trust.loris", to[0], str(to[1]), str(RATE / 2), opening]
     environment = {**os.environ, **python_environment()}
     pipe = subprocess.PIPE
     house = Path(__file__).parent.parent

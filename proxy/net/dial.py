@@ -25,7 +25,7 @@ from proxy.core.clusters import Source
 from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
-from proxy.net import sockopt
+from proxy.net import conntrack, sockopt
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
 
@@ -167,7 +167,7 @@ class _Race:
                     redialled, may_join, hedge_at = True, False, self._deadline
                     self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock, first.source))
                 elif now >= self._deadline:
-                    raise DialFailed(Reason.CONNECT_TIMEOUT)
+                    raise DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
                 elif not rung and may_join and now >= hedge_at:
                     may_join, hedge_at = False, self._deadline
                     with suppress(DialFailed):  # nothing left for a second one: the first goes on alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import socket
 import sys
 import threading
@@ -9,14 +10,19 @@ import time
 
 
 class Loris(threading.Thread):
-    """Opens connections, so many a second, and says one byte a second on each, until each of them is closed."""
+    """Opens connections, so many a second, and says one byte a second on each, until each of them is closed.
+
+    With nothing to say it says nothing, and keeps them.
+    """
 
     def __init__(self, to: tuple[str, int], opening: bytes, rate: float) -> None:
         super().__init__(daemon=True)
         self._to, self._opening, self._rate = to, opening, rate
         self._over = threading.Event()
         self.opened = self.closed = 0
-        self._socks: list[tuple[socket.socket, float, int]] = []
+        self._socks: list[
+            tuple[float, int, int, socket.socket]
+        ] = []  # when to speak next, number, bytes said
 
     def run(self) -> None:
         due = time.monotonic()
@@ -28,27 +34,26 @@ class Loris(threading.Thread):
                 continue
             sock.setblocking(False)
             self.opened += 1
-            self._socks.append((sock, 0.0, 0))
-            self._mumble()
-        for sock, _, _ in self._socks:
+            heapq.heappush(self._socks, (time.monotonic(), self.opened, 0, sock))
+            if self._opening:
+                self._mumble()
+        for *_, sock in self._socks:
             sock.close()
 
     def _mumble(self) -> None:
-        now, still = time.monotonic(), []
-        for sock, due, said in self._socks:
-            if now < due:
-                still.append((sock, due, said))
-                continue
+        now = time.monotonic()
+        while self._socks and self._socks[0][0] <= now:
+            _, number, said, sock = self._socks[0]
             try:
                 sock.send(self._opening[said : said + 1] or b"x")
             except BlockingIOError:
-                still.append((sock, now + 1.0, said))
+                pass
             except OSError:
+                heapq.heappop(self._socks)
                 sock.close()
                 self.closed += 1
-            else:
-                still.append((sock, now + 1.0, said + 1))
-        self._socks = still
+                continue
+            heapq.heapreplace(self._socks, (now + 1.0, number, said + 1, sock))
 
     def end(self) -> None:
         self._over.set()
@@ -56,8 +61,8 @@ class Loris(threading.Thread):
 
 
 if __name__ == "__main__":
-    host, port, rate = sys.argv[1:]
-    loris = Loris((host, int(port)), b"GET http://example.com/ HTTP/1.1\r\n", float(rate))
+    host, port, rate, opening = sys.argv[1:]
+    loris = Loris((host, int(port)), opening.encode(), float(rate))
     loris.start()
     sys.stdin.read()
     loris.end()

@@ -18,7 +18,7 @@ LOCKED = {
 
 
 def made(folder: Path, **environment: str) -> tuple[dict[str, object], str]:
-    command = [sys.executable, HOUSE / "tools" / "sbom.py", folder]
+    command: list[str | Path] = [sys.executable, HOUSE / "tools" / "sbom.py", folder]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
