@@ -21,6 +21,7 @@ from proxy.core.snapshot import DIRECT, Admin, Bind, Listener, Mode, Snapshot
 from proxy.net import accept, sockopt
 from proxy.net.accept import CannotListen
 from proxy.telemetry.events import Events
+from proxy.upgrade import Heirloom
 
 Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
 """By listener, one for each of its binds, in their order."""
@@ -58,14 +59,15 @@ class Prepared:
 
 
 class Listeners:
-    """All listening sockets. ``inherited`` were opened by another program, under names of its own."""
+    """All listening sockets. ``inherited`` were opened by another program, for listeners or under names of its own."""
 
-    def __init__(self, inherited: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
+    def __init__(self, inherited: Iterable[Heirloom] = ()) -> None:
         self.shares: list[Sockets] = []  # one for each worker
         self._seats: dict[_Seat, list[socket.socket]] = {}
         self._snapshot = Snapshot((), {})
         self._workers = 1
-        self._inherited = [(name, sock) for name, socks in (inherited or {}).items() for sock in socks]
+        self._inherited = list(inherited)
+        self._lent = {one.sock for one in self._inherited if one.lent}
 
     def prepare(self, snapshot: Snapshot, workers: int = 1) -> Prepared:
         """Open what is missing, and give what stays its new options; raises `CannotListen`: nothing has changed."""
@@ -92,10 +94,10 @@ class Listeners:
         """Make it so; the sockets that nobody wants any more, still open: what waits in their queues is accepted."""
         before = {sock for socks in self._seats.values() for sock in socks}
         after = {sock for socks in prepared.seats.values() for sock in socks}
-        self._inherited = [(name, sock) for name, sock in self._inherited if sock not in after]
+        self._inherited = [one for one in self._inherited if one.sock not in after]
         self._seats, self._snapshot, self._workers = prepared.seats, prepared.snapshot, prepared.workers
         self.shares = [self._share(number) for number in range(prepared.workers)]
-        for sock in before - after:
+        for sock in before - after - self._lent:
             _unlink(sock)
         return list(before - after)
 
@@ -105,21 +107,22 @@ class Listeners:
 
     def unused(self) -> list[str]:
         """Close what was inherited and has no use; what it was called."""
-        names = [name for name, _ in self._inherited]
-        for _, sock in self._inherited:
-            accept.close_listener(sock, unlink=False)
+        names = [one.name for one in self._inherited]
+        for one in self._inherited:
+            accept.close_listener(one.sock, unlink=False)
         self._inherited = []
         return names
 
     def part(self) -> None:
         """Take the paths of unix sockets away: nobody new shall come. The sockets themselves are still open."""
-        for sock in {sock for share in self.shares for sockets in share.values() for sock in sockets}:
+        shared = {sock for share in self.shares for sockets in share.values() for sock in sockets}
+        for sock in shared - self._lent:
             _unlink(sock)
 
     def close(self, *, unlink: bool = True) -> None:
         """Stop listening everywhere. ``unlink``: and take the paths of unix sockets away; nobody goes on there."""
         for sock in self:
-            accept.close_listener(sock, unlink=unlink)
+            accept.close_listener(sock, unlink=unlink and sock not in self._lent)
         self._seats, self.shares = {}, [{} for _ in self.shares]
 
     @property
@@ -136,10 +139,12 @@ class Listeners:
         """Every socket once."""
         return iter([sock for socks in self._seats.values() for sock in socks])
 
-    def named(self) -> list[tuple[str, socket.socket]]:
+    def heirlooms(self) -> list[Heirloom]:
         """All of them with the names of their listeners, for a successor."""
         return [
-            (listener.name, sock) for seat, listener in _seats(self._snapshot) for sock in self._seats[seat]
+            Heirloom(listener.name, sock, sock in self._lent)
+            for seat, listener in _seats(self._snapshot)
+            for sock in self._seats[seat]
         ]
 
     def _take(self, seat: _Seat, listener: Listener, prepared: Prepared) -> None:
@@ -176,7 +181,7 @@ class Listeners:
         bind = seat.bind
         return [
             sock
-            for name, sock in self._inherited
+            for name, sock, _ in self._inherited
             if _is_at(sock, bind) and (bind.is_unix or bind.port or name == listener.name)
         ]
 

@@ -10,34 +10,30 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import trio
 
-from proxy import privileges, systemd
+from proxy import privileges, systemd, upgrade
 from proxy.admin import server as admin
 from proxy.admin import views
-from proxy.admin.house import Census
 from proxy.config import Loaded
-from proxy.config.render import render
-from proxy.core.address import Endpoint, join_host_port
+from proxy.core.address import join_host_port
 from proxy.core.differences import differences, waiting
-from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
-from proxy.core.standings import Standings
 from proxy.crew import Crew
 from proxy.crew.alone import Alone
 from proxy.crew.hand import CannotServe
 from proxy.crew.team import Team
-from proxy.listeners import Listeners, announce, places
+from proxy.front import Front
+from proxy.listeners import Listeners, announce
 from proxy.memory import Memory
 from proxy.net import accept
 from proxy.reload import Reloads, Source
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
-from proxy.telemetry.region import Region
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 async def run(
@@ -50,32 +46,26 @@ async def run(
     await Supervisor(loaded, events, source, log_level=log_level).run()
 
 
-class Supervisor:
+class Supervisor(Front):
     """One running program."""
 
     def __init__(
         self, loaded: Loaded, events: Events, source: Source | None, *, log_level: str | None = None
     ) -> None:
-        self.snapshot: Snapshot = loaded.snapshot
-        self.config_path: str | None = loaded.path
-        self.log_level: str = log_level or loaded.snapshot.log.level
-        self.state: views.State = "starting"
-        self._config = loaded.config
-        self._workers = loaded.snapshot.workers  # as many as there are until the next start or upgrade
+        level = log_level or loaded.snapshot.log.level
+        memory = Memory(loaded.snapshot.state, events)
+        self._inheritance = upgrade.inherited()
+        listeners = Listeners(self._inheritance.sockets)
+        super().__init__(loaded, level, memory, listeners, _crew_of(loaded.snapshot, memory, events, level))
         self._level_is_fixed = log_level is not None
         self._events = events
-        self._memory = Memory(loaded.snapshot.state, events)
-        self._listeners = Listeners()
+        self._workers = loaded.snapshot.workers  # as many as there are until the next start or upgrade
         self._reloads = Reloads(source, self._apply, events)
-        self._crew: Crew = self._choose_crew()
         self._for_admin = trio.open_memory_channel[socket.socket](math.inf)
         self._leave, self._hurry = trio.Event(), trio.Event()
         self._signal: str | None = None  # that asked to stop
-
-    def _choose_crew(self) -> Crew:
-        if self.snapshot.workers == 1:
-            return Alone(self.snapshot, self._memory, self._events)
-        return Team(self.snapshot, self._memory, self._events, self.log_level)
+        self._successor: int | None = None  # the process that has taken over
+        self._upgrading = False
 
     async def run(self) -> None:
         """Serve until told to stop, and then until the last session has gone.
@@ -91,7 +81,7 @@ class Supervisor:
         except* CannotServe as group:
             problem = str(next(iter(_leaves(group))))
         finally:
-            self._listeners.close()
+            self._listeners.close(unlink=self._successor is None)
             self._memory.save(trio.current_time())
         if problem:
             raise CannotServe(problem)
@@ -102,10 +92,10 @@ class Supervisor:
                 await nursery.start(self._crew.run, self._listeners)
                 for task in (
                     self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
-                    self._serve_admin,
+                    self._serve_admin, self._feed_the_watchdog,
                 ):  # fmt: skip
                     nursery.start_soon(task)
-                nursery.start_soon(self._obey, signals)
+                nursery.start_soon(self._obey, signals, nursery)
                 await self._open_admin(())
                 self._open_the_doors()
                 await self._leave.wait()
@@ -123,46 +113,7 @@ class Supervisor:
         if dropped is not None:
             self._events.say("privileges_dropped", **dropped._asdict())
 
-    # --- the house, as the admin sees it
-
-    @property
-    def standings(self) -> Standings:
-        """What is believed of the endpoints."""
-        return self._memory.standings
-
-    @property
-    def ledger(self) -> Ledger:
-        """The account of all endpoints."""
-        return self._memory.ledger
-
-    @property
-    def regions(self) -> Sequence[Region]:
-        """The counters of every worker."""
-        return self._crew.regions
-
-    def places(self) -> Mapping[str, Sequence[views.Place]]:
-        """Where each listener listens."""
-        found: dict[str, list[views.Place]] = {listener.name: [] for listener in self.snapshot.listeners}
-        if self._listeners.shares and self.state != "draining":
-            for listener, where, takes in places(self.snapshot, self._listeners.shares[0]):
-                found[listener.name].append(views.Place(bind=where, fast_open=takes))
-        return found
-
-    def workers(self) -> Sequence[views.Worker]:
-        """The processes that serve."""
-        return self._crew.workers()
-
-    def census(self) -> Census:
-        """What is open now."""
-        return self._crew.census()
-
-    def recent(self) -> Sequence[views.Session]:
-        """What has ended lately."""
-        return self._crew.recent()
-
-    def health(self, endpoint: Endpoint) -> bool | None:
-        """What health checks say."""
-        return self._crew.health(endpoint)
+    # --- the house, as the admin asks for it; `Front` has the rest
 
     def last_reload(self) -> views.Reload | None:
         """What became of it."""
@@ -171,10 +122,6 @@ class Supervisor:
     def reloads(self) -> tuple[int, int]:
         """How many were done, how many refused."""
         return self._reloads.done, self._reloads.refused
-
-    def config_text(self) -> str:
-        """As ``tfo-proxy show`` prints it."""
-        return render(self._config)
 
     async def reload(self) -> views.Reload:
         """Read the configuration again."""
@@ -196,16 +143,22 @@ class Supervisor:
         snapshot = self.snapshot
         announce(snapshot, self._listeners.shares[0], self._events, [one.name for one in snapshot.listeners])
         self.state = "ready"
+        if unused := [*self._listeners.unused(), *self._inheritance.useless]:
+            self._events.warn("sockets_not_used", names=unused)
         self._events.say("ready", pid=os.getpid(), listeners=len(snapshot.listeners))
         systemd.notify(systemd.READY)
+        self._inheritance.serves()
 
-    async def _obey(self, signals: AsyncIterator[int]) -> None:
+    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
             match number:
                 case signal.SIGUSR1:
                     self._say_status()
                 case signal.SIGHUP:
                     self._reloads.ask()
+                case signal.SIGUSR2:
+                    if not self._upgrading:
+                        nursery.start_soon(self._upgrade)
                 case _:
                     self._signal = signal.Signals(number).name
                     self.drain()
@@ -234,6 +187,8 @@ class Supervisor:
     async def _apply(self, loaded: Loaded) -> list[str]:
         """Make this the configuration in force; raises `CannotListen`, and then nothing has changed."""
         before, after = self.snapshot, loaded.snapshot
+        if self.state == "draining":
+            return []
         changed = differences(before, after)
         known = {listener.name: listener.binds for listener in before.listeners}
         admins = self._listeners.admin
@@ -252,16 +207,50 @@ class Supervisor:
             self._events.warn("restart_needed", keys=waits)
         return changed
 
-    async def _drain(self) -> None:
-        """Readiness turns first, then accepting stops, then the sessions end: by themselves, or when time is up."""
+    async def _upgrade(self) -> None:
+        """Let another program take over; where it does not, go on as if nothing had been."""
+        self._upgrading = True
+        try:
+            if os.getpid() == 1:
+                raise upgrade.NotUpgraded("process 1 cannot leave: its container would end with it")
+            self._memory.save(trio.current_time())  # the successor reads it
+            pid = await upgrade.hand_over(self._listeners.heirlooms())
+        except upgrade.NotUpgraded as failure:
+            self._events.warn("not_upgraded", why=str(failure))
+        else:
+            self._events.say("upgraded", successor=pid)
+            systemd.notify(systemd.main_pid(pid))
+            self._successor = pid
+            self._leave.set()
+        finally:
+            self._upgrading = False
+
+    async def _feed_the_watchdog(self) -> None:
+        interval = systemd.watchdog_interval()
+        while interval is not None:
+            systemd.notify(systemd.WATCHDOG)
+            await trio.sleep(interval / 2)
+
+    async def _stop_being_ready(self) -> None:
+        """Nobody new shall come: after a while, where readiness must be seen first; at once with a successor."""
         limit, delay = self.snapshot.drain, self.snapshot.drain_delay
-        self.state = "draining"
+        if self._successor is not None:
+            self._memory.move(None)  # what is learned from now on is for the successor to learn
+            for sock in self._listeners.admin:
+                accept.close_listener(sock, unlink=False)
+            return
         systemd.notify(systemd.STOPPING, systemd.extend_timeout(delay + limit + 5.0))
         if delay:
             self._events.say("not_ready", signal=self._signal, delay=delay)
             with trio.move_on_after(delay):
                 await self._hurry.wait()
         self._listeners.part()
+
+    async def _drain(self) -> None:
+        """Readiness turns first, then accepting stops, then the sessions end: by themselves, or when time is up."""
+        limit = self.snapshot.drain
+        self.state = "draining"
+        await self._stop_being_ready()
         await self._crew.leave()
         sessions = sum(worker.open for worker in self._crew.workers())
         self._events.say("draining", signal=self._signal, sessions=sessions, limit=limit)
@@ -274,6 +263,12 @@ class Supervisor:
     async def _wait_for_hurry(self) -> None:
         await self._hurry.wait()
         self._crew.cut_off()
+
+
+def _crew_of(snapshot: Snapshot, memory: Memory, events: Events, level: str) -> Crew:
+    if snapshot.workers == 1:
+        return Alone(snapshot, memory, events)
+    return Team(snapshot, memory, events, level)
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:

@@ -131,7 +131,7 @@ class Worker:
                 listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
                 listeners.start_soon(self._events.keep_writing)
                 self.tending.follow(listeners, list(self.snapshot.clusters.values()))
-                self._man(sockets)
+                self.man(sockets)
                 task_status.started()
         finally:
             self._cut_relays()  # of sessions that came so far in their last step
@@ -148,14 +148,14 @@ class Worker:
         self._admission.change(snapshot.limits)
         shared.takes_syn_data = takes_syn_data
         self.spares.follow(snapshot.clusters)
-        self._man(sockets)
+        self.man(sockets)
         self.tending.follow(self._listeners, list(snapshot.clusters.values()))
 
     def leave(self) -> None:
         """Accept nothing any more, apart from what waits in the queues already, and close the sockets."""
-        self._man({})
+        self.man({})
 
-    def _man(self, sockets: Sockets) -> None:
+    def man(self, sockets: Sockets) -> None:
         """Accept from these sockets, and from these only."""
         if any(listener.far_side is not None for listener in self.snapshot.listeners):
             self._shared.arrivals.open(self.snapshot.state, self._events.nonces_not_kept)

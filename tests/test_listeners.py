@@ -15,6 +15,7 @@ from proxy.core.snapshot import Admin, Bind, Cluster, Keepalive, Listener, Mode,
 from proxy.listeners import ADMIN, Listeners, announce, places
 from proxy.net import sockopt
 from proxy.net.accept import CannotListen
+from proxy.upgrade import Heirloom
 from tests.serving import Recorder
 
 CLUSTER = Cluster("c", ())
@@ -178,11 +179,11 @@ def test_closing_may_leave_the_path_to_a_successor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "*", "::1", "0.0.0.0"])
 def test_inherited_sockets_are_used_where_they_fit(host: str) -> None:
     with opened(listener("a", Bind(host, 0)), workers=2) as old:
-        names = [name for name, _ in old.named()]
-        assert names == ["a", "a"]
-        passed = [sock.dup() for _, sock in old.named()]
+        assert [one.name for one in old.heirlooms()] == ["a", "a"]
+        passed = [one.sock.dup() for one in old.heirlooms()]
         bind = Bind(host, port(passed[0]))
-        new = Listeners({"x": passed, "strange": [socket.create_server(("127.0.0.1", 0))]})
+        strange = Heirloom("strange", socket.create_server(("127.0.0.1", 0)))
+        new = Listeners([*(Heirloom("x", sock) for sock in passed), strange])
         new.open(snapshot(listener("a", bind)), 2)
         assert [share["a"][0] for share in new.shares] == passed
         assert new.unused() == ["strange"]
@@ -191,16 +192,30 @@ def test_inherited_sockets_are_used_where_they_fit(host: str) -> None:
 
 def test_inherited_sockets_that_do_not_fit_are_not_used() -> None:
     with opened(listener("a", LOOPBACK)) as old:
-        new = Listeners({"a": [old.named()[0][1].dup()]})
-        new.open(snapshot(listener("a", Bind("127.0.0.2", port(old.named()[0][1])))))
+        (heirloom,) = old.heirlooms()
+        new = Listeners([heirloom._replace(sock=heirloom.sock.dup())])
+        new.open(snapshot(listener("a", Bind("127.0.0.2", port(heirloom.sock)))))
         assert new.unused() == ["a"]
         new.close()
 
 
+def test_a_path_that_was_lent_is_left_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    listeners = Listeners([Heirloom("a", sock, lent=True)])
+    listeners.open(snapshot(listener("a", Bind(str(path), 0))))
+    assert listeners.shares[0] == {"a": [sock]}
+    listeners.part()
+    listeners.close()
+    assert path.exists()
+
+
 def test_where_any_port_will_do_the_name_decides() -> None:
     with opened(listener("a", LOOPBACK), listener("b", LOOPBACK)) as old:
-        passed = {name: [sock.dup()] for name, sock in old.named()}
-        new = Listeners(passed)
+        passed = {one.name: [one.sock.dup()] for one in old.heirlooms()}
+        new = Listeners(Heirloom(name, sock) for name, (sock,) in passed.items())
         new.open(snapshot(listener("b", LOOPBACK), listener("a", LOOPBACK)))
         assert new.shares[0] == {"a": passed["a"], "b": passed["b"]}
         assert new.unused() == []
@@ -225,7 +240,7 @@ def test_the_admin_is_one_however_many_serve() -> None:
     listeners.open(bound, 3)
     (sock,) = listeners.admin
     assert set(listeners.shares[0]) == {"a"}
-    assert (ADMIN, sock) in listeners.named()
+    assert Heirloom(ADMIN, sock) in listeners.heirlooms()
     left = listeners.adopt(listeners.prepare(replace(bound, admin=None), 3))
     assert left == [sock]
     sock.close()

@@ -50,6 +50,7 @@ class Hand:
         memories: Sequence[int],
         events: Events,
         told: Callable[[Hand, orders.Answer], None],
+        died: Callable[[], None],
     ) -> None:
         self.hello, self._memories = hello, memories
         self.number = hello().number
@@ -58,10 +59,12 @@ class Hand:
         self.began = 0.0
         self.state = "starting"
         self.report: orders.Report | None = None
-        self.has_served = False
+        self.has_served = False  # one of its processes
+        self.taught = False  # the process that is there now
         self.cut_off: int | None = None  # sessions, once it has drained
         self.wanted: Callable[[], tuple[orders.Serve, Sockets]] | None = None
-        self._events, self._told = events, told
+        self._events, self._told, self._died = events, told, died
+        self._snapshot = b""  # that the process has
         self._pending: list[orders.Order] = []  # short orders, each said once
         self._lessons: dict[object, orders.Learn] = {}  # by what they are about: the last one counts
         self._stirred = trio.Event()
@@ -140,9 +143,10 @@ class Hand:
             self.restarts + 1,
             wall_clock(),
         )
-        self.report, self._known, self._served = None, {}, -1
+        self.report, self._known, self._served, self.taught = None, {}, -1, False
         self._pending.clear()
         self._lessons.clear()
+        self._snapshot = b""
         return process, Channel(ours)
 
     async def _with(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
@@ -161,6 +165,7 @@ class Hand:
             process.kill()
         process.wait()
         self.pid, self.state, self.report = 0, "down", None
+        self._died()
 
     async def _tell(self, channel: Channel) -> None:
         """Everything that is to be said, in its order; what the process does not take waits here."""
@@ -202,7 +207,9 @@ class Hand:
         finally:
             for _, sock in copies:
                 sock.close()
-        await channel.send(orders.encode(msgspec.structs.replace(order, sockets=numbers)))
+        snapshot = b"" if order.snapshot is self._snapshot else order.snapshot
+        self._snapshot = order.snapshot
+        await channel.send(orders.encode(msgspec.structs.replace(order, snapshot=snapshot, sockets=numbers)))
 
     async def _hear(self, channel: Channel) -> None:
         """Everything it says. One that says nothing for too long is put out of its misery."""

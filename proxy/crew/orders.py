@@ -41,7 +41,10 @@ class Take(_Order, frozen=True):
 
 
 class Serve(_Order, frozen=True):
-    """Serve this snapshot on these sockets, by listener, and no others; `Serving` is the answer."""
+    """Serve this snapshot on these sockets, by listener, and no others; `Serving` is the answer.
+
+    An empty snapshot is the one that is served already.
+    """
 
     turn: int
     snapshot: bytes

@@ -100,7 +100,11 @@ class Shift:
         assert worker is not None
         match order:
             case orders.Serve():
-                worker.swap(self._snapshot(order), self._chosen(order), takes_syn_data=order.takes_syn_data)
+                if order.snapshot:
+                    snapshot = self._snapshot(order)
+                    worker.swap(snapshot, self._chosen(order), takes_syn_data=order.takes_syn_data)
+                else:
+                    worker.man(self._chosen(order))
                 self._forget(order)
                 await self._say(orders.Serving(order.turn))
             case orders.Learn():

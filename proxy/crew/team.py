@@ -56,7 +56,7 @@ class Team:
 
     def _hand(self, number: int) -> Hand:
         memories = (self.regions[number].fd, self._tally, self._nonces)
-        hand = Hand(partial(self._hello, number), memories, self._events, self._heard)
+        hand = Hand(partial(self._hello, number), memories, self._events, self._heard, self._rearrange)
         hand.wanted = partial(self._wanted, number)
         return hand
 
@@ -201,12 +201,37 @@ class Team:
 
     def _wanted(self, number: int) -> tuple[orders.Serve, Sockets]:
         shares = self._listeners.shares if self._listeners is not None and not self._leaving else []
-        sockets = shares[number] if number < len(shares) else {}
+        sockets = {name: list(several) for name, several in shares[number].items()} if shares else {}
+        for absent in self._absent(number) if shares else ():
+            for name, several in shares[absent].items():
+                sockets[name] += [sock for sock in several if sock not in sockets[name]]
         return orders.Serve(self._turn, self._packed, {}, server_bit()), sockets
 
+    def _absent(self, number: int) -> list[int]:
+        """Whose sockets ``number`` minds as well: each of those who have died has the next who has not."""
+        present = [hand.number for hand in self._hands if hand.state == "ready"]
+        if number not in present:
+            return []
+        absent = [hand.number for hand in self._hands if hand.has_served and hand.number not in present]
+        return [
+            one for one in absent if next((other for other in present if other > one), present[0]) == number
+        ]
+
+    def _rearrange(self) -> None:
+        """Somebody has died, or is back: his sockets are minded by another, or by himself again."""
+        if self._leaving:
+            return
+        self._turn += 1
+        for hand in self._hands:
+            if hand.state == "ready":
+                hand.serve(self._turn)
+
     def _heard(self, hand: Hand, answer: orders.Answer) -> None:
-        if isinstance(answer, orders.Serving) and answer.turn == self._turn and hand.report is None:
+        if isinstance(answer, orders.Serving) and not hand.taught:
+            hand.taught = True
             self._teach_all(hand)
+            if hand.restarts:
+                self._rearrange()
         if not isinstance(answer, orders.Report):
             return
         now, wall, memory = trio.current_time(), wall_clock(), self._memory

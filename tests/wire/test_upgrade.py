@@ -1,0 +1,133 @@
+"""Another program takes over from the real one, under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from proxy.lab.behaviours import answers_each, echoes
+from proxy.lab.namespaces import python_environment
+from proxy.lab.wan import Wan
+from tests.wire.program import Program, forward, until
+from tests.wire.test_workers import ask, children, customers, gone
+
+pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.01)]
+
+
+@contextmanager
+def upgraded(program: Program, number: int = 1) -> Iterator[int]:
+    """The successor's process number; it is gone when the block is left."""
+    program.signal(signal.SIGUSR2)
+    successor = int(program.wait_for("upgraded", number, 60)["successor"])
+    program.pid = successor
+    try:
+        yield successor
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(successor, signal.SIGTERM)
+        until(lambda: gone(successor), 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_another_program_takes_over_and_nobody_notices(wan: Wan, tmp_path: Path, workers: int) -> None:
+    server, long = wan.serve(answers_each(request=4)), wan.serve(echoes())
+    path, state = tmp_path / "sock", tmp_path / "state.json"
+    ends = {"a": forward(server, ["127.0.0.1:0", f"unix:{path}"]), "long": forward(long)}
+    admin = {"bind": f"unix:{tmp_path}/admin"}
+    with Program(wan.client, ends, workers=workers, state=str(state), drain="5s", admin=admin) as program:
+        address, old = program.address(), program.pid
+        with socket.create_connection(program.address("long"), 10) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            with customers(wan, address, 3) as (answered, troubles):
+                time.sleep(0.5)
+                with upgraded(program) as successor:
+                    assert successor != old
+                    program.wait_for("state_read", 2, 30)
+                    assert program.wait_for("ready", 2)["pid"] == successor
+                    client.sendall(b"y")
+                    assert client.recv(1) == b"y", "the old one goes on with what it has begun"
+                    client.close()
+                    assert program.wait_for("stopped", 1, 30)["cut_off"] == 0
+                    until(lambda: gone(old), 10)
+                    time.sleep(0.3)
+                    with socket.socket(socket.AF_UNIX) as other:
+                        other.connect(str(path))
+                        other.sendall(b"ping")
+                        assert other.recv(16) == b"pong"
+                    assert (tmp_path / "admin").exists()
+                    count = len(answered)
+                    time.sleep(0.3)
+                    assert len(answered) > count
+                    with upgraded(program, 2) as third:
+                        until(lambda: gone(successor), 15)
+                        assert len(children(third)) == (workers if workers > 1 else 0)
+                        time.sleep(0.3)
+                        program.pid = third
+                        assert not troubles
+                        assert all(answered)
+        assert len(program.events("upgraded")) == 2
+
+
+def test_a_successor_that_cannot_begin_fails_alone(wan: Wan) -> None:
+    server = wan.serve(answers_each(request=4))
+    with Program(wan.client, {"a": forward(server)}) as program:
+        program.file.write_text("listeners: {a: {bind: nowhere}}\n")
+        program.signal(signal.SIGUSR2)
+        assert "ended with 78" in program.wait_for("not_upgraded", 1, 60)["why"]
+        assert ask(program.address())
+        program.configure({"a": forward(server)})
+        with upgraded(program):
+            assert ask(program.address())
+
+
+@pytest.mark.root
+def test_process_1_stays(wan: Wan) -> None:
+    server = wan.serve(answers_each(request=4))
+    prefix = ["unshare", "--pid", "--fork", "--kill-child"]
+    with Program(wan.client, {"a": forward(server)}, prefix=prefix) as program:
+        program.signal(signal.SIGUSR2)
+        assert "process 1" in program.wait_for("not_upgraded")["why"]
+        assert ask(program.address())
+
+
+def test_sockets_of_the_service_manager_are_used_and_left_behind(wan: Wan, tmp_path: Path) -> None:
+    """As systemd does it: sd_listen_fds(3)."""
+    server = wan.serve(answers_each(request=4))
+    path = tmp_path / "sock"
+    to = "{}:{}".format(*server.address)
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(path))
+        unix.listen()
+        port = tcp.getsockname()[1]
+        binds = f"['127.0.0.1:{port}', 'unix:{path}']"
+        file = tmp_path / "proxy.yaml"
+        file.write_text(f"listeners: {{a: {{bind: {binds}, mode: forward, to: '{to}'}}}}\nworkers: 2\n")
+        shell = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4);"
+            "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2', 'LISTEN_FDNAMES': 'x:y'};"
+            "os.set_inheritable(3, True); os.set_inheritable(4, True);"
+            "os.execv(sys.executable, [sys.executable, '-m', 'proxy', 'run', sys.argv[3]])"
+        )
+        for _ in range(2):
+            process = subprocess.Popen(
+                [sys.executable, "-c", shell, str(tcp.fileno()), str(unix.fileno()), str(file)],
+                pass_fds=(tcp.fileno(), unix.fileno()),
+                env=python_environment(),
+                stderr=subprocess.PIPE,
+            )
+            assert ask(("127.0.0.1", port)), "who came before it served has waited"
+            process.terminate()
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 0, said
+            assert b"sockets_not_used" not in said
+            assert path.exists()
