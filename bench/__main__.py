@@ -10,10 +10,12 @@ from bench.gauntlet import gauntlet
 from bench.loris import loris
 from bench.pages import pages
 from bench.relay import relay
+from bench.watching import watching
 
 BENCHMARKS: dict[str, click.Command] = {"relay": relay, "gauntlet": gauntlet}
 BY_NAME: dict[str, click.Command] = {
     "loris": loris,  # judges us alone
+    "watching": watching,  # judges us alone
     "pages": pages,  # needs a browser, and takes its time
 }
 
