@@ -61,6 +61,7 @@ class Hand:
         self.report: orders.Report | None = None
         self.has_served = False  # one of its processes
         self.taught = False  # the process that is there now
+        self.leaving = False  # no other process after this one
         self.cut_off: int | None = None  # sessions, once it has drained
         self.wanted: Callable[[], tuple[orders.Serve, Sockets]] | None = None
         self._events, self._told, self._died = events, told, died
@@ -115,7 +116,7 @@ class Hand:
             finally:
                 channel.close()
                 self._end(process)
-            if self.cut_off is not None:
+            if self.cut_off is not None or self.leaving:
                 return
             lived = trio.current_time() - began
             pause = 0.0 if lived >= _STEADY else min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)

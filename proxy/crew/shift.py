@@ -62,6 +62,7 @@ class Shift:
         self._events = Events(logs.configure("info", "json"))
         self._worker: Worker | None = None
         self._sending = trio.Lock()
+        self._draining = False
 
     async def run(self) -> None:
         """Work until told to end; raises `Broken` when there is nobody left who could tell."""
@@ -87,9 +88,11 @@ class Shift:
                     await self._begin(order, hello, memories)
                 case orders.Drain():
                     assert self._worker is not None
-                    self._nursery.start_soon(self._drain, self._worker, order.limit)
-                    if order.limit == 0.0:
+                    if self._draining:
                         self._worker.hurry()
+                    else:
+                        self._draining = True
+                        self._nursery.start_soon(self._drain, self._worker, order.limit)
                 case orders.Begin():
                     raise Broken("there is but one beginning")
                 case _:
@@ -161,6 +164,7 @@ class Shift:
         cut_off = await worker.drain(limit)
         await self._say(self._notes.report())
         await self._say(orders.Drained(cut_off))
+        self._nursery.cancel_scope.cancel()
 
     async def _report(self) -> None:
         while True:

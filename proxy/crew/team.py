@@ -92,6 +92,7 @@ class Team:
                     for sock in several:
                         accept.close_listener(sock, unlink=False)
         for hand in self._hands:
+            hand.leaving = True
             hand.say(orders.Leave())
         with trio.move_on_after(_END_WITHIN):
             while any(hand.state == "ready" for hand in self._hands):  # noqa: ASYNC110  # a hundred times at most
@@ -105,14 +106,13 @@ class Team:
             hand.say(orders.Drain(limit))
         with trio.move_on_after(limit):
             await self._until_drained()
-        if any(hand.cut_off is None and hand.pid for hand in self._hands):
+        if any(hand.pid for hand in self._hands):
             for hand in self._hands:
                 hand.say(orders.Drain(0.0))
             with trio.move_on_after(_END_WITHIN):
                 await self._drained()
         for hand in self._hands:
-            if hand.cut_off is None:
-                hand.kill()
+            hand.kill()
         return sum(hand.cut_off or 0 for hand in self._hands)
 
     async def _until_drained(self) -> None:
@@ -122,7 +122,7 @@ class Team:
             nursery.cancel_scope.cancel()
 
     async def _drained(self) -> None:
-        while any(hand.cut_off is None and hand.pid for hand in self._hands):  # noqa: ASYNC110  # few, and rarely
+        while any(hand.pid for hand in self._hands):  # noqa: ASYNC110  # few, and rarely
             await trio.sleep(0.02)
 
     async def _cancel_when_hurried(self, scope: trio.CancelScope) -> None:

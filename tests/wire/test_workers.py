@@ -128,22 +128,22 @@ def test_what_one_finds_out_the_others_hear_of(wan: Wan) -> None:
 def test_one_that_is_killed_is_replaced_and_nobody_who_waits_is_lost(wan: Wan) -> None:
     server, long = wan.serve(answers_each(request=4)), wan.serve(echoes())
     with Program(wan.client, {"a": forward(server), "long": forward(long)}, workers=2) as program:
-        address = program.address()
+        address, spared = program.address(), children(program.pid)[-1]
         clients = [socket.create_connection(program.address("long"), 10) for _ in range(8)]
         for client in clients:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
         with customers(wan, address) as (answered, troubles):
             for number in range(1, 4):
-                victim = children(program.pid)[0]
+                (victim,) = set(children(program.pid)) - {spared}
                 os.kill(victim, signal.SIGKILL)
                 line = program.wait_for("worker_died", number)
                 assert (line["pid"], line["signal"]) == (victim, "SIGKILL")
                 until(lambda: len(children(program.pid)) == 2, 10)
                 time.sleep(0.7)
         assert len(answered) > 100
-        assert all(answered)
-        assert len(troubles) <= 3 * 4, "at most the sessions that the victims had just then"
+        hurt = len(troubles) + answered.count(False)
+        assert hurt <= 3 * 4, "at most the sessions that the victims had just then"
         assert not [trouble for trouble in troubles if "Refused" in trouble], "nobody was turned away"
         alive = 0
         for client in clients:
