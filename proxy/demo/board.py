@@ -173,5 +173,5 @@ def _result(played: Played, paint: Paint) -> list[str]:
     for which, said in sentences(played.through, played.scene):
         lines += textwrap.wrap(said, WIDTH, initial_indent=f"  {which:>4}  ", subsequent_indent=" " * 8)
     if None in (result.plain, *result.through, *result.trusting):
-        lines += ["", f"✗: nothing came in {PATIENCE:.0f} s."]
+        lines += ["", f"✗: refused, or nothing came in {PATIENCE:.0f} s."]
     return [*lines, "", paint(result.headline, "1;32"), result.footnote]

@@ -9,7 +9,7 @@ from proxy.demo.play import Played
 from proxy.demo.scenes import Scene
 from proxy.demo.story import Run
 
-WORTH = 0.25  # round trips: less than that is the machine's doing
+WORTH = 0.4  # round trips: less than that is the machine's doing
 
 _EVIDENCE = {
     "syn_data_acked": "The {first} travelled in the SYN, and the server took it: a round trip saved.",
@@ -30,7 +30,11 @@ _EVIDENCE = {
 _BECAUSE = {
     "quarantined": ": this server is in quarantine",
     "unsupported": ": there is no Fast Open to this server",
+    "option_doubted": ": one loss has been seen, and another dial is finding out",
+    "data_doubted": ": one loss has been seen, and another dial is finding out",
 }
+_SECOND = " The second loss in a row: from here on plainly, until a probe says otherwise."
+_SECOND_MEANWHILE = " Meanwhile a second loss was seen: from here on plainly, until a probe says otherwise."
 _RESCUED = " A plain dial that had started beside it carried the session."
 _NOT_NEEDED = " A plain dial started beside it, and was not needed."
 _REDIALLED = " One plain dial more, and it went through."
@@ -80,6 +84,8 @@ class Result:
     @property
     def headline(self) -> str:
         """Before and after: what a plain connection takes, and in the end one through the proxy."""
+        if self.plain is None is self.settled:
+            return "no answer, with and without"
         return f"{number(self.plain)} → {number(self.settled)} round trips"
 
     @property
@@ -130,7 +136,7 @@ def sentence(run: Run, scene: Scene) -> str:
     if scene.tunnel:
         text = text.replace("the server took it", "the far proxy took it")
     if session.get("standing_after") == "quarantined" != session.get("standing_before"):
-        text += " The second loss in a row: from here on plainly, until a probe says otherwise."
+        text += _SECOND_MEANWHILE if evidence == "plain" else _SECOND
     return text
 
 

@@ -35,7 +35,7 @@ def test_a_bad_path_shows_the_first_and_the_last() -> None:
     assert "the first one: first byte after 3.5 round trips" in text
     assert "number 3: first byte after 2.0 round trips" in text
     assert "SYN + cookie + request ──╳ " in text
-    assert "✗: nothing came in 5 s." in text
+    assert "✗: refused, or nothing came in 5 s." in text
     assert "\n   1-2  The SYN with the request got lost." in text
 
 

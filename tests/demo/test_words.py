@@ -46,6 +46,11 @@ def test_footnotes(plain: float | None, through: tuple[float | None, ...], says:
     assert Result(plain, through, through[-1], ()).footnote == says
 
 
+def test_where_nothing_comes_there_are_no_round_trips() -> None:
+    assert Result(None, (None,), None, ()).headline == "no answer, with and without"
+    assert Result(2.0, (None,), None, ()).headline == "2.0 → ✗ round trips"
+
+
 def test_numbers() -> None:
     assert (number(1.04), number(None)) == ("1.0", "✗")
 
@@ -59,6 +64,14 @@ def test_sentences_say_what_became_of_a_connection() -> None:
     assert "got lost. A plain dial that had started beside it carried the session." in said
     assert said.endswith("until a probe says otherwise.")
     assert sentence(careful(), CLEAN) == "Dialled plainly: this server is in quarantine."
+    told: dict[str, object] = {
+        "evidence": "plain",
+        "standing_before": "option_doubted",
+        "standing_after": "quarantined",
+    }
+    assert "another dial is finding out. Meanwhile a second loss was seen" in sentence(
+        Run((), (), 0.2, told), CLEAN
+    )
     assert sentence(Run((), (), None, {"reason": "refused"}), CLEAN) == "It ended with refused."
     spared = Run(fast().lanes, fast().arrows, 0.1, {"evidence": "syn_ack_lost", "hedged": True})
     assert sentence(spared, CLEAN).endswith("A plain dial started beside it, and was not needed.")
