@@ -89,7 +89,8 @@ def test_root_serves_as_somebody_else(wan: Wan) -> None:
         assert status.partition("NoNewPrivs:")[2].split()[0] == "1"
         for kind in ("CapPrm", "CapEff", "CapBnd"):
             assert int(status.partition(f"{kind}:")[2].split()[0], 16) == 1 << 10
-        assert is_served(client(stack, program))
+        with client(stack, program) as one:
+            assert is_served(one)
         program.signal(signal.SIGTERM)
         assert program.end() == 0
 
