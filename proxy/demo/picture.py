@@ -12,6 +12,7 @@ from proxy.demo.story import Arrow, Lane, Look, Run
 from proxy.demo.words import Result, chosen, number
 
 LEFT, TOP, NEAR, FAR, SIDE = 64, 168, 150, 300, 46
+LETTER = 10.4  # the width of one in the title, more or less
 NAMES = {Lane.CLIENT: "client", Lane.PROXY: "tfo-proxy", Lane.SERVER: "server", Lane.ORIGIN: "server"}
 
 LIGHT = """--paper: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #818b98; --edge: #d1d9e0; --room: #f6f8fa;
@@ -49,7 +50,7 @@ def picture(played: Played, *, theme: str = "auto", everything: bool = False) ->
     panels = _places(runs)
     scale = Scale(_marks(runs, played.rtt / 2, everything=everything))
     height = TOP + scale.height + 40
-    width = max(max(panels[-1].values()) + SIDE + 14, 640)
+    width = max(max(panels[-1].values()) + SIDE + 14, 640, 48 + LETTER * len(played.scene.title))
     result, whole = Result.of(played), height + 96
     parts = [
         _opening(width, whole),
@@ -88,7 +89,7 @@ def _described(result: Result) -> str:
 
 def _small_print(played: Played, *, everything: bool) -> str:
     said = "Drawn by `tfo-proxy demo` from packets that crossed its lab"
-    if any(arrow.label == "SYN-ACK + cookie" for arrow in played.warm_up.arrows):
+    if any(arrow.label == "SYN-ACK + cookie" and not arrow.changed for arrow in played.warm_up.arrows):
         said += "; the cookie was fetched when the proxy started"
     return said + ("." if everything else "; bare acknowledgements are left out.")
 
