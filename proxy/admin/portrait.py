@@ -13,16 +13,18 @@ import trio
 from proxy import __version__
 from proxy.admin import tally, views, words
 from proxy.admin.cookies import Cookies
-from proxy.admin.house import House
+from proxy.admin.house import Census, House
 from proxy.admin.minutes import Minutes, mark
 from proxy.core.account import FIRST_BYTE_BOUNDS, Account
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing
 from proxy.core.record import SessionRecord
 from proxy.telemetry.events import session_id
+from proxy.telemetry.region import OfListener
 from proxy.telemetry.sums import Sums, add_up
 
 NO_ACCOUNT = Account()
+LOOK_AGAIN = 0.2  # seconds
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Portrait:
     cookies: Cookies = field(default_factory=Cookies)
     began: float = field(init=False)
     minutes: Minutes = field(init=False)
+    _counted: tuple[float, Census] = field(init=False, default=(-LOOK_AGAIN, Census({}, ())))
 
     def __post_init__(self) -> None:
         self.began = self.wall()
@@ -44,6 +47,13 @@ class Portrait:
         sums = add_up(self.house.regions)
         self.minutes.look(mark(sums.total), trio.current_time())
         return sums
+
+    def _census(self) -> Census:
+        """What is open; where ten thousand sessions are, counting them is not free."""
+        now = trio.current_time()
+        if now - self._counted[0] >= LOOK_AGAIN:
+            self._counted = now, self.house.census()
+        return self._counted[1]
 
     def status(self) -> views.Status:
         """The whole at a glance."""
@@ -61,7 +71,7 @@ class Portrait:
             config=house.config_path,
             log_level=house.log_level,
             bounds=list(FIRST_BYTE_BOUNDS),
-            total=tally.of_numbers(sums.total, sums.endings_of(), sum(house.census().by_way.values())),
+            total=tally.of_numbers(sums.total, sums.endings_of(), _open(sums)),
             minutes=self.minutes.views(),
             saved_per_minute=trips,
             seconds_saved_per_minute=seconds,
@@ -77,7 +87,6 @@ class Portrait:
         """All listeners of the configuration in force."""
         house, sums = self.house, self.look()
         places = house.places()
-        open_now = _sum_by(house.census().by_way, lambda way: way[0])
         return views.Listeners(
             listeners=[
                 views.Listener(
@@ -88,7 +97,7 @@ class Portrait:
                     tally=tally.of_numbers(
                         sums.of_listener(listener.name),
                         sums.endings_of(listener=listener.name),
-                        open_now[listener.name],
+                        _open(sums, listener.name),
                     ),
                     accepted=int(sums.listeners.get(listener.name, [0])[0]),
                     refused={why: n for (name, why), n in sums.refused.items() if name == listener.name},
@@ -101,7 +110,7 @@ class Portrait:
         """Those of the configuration, and those that had sessions."""
         house, sums = self.house, self.look()
         snapshot = house.snapshot
-        open_now = _sum_by(house.census().by_way, lambda way: way[1])
+        open_now = _sum_by(self._census().by_way, lambda way: way[1])
         known = {**snapshot.clusters, **{one.cluster.name: one.cluster for one in snapshot.listeners}}
         known.setdefault(snapshot.direct.name, snapshot.direct)
         names = sorted({*known, *(cluster for (_, cluster), numbers in sums.ways.items() if numbers[0])})
@@ -124,7 +133,7 @@ class Portrait:
     def endpoints(self, limit: int) -> views.Endpoints:
         """The ``limit`` endpoints used last, then those that have been heard of otherwise."""
         house, now, wall = self.house, trio.current_time(), self.wall()
-        open_now = _sum_by(house.census().by_way, lambda way: way[2])
+        open_now = _sum_by(self._census().by_way, lambda way: way[2])
         used = house.ledger.latest(limit)
         found = [
             self._endpoint(endpoint, account, clusters, open_now[endpoint], now, wall)
@@ -140,10 +149,10 @@ class Portrait:
 
     def sessions(self, limit: int) -> views.Sessions:
         """Lately ended ones, and open ones."""
-        census = self.house.census()
-        recent = list(self.house.recent())[-limit:][::-1]
+        census = self._census()
+        recent = list(self.house.recent())[::-1][:limit]
         return views.Sessions(
-            recent=recent, open=list(census.oldest)[:limit], total_open=sum(census.by_way.values())
+            recent=recent, open=list(census.oldest)[:limit], total_open=_open(add_up(self.house.regions))
         )
 
     def config(self) -> views.Config:
@@ -246,6 +255,12 @@ def session(record: SessionRecord, now: float, wall: float, *, is_open: bool = F
         reason="" if is_open else record.reason,
         detail=record.detail,
     )
+
+
+def _open(sums: Sums, listener: str | None = None) -> int:
+    """Sessions that are open, of one listener or of all: of the counters, which know it at once."""
+    of_all = sums.listeners.items()
+    return int(sum(numbers[OfListener.OPEN] for name, numbers in of_all if listener in {None, name}))
 
 
 def _sum_by(

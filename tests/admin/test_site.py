@@ -55,7 +55,9 @@ async def test_numbers_of_sessions() -> None:
         house.had(a_record(number))
     house.had(a_record(3, evidence=None, endpoint=None, first_byte=None, saved=0.0, lost=0.5, up_bytes=0,
         down_bytes=0, ended_by=EndedBy.PROXY, during=Stage.ROUTE, reason=Reason.DENIED))  # fmt: skip
-    house.open["web", "api", HERE] += 2
+    for _ in range(2):
+        house.counters.accepted("web")
+        house.open["web", "api", HERE] += 1
     async with admin_of(house) as where:
         status = json.loads((await ask(where, "/api/v1/status")).body)
         listeners = json.loads((await ask(where, "/api/v1/listeners")).body)["listeners"]
@@ -79,7 +81,7 @@ async def test_numbers_of_sessions() -> None:
     assert sum(minute["sessions"] for minute in status["minutes"]) == 4
     assert status["saved_per_minute"] == pytest.approx(3)
     (web,) = listeners
-    assert (web["name"], web["accepted"], web["refused"]) == ("web", 4, {"denied": 1})
+    assert (web["name"], web["accepted"], web["refused"]) == ("web", 6, {"denied": 1})
     assert web["tally"] == total
     api = next(cluster for cluster in clusters if cluster["name"] == "api")
     assert api["tally"] == total

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -125,14 +127,14 @@ def test_all_numbers_agree(wan: Wan, workers: int) -> None:
     assert total["evidence"]["syn_data_acked"] == len([syn for syn in syns if not syn.dropped]) == 3
     assert total["evidence"]["syn_data_lost"] == len([syn for syn in syns if syn.dropped]) == 2
     warm = round_trips(wan.capture(), server)[1:4]
-    assert total["seconds_saved"] == pytest.approx(sum(warm), rel=0.05)
+    assert total["seconds_saved"] == pytest.approx(sum(warm), rel=0.1)
     waits = [
         plain.entered - lost.entered
         for lost, plain in pairwise(wan.capture().syns(dst=server.address))
         if lost.dropped
     ]
     assert total["hedges"] == len(waits) == 2
-    assert total["seconds_lost"] == pytest.approx(sum(waits), rel=0.1)
+    assert total["seconds_lost"] == pytest.approx(sum(waits), rel=0.15)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -151,3 +153,35 @@ def test_counters_go_on_over_a_reload(wan: Wan, workers: int) -> None:
     assert (before["sessions_total"], after["sessions_total"]) == (1, 3)
     assert all(after[name] >= value for name, value in before.items() if name.endswith("_total"))
     assert after["config_reloads_total"] >= 1
+
+
+def test_a_killed_worker_takes_no_number_along(wan: Wan) -> None:
+    server = wan.serve(answers(request=len(GET)))
+    with Program(wan.client, {"a": forward(server)}, admin=ADMIN, workers=2) as program:
+        for number in range(6):
+            assert ask(program.address("a"), GET, fast_open=False).reply
+            program.session(number + 1)
+        before = metrics(program)
+        victim = view(program, "status")["workers"][0]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while True:
+            assert time.monotonic() < deadline
+            during = metrics(program)
+            assert all(
+                during[name] >= value for name, value in before.items() if name.startswith("sessions_")
+            )
+            workers = view(program, "status")["workers"]
+            if victim not in {one["pid"] for one in workers} and {one["state"] for one in workers} == {
+                "ready"
+            }:
+                break
+        for number in range(6):
+            assert ask(program.address("a"), GET, fast_open=False).reply
+            program.session(number + 7)
+        after = metrics(program)
+    totals = [name for name in before if name.endswith("_total") and not name.startswith("worker_cpu")]
+    assert all(after[name] >= before[name] for name in totals)
+    assert after["sessions_total"] == before["sessions_total"] + 6 == 12
+    assert after["open_sessions"] == 0
+    assert after["worker_restarts_total"] == 1
