@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.commands.group import FAILED, load_config
+from proxy.commands.healthcheck import proxies
 from proxy.core.address import join_host_port
 
 DEFAULT = "http://127.0.0.1:7414"
@@ -128,7 +130,7 @@ def options(command: Callable[P, R]) -> Callable[P, R]:
             metavar="ADDRESS",
             help=f"Where the proxy's admin listens: http://host:port or unix:/path; else CONFIG says, else {DEFAULT}.",
         ),
-        click.argument("config", required=False),
+        click.argument("config", required=False, type=click.Path()),
     ):
         command = decorate(command)
     return command
@@ -157,6 +159,21 @@ def find(config: str | None, admin: str | None, token_file: str | None, timeout:
             )
             admin, token = admin or here, token if token is not None else configured.token
     return Remote(admin or DEFAULT, token, timeout)
+
+
+pid_option = click.option(
+    "--pid", type=click.IntRange(2), metavar="PID", help="Ask by a signal to this process, without its admin."
+)
+
+
+def tell(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a proxy on this machine; raises `Gone` if that process is none, and is left alone."""
+    if all(process.name != str(pid) for process in proxies()):
+        raise Gone(f"process {pid} is no `tfo-proxy run` that may be seen from here")
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        raise Gone(f"process {pid}: {_words(error)}") from None
 
 
 def _reached(host: str) -> str:

@@ -1,0 +1,74 @@
+"""``tfo-proxy drain``: have a running proxy stop, in order."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+
+import click
+
+from proxy.commands import process_number, remote
+from proxy.commands.group import FAILED
+from proxy.commands.process_number import Process
+from proxy.commands.progress import Progress
+
+_LOOK = 0.2  # seconds between two looks
+
+
+@click.command()
+@remote.options
+@process_number.option
+@click.option("--wait", is_flag=True, help="Return when the proxy has ended.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=None,
+    metavar="SECONDS",
+    help="With --wait: for no longer than this.",
+)
+def command(
+    config: str | None,
+    admin: str | None,
+    token_file: str | None,
+    pid: int | None,
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Have a running proxy accept no more connections, let its sessions end, and end.
+
+    A second time: at once. How long sessions may last is `drain` in its configuration.
+    """
+    if pid is not None:
+        process = Process(pid)
+        process.send(signal.SIGTERM)
+        if wait:
+            _wait(lambda: process.ended(_LOOK), "draining", timeout)
+        click.echo("stopped" if wait else f"process {pid} was asked to stop")
+        return
+    with remote.find(config, admin, token_file) as there:
+        there.post("/api/v1/drain")
+        if wait:
+            _wait(lambda: _is_gone(there), "draining", timeout)
+    click.echo("stopped" if wait else "draining")
+
+
+def _is_gone(there: remote.Remote) -> bool:
+    try:
+        json.loads(there.get("/api/v1/status"))
+    except remote.Gone:
+        return True
+    time.sleep(_LOOK)
+    return False
+
+
+def _wait(ended: Callable[[], bool], words: str, timeout: float | None) -> None:
+    """Until it has ended; raises `click.exceptions.Exit` when that takes too long."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with Progress() as progress:
+        while not ended():
+            progress.tell(words)
+            if deadline is not None and time.monotonic() >= deadline:
+                click.echo(f"it is still there after {timeout:g} s", err=True)
+                raise click.exceptions.Exit(FAILED)

@@ -1,0 +1,47 @@
+"""`tfo-proxy reload` beside the real program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import Running, said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_over_the_admin(tmp_path: Path, workers: int) -> None:
+    with Running(tmp_path, workers=workers) as proxy:
+        proxy.configure(drain="7s")
+        status, out, err = said("reload", str(proxy.file))
+        assert (status, out, err) == (0, "reloaded: drain\n", "")
+        status, out, _ = said("reload", "--admin", proxy.admin)
+        assert (status, out) == (0, "reloaded: nothing has changed\n")
+        proxy.file.write_text("listeners: 7\n")
+        status, out, err = said("reload", "--admin", proxy.admin)
+        assert (status, out) == (1, "")
+        assert f"{proxy.file}:1:12" in err
+        assert err.endswith("not reloaded: what ran before runs on\n")
+        status, _, err = said("reload", str(proxy.file))
+        assert status == 78, "it cannot even be read where the admin is"
+
+
+def test_by_a_signal(tmp_path: Path) -> None:
+    with Running(tmp_path) as proxy:
+        proxy.configure(drain="7s")
+        status, out, _ = said("reload", "--pid", str(proxy.process.pid))
+        assert (status, "its log says" in out) == (0, True)
+        proxy.until('"reloaded","changed":["drain"]')
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    status, _, err = said("reload", "--admin", f"unix:{tmp_path}/none")
+    assert (status, "nobody answers" in err) == (1, True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    time.sleep(0.01)
+    status, _, err = said("reload", "--pid", str(gone.pid))
+    assert (status, err) == (1, f"Error: process {gone.pid}: No such process\n")
