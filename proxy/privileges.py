@@ -120,7 +120,7 @@ def drop(snapshot: Snapshot) -> Dropped | None:
     if os.geteuid() != 0:
         who = snapshot.user or snapshot.group
         raise CannotDrop(f"only root can become {who}; this process is {_name(os.geteuid())}")
-    kept = needed(snapshot) & _permitted()
+    kept = needed(snapshot) & permitted()
     try:
         _bound(kept)
         os.setgroups(identity.groups)
@@ -180,7 +180,8 @@ def _first_unprivileged_port() -> int:
         return 1024
 
 
-def _permitted() -> frozenset[int]:
+def permitted() -> frozenset[int]:
+    """The capabilities that this thread has."""
     sets = (_Sets * 2)()
     _check(_libc.capget(ctypes.byref(_Header(_CAPABILITIES_VERSION, 0)), sets))
     mask = sets[0].permitted | sets[1].permitted << 32

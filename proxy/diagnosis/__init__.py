@@ -3,6 +3,7 @@
 ``machine``   this kernel, namespace and container, and how a setting is changed here
 ``kernel``    the kernel's version and its settings
 ``process``   descriptors, the state file, binds
+``safety``    privileges it needs and has not, or has and needs not
 ``loopback``  a listener and two dials on 127.0.0.1: does the kernel really do it?
 ``upstreams`` what the kernel's cookie cache says of the endpoints
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from proxy.core.snapshot import Snapshot
-from proxy.diagnosis import kernel, loopback, process, upstreams
+from proxy.diagnosis import kernel, loopback, process, safety, upstreams
 from proxy.diagnosis.finding import Finding, Level
 from proxy.diagnosis.machine import Machine
 
@@ -37,6 +38,10 @@ CHECKS: Sequence[Check] = (
     process.state_file,
     process.binds,
     process.multipath,
+    safety.capabilities,
+    safety.root,
+    safety.hashes,
+    safety.tracking,
     loopback.self_test,
     upstreams.cookies,
 )
