@@ -53,6 +53,9 @@ class AskingSession(Session):
         self._reception = Reception(downstream, listener, self.record)
         self._answered = False  # the client gets a reply that must not be reset away
 
+    def _candidates_now(self) -> Sequence[Endpoint]:
+        return ()
+
     async def _resolve(self) -> Sequence[Endpoint]:
         """Hear the request, and find its way."""
         record, shared = self.record, self._shared

@@ -160,12 +160,16 @@ class Dialling:
                 return await self._one(endpoint, attempt, early, downstream, _rival(candidates, number))
             except DialFailed as failed:
                 failure = failed
-                if self._pool is not None and failed.reason in _BLAMED:
-                    self._pool.failed(endpoint, self._watch.clock())
-                self._standings.get(endpoint).reached = None
-                if failed.reason in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY} or not self._may_go_on():
-                    break  # our trouble, not the endpoint's
+                if not self.blame(endpoint, failed):
+                    break
         raise failure or DialFailed(Reason.NO_ENDPOINT)
+
+    def blame(self, endpoint: Endpoint, failed: DialFailed) -> bool:
+        """``endpoint`` could not be dialled; whether another may be tried, for it was no trouble of ours."""
+        if self._pool is not None and failed.reason in _BLAMED:
+            self._pool.failed(endpoint, self._watch.clock())
+        self._standings.get(endpoint).reached = None
+        return failed.reason not in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY} and self._may_go_on()
 
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""

@@ -53,6 +53,13 @@ class Pool:
             members = await self.members()
         return self.balancer.pick(members, client, now)
 
+    def candidates_now(self, client: str) -> list[Endpoint]:
+        """The same where nothing has to be looked up first; else none."""
+        now = trio.current_time()
+        if self._members is None or now >= self._good_until:
+            return []
+        return self.balancer.pick(self._members, client, now)
+
     async def members(self) -> Members:
         """All endpoints; raises `NoSuchHost` where there is none."""
         now = trio.current_time()
@@ -247,6 +254,10 @@ class Pools:
                     break
                 found[endpoint] = healthy and found.get(endpoint, True)
         return list(found.items())
+
+    def candidates_now(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
+        """The same where nothing has to be looked up first; else none."""
+        return cluster.only or self.of(cluster).candidates_now(client)
 
     def destination(self, cluster: Cluster) -> Target | None:
         """Whom a gateway is to be asked for: each endpoint in turn, names as they are; None where there is none."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 import trio
 
 from proxy.core.address import Endpoint
+from proxy.core.clusters import Balance, SendHeader
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
@@ -77,21 +78,33 @@ class Session:
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
-            only = self._only
+            only = self._only = self._only or self._candidates_now()
             if only and self._begin_near(only[0], nursery):
                 return
             early = self._sniff_now(only[0]) if only else None
             if early is None or self._cluster.preconnect:
                 nursery.start_soon(self.run, early)
                 return
-            attempt = self._dialling.send_syn(only[0], early)
-            upstream = self._dialling.at_once(only[0], attempt, early)
+            try:
+                attempt = self._dialling.send_syn(only[0], early)
+                upstream = self._dialling.at_once(only[0], attempt, early)
+            except DialFailed as failed:
+                self._go_on(failed, early, nursery)
+                return
             if upstream is None:
                 nursery.start_soon(self.run, early, attempt)
             else:
                 self._relay(upstream, early)
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+
+    def _candidates_now(self) -> Sequence[Endpoint]:
+        """Whom to dial, where that is known already and nothing stands in front of the client's bytes."""
+        cluster = self._cluster
+        if not cluster.endpoints or cluster.via is not None or cluster.proxy_header is not SendHeader.OFF:
+            return ()
+        source = self.record.source if cluster.balance is Balance.SOURCE_HASH else None
+        return self._shared.pools.candidates_now(cluster, source.host if source is not None else "")
 
     def _begin_near(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
         """To an upstream on this host: no round trip to save, and no thought spent on one."""
@@ -107,12 +120,24 @@ class Session:
             self._look_at_syn()
         record.early_bytes = len(early.data)
         record.client_first = True
-        attempt, upstream = self._dialling.near(endpoint, standing, early.data)
+        try:
+            attempt, upstream = self._dialling.near(endpoint, standing, early.data)
+        except DialFailed as failed:
+            self._go_on(failed, early, nursery)
+            return True
         if upstream is None:
             nursery.start_soon(self.run, early, attempt)
         else:
             self._relay(upstream, early)
         return True
+
+    def _go_on(self, failed: DialFailed, early: EarlyData, nursery: trio.Nursery) -> None:
+        """With the next candidate; raises ``failed`` where there is none."""
+        first, *rest = self._only
+        if not self._dialling.blame(first, failed) or not rest:
+            raise failed
+        self._only = rest
+        nursery.start_soon(self.run, early)
 
     async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""

@@ -27,6 +27,15 @@ async def test_numbers_need_no_resolver() -> None:
     assert [(await pools.candidates(cluster))[0] for _ in range(4)] == [A, B, A, B]
 
 
+async def test_what_is_known_is_there_at_once() -> None:
+    pools = Pools(Resolver())
+    cluster = Cluster("c", (A, B))
+    assert list(pools.candidates_now(cluster)) == [], "nobody has looked yet"
+    assert list(await pools.candidates(cluster)) == [A, B]
+    assert list(pools.candidates_now(cluster)) == [B, A]
+    assert list(pools.candidates_now(Cluster("d", (A,)))) == [A]
+
+
 async def test_names_and_services_are_looked_up_and_weighed() -> None:
     async with name_server() as server:
         server.records["api.example", "A"] = ["192.0.2.1"]
