@@ -56,6 +56,7 @@ def test_usage(arguments: list[str], says: str, capsys: Capsys) -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "says", "drawn"),
     [
@@ -80,6 +81,7 @@ def test_a_path_is_shown(path: str, says: str, drawn: str, tmp_path: Path) -> No
 
 
 @pytest.mark.netns
+@pytest.mark.slow
 def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
     done = demo(
         "--server-first",
@@ -99,6 +101,7 @@ def test_a_server_that_speaks_first_in_two_themes(tmp_path: Path) -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.slow
 def test_a_tunnel_saves_a_round_trip_of_a_post() -> None:
     done = demo("--tunnel", "--connections", "2", "--rtt", "250ms")
     assert done.returncode == 0, done.stderr

@@ -35,6 +35,7 @@ def test_a_clear_path_saves_a_round_trip(tmp_path: Path) -> None:
     assert pcap.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_where_nobody_gets_through_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.demo.play.PATIENCE", 1.0)
     seen = play(scene("loses-every-syn-ack"), 0.02, 3)
