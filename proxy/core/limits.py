@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -147,19 +146,30 @@ class Tally:
 class Gate:
     """One listener's way in. ``whole`` caps all listeners together, and may be changed."""
 
-    __slots__ = ("_caps", "_everybody", "_name", "_own", "_tally", "whole")
+    __slots__ = ("_caps", "_everybody", "_name", "_own", "_scopes", "_tally", "_whole")
 
     def __init__(self, name: str, caps: Caps, whole: Caps, tally: Tally) -> None:
         self._name = name
         self._caps = caps
-        self.whole = whole
         self._tally = tally
         self._own, self._everybody = tally.cells(name), tally.cells("")
+        self.whole = whole
+
+    @property
+    def whole(self) -> Caps:
+        """What caps all listeners together."""
+        return self._whole
+
+    @whole.setter
+    def whole(self, caps: Caps) -> None:
+        self._whole = caps
+        scopes = (self._name, self._own, self._caps), ("", self._everybody, caps)
+        self._scopes = tuple(scope for scope in scopes if scope[2].any)
 
     @property
     def limited(self) -> bool:
         """Whether there is anything to be counted."""
-        return self._caps.any or self.whole.any
+        return bool(self._scopes)
 
     @property
     def by_client(self) -> bool:
@@ -169,7 +179,7 @@ class Gate:
     def hold(self, now: float) -> Hold | None:
         """Why the next connection has to wait; None: it has not."""
         tally = self._tally
-        for name, cells, caps in self._scopes():
+        for name, cells, caps in self._scopes:
             if caps.connections is not None and tally.count(cells) >= caps.connections:
                 return Hold(_PAUSE, f"limits.connections {caps.connections}{_of(name)}")
             if caps.accept_rate is not None:
@@ -182,7 +192,7 @@ class Gate:
     def enter(self, now: float) -> Ticket:
         """Count one connection, whoever it is of."""
         ticket = Ticket()
-        for _, cells, caps in self._scopes():
+        for _, cells, caps in self._scopes:
             if caps.accept_rate is not None:
                 self._tally.take(cells, caps.accept_rate, now)
             if caps.connections is not None:
@@ -193,7 +203,7 @@ class Gate:
         """Count it for its client, too; or why this one may not come in (then it is for the caller to `leave`)."""
         client, tally = client_of(host), self._tally
         taken: list[tuple[Cells, float]] = []
-        for name, _, caps in self._scopes():
+        for name, _, caps in self._scopes:
             if not caps.by_client:
                 continue
             cells = tally.cells(name, client)
@@ -214,9 +224,6 @@ class Gate:
         for cells in ticket.cells:
             self._tally.remove(cells)
         ticket.cells.clear()
-
-    def _scopes(self) -> Iterable[tuple[str, Cells, Caps]]:
-        return (self._name, self._own, self._caps), ("", self._everybody, self.whole)
 
     def _count(self, ticket: Ticket, cells: Cells) -> None:
         self._tally.add(cells)
