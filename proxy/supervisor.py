@@ -28,6 +28,7 @@ from proxy.crew.team import Team
 from proxy.front import Front
 from proxy.listeners import Listeners, announce
 from proxy.memory import Memory
+from proxy.net import sockopt
 from proxy.net import accept
 from proxy.reload import Reloads, Source
 from proxy.telemetry import logs
@@ -142,6 +143,7 @@ class Supervisor(Front):
     def _open_the_doors(self) -> None:
         snapshot = self.snapshot
         announce(snapshot, self._listeners.shares[0], self._events, [one.name for one in snapshot.listeners])
+        _warn_of_sources(snapshot, self._events)
         self.state = "ready"
         if unused := [*self._listeners.unused(), *self._inheritance.useless]:
             self._events.warn("sockets_not_used", names=unused)
@@ -203,6 +205,7 @@ class Supervisor(Front):
             self.set_level(self.log_level if self._level_is_fixed else after.log.level)
         fresh = [one.name for one in after.listeners if known.get(one.name) != one.binds]
         announce(after, self._listeners.shares[0], self._events, fresh)
+        _warn_of_sources(after, self._events)
         if waits := waiting(before, after):
             self._events.warn("restart_needed", keys=waits)
         return changed
@@ -278,3 +281,10 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
             yield from _leaves(one)
         else:
             yield one
+
+
+def _warn_of_sources(snapshot: Snapshot, events: Events) -> None:
+    """Say what this machine, or our privileges, lack of the addresses and marks that connections should have."""
+    for cluster in snapshot.clusters.values():
+        if cluster.source is not None and (problem := sockopt.source_problem(cluster.source)):
+            events.warn("no_source", cluster=cluster.name, problem=problem)
