@@ -28,8 +28,7 @@ from proxy.crew.team import Team
 from proxy.front import Front
 from proxy.listeners import Listeners, announce
 from proxy.memory import Memory
-from proxy.net import sockopt
-from proxy.net import accept
+from proxy.net import accept, sockopt
 from proxy.reload import Reloads, Source
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
