@@ -104,6 +104,7 @@ export async function follow(take, gone, locked) {
       if (!(await stream(take).catch((error) => { if (error instanceof Locked) throw error; return false; }))) {
         for (let round = 0; round < 15; round++) { // then the stream gets another chance
           await sleep(POLL);
+          await seen();
           await poll(take);
         }
       }
