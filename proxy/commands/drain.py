@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -59,16 +60,16 @@ def _is_gone(there: remote.Remote) -> bool:
         json.loads(there.get("/api/v1/status"))
     except remote.Gone:
         return True
-    time.sleep(_LOOK)
+    select.select([], [], [], _LOOK)
     return False
 
 
 def _wait(ended: Callable[[], bool], words: str, timeout: float | None) -> None:
     """Until it has ended; raises `click.exceptions.Exit` when that takes too long."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else time.perf_counter() + timeout
     with Progress() as progress:
         while not ended():
             progress.tell(words)
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline is not None and time.perf_counter() >= deadline:
                 click.echo(f"it is still there after {timeout:g} s", err=True)
                 raise click.exceptions.Exit(FAILED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +16,6 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.commands.group import FAILED, load_config
-from proxy.commands.healthcheck import proxies
 from proxy.core.address import join_host_port
 
 DEFAULT = "http://127.0.0.1:7414"
@@ -159,21 +157,6 @@ def find(config: str | None, admin: str | None, token_file: str | None, timeout:
             )
             admin, token = admin or here, token if token is not None else configured.token
     return Remote(admin or DEFAULT, token, timeout)
-
-
-pid_option = click.option(
-    "--pid", type=click.IntRange(2), metavar="PID", help="Ask by a signal to this process, without its admin."
-)
-
-
-def tell(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a proxy on this machine; raises `Gone` if that process is none, and is left alone."""
-    if all(process.name != str(pid) for process in proxies()):
-        raise Gone(f"process {pid} is no `tfo-proxy run` that may be seen from here")
-    try:
-        os.kill(pid, number)
-    except OSError as error:
-        raise Gone(f"process {pid}: {_words(error)}") from None
 
 
 def _reached(host: str) -> str:
