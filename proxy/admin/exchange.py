@@ -62,11 +62,15 @@ class BadRequest(Exception):
 
 
 class Exchange:
-    """One connection. ``idle`` while it waits for a request: then it may be closed without harm."""
+    """One connection. ``idle`` while it waits for a whole request: then it may be closed without harm.
+
+    ``streams`` once its answer has no end: it will be busy for long, and rightly so.
+    """
 
     def __init__(self, stream: trio.SocketStream, peer: str, refuse: Callable[[int, str], Answer]) -> None:
         """``refuse`` words the answer to somebody who breaks the rules."""
         self.idle = True
+        self.streams = False
         self._stream = stream
         self._peer = peer
         self._refuse = refuse
@@ -97,11 +101,11 @@ class Exchange:
         head = await self._head()
         if head is None:
             return None
-        self.idle = False
         if head.http_version not in _VERSIONS:
             raise BadRequest(505, "this speaks HTTP/1.1")
         with trio.move_on_after(HEAD_PATIENCE):
             body = await self._body()
+            self.idle = False
             target = head.target.decode("latin-1")
             path, _, query = target.partition("?")
             if not path.startswith("/"):
@@ -158,6 +162,7 @@ class Exchange:
             end = self._http.send(h11.EndOfMessage()) or b""
             await self._write(head + body + end)
             return
+        self.streams = True
         await self._write(head)
         if not head_only:
             async with contextlib.aclosing(answer.stream) as pieces:

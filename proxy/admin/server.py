@@ -55,7 +55,7 @@ async def _look(portrait: Portrait, events: Events) -> None:
 
 
 class _Connections:
-    """Those that are open, the longest idle first."""
+    """Those that are open, the oldest first."""
 
     def __init__(self, site: Site, events: Events) -> None:
         self._site, self._events = site, events
@@ -98,13 +98,15 @@ class _Connections:
             self._fault(fault)
 
     def _make_room(self) -> bool:
-        """Whether one more may stay: the longest idle one goes for it."""
+        """Whether one more may stay: the oldest idle one goes for it, else the oldest that reads no answer."""
         if len(self._open) < MOST:
             return True
-        for exchange, scope in self._open.items():
-            if exchange.idle and not scope.cancel_called:
-                scope.cancel()
-                return True
+        staying = {
+            one: scope for one, scope in self._open.items() if not (one.streams or scope.cancel_called)
+        }
+        for exchange in (*(one for one in staying if one.idle), *staying):
+            staying[exchange].cancel()
+            return True
         return False
 
     def _trouble(self, error: OSError) -> None:

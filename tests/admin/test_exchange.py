@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 import re
 import socket
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 import trio
@@ -164,11 +164,25 @@ async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not events.faults
 
 
-async def test_idle_connections_make_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /livez HTTP/1.1\r\n",
+        b"POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500,
+    ],
+    ids=["nothing", "half a head", "half a body", "no answer read"],
+)
+async def test_whoever_keeps_us_waiting_makes_room(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(server, "MOST", 20)
+    monkeypatch.setattr(server, "_SEND_BUFFER", 4096)
     async with admin_of(SmallHouse()) as where:
         host, _, port = where.rpartition(":")
         idle = [await trio.open_tcp_stream(host, int(port)) for _ in range(100)]
+        for stream in idle:
+            with suppress(trio.BrokenResourceError), trio.move_on_after(0.01):
+                await stream.send_all(said)
         for _ in range(5):
             assert (await ask(where, "/livez")).status == 200
         for stream in idle:
