@@ -49,17 +49,22 @@ class Arrivals:
         self._opened.set()
 
     async def serve(self) -> None:
-        """Take attempts from other workers, until cancelled."""
-        await self._opened.wait()
-        if self._desk is not None:
-            await self._desk.serve(self._taken)
+        """Take attempts from other workers, until cancelled; after that no opening is believed any more."""
+        try:
+            await self._opened.wait()
+            if self._desk is not None:
+                await self._desk.serve(self._taken)
+            await trio.sleep_forever()
+        finally:
+            self.close()
 
     def claim(self, sealed: Sealed, sock: socket.socket, said: bytes) -> bool:
         """Whether an opening starts a session; else it goes on with one, to which a copy of ``sock`` was given.
 
         ``said`` are bytes that have come behind it. Raises `Rejected`.
         """
-        assert self._memory is not None
+        if self._memory is None:
+            raise Rejected(Reason.REPLAYED, "this proxy is ending, and remembers nothing any more")
         nonce, name = sealed.ticket.nonce, self._desk.name if self._desk is not None else b""
         claim = self._memory.claim(nonce, sealed.ticket.time, sealed.attempt, name)
         if claim.fresh:
@@ -86,6 +91,8 @@ class Arrivals:
 
     def close(self) -> None:
         """Look no more."""
+        if self._desk is not None:
+            self._desk.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

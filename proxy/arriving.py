@@ -103,7 +103,7 @@ class ArrivingSession(AskingSession):
         if not tentative.settled or tentative.downstream is not self._downstream:
             self.record.during = Stage.RELAY
             rest, upstream.sent = early.data[upstream.sent :], len(early.data)
-            await acceptance.say_all(upstream.sock, rest, self._cluster.connect.timeout)
+            await acceptance.say_all(upstream.sock, rest, self.listener.timeouts.handshake)
             await tentative.settle(upstream.sock, GRACE)
         self._adopt()
         self._forget()

@@ -63,7 +63,7 @@ class Nonces:
         """Make an empty table of zeros. What was sealed before ``now`` is refused: it may have been heard already."""
         for number in range(AREAS):
             _AREA.pack_into(memory, _HEADER.size + number * _AREA.size, 0, 0)
-        _HEADER.pack_into(memory, 0, _MAGIC, AREAS, slots, now)
+        _HEADER.pack_into(memory, 0, _MAGIC, AREAS, slots, int(now * 1000) / 1000)  # as openings say it
 
     def claim(self, nonce: bytes, sealed: float, attempt: int, owner: bytes) -> Claim:
         """Take in an opening that has been verified; raises `Rejected` where it has come before, or none fits."""

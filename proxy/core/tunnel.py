@@ -81,7 +81,7 @@ def seal(key: bytes, ticket: Ticket, attempt: int, early: bytes, *, final: bool)
         FINAL if final else 0,
         ticket.destination.port,
         len(early),
-        round(ticket.time * 1000),
+        int(ticket.time * 1000),
     )
     extensions = (
         (AUTHORITY, ticket.destination.host.encode()),

@@ -38,6 +38,10 @@ class Desk:
             self._sock.close()
             raise
 
+    def close(self) -> None:
+        """Nobody may bring anything any more."""
+        self._sock.close()
+
     async def serve(self, taken: Taken) -> None:
         """Take what is handed over, until cancelled; then the desk is closed."""
         with self._sock:

@@ -47,6 +47,7 @@ class Tentative:
         self.passed, self._gone = 0, False
         self._accept()
         if self._upstream is not None:
+            self.close()
             self._listen(sock, READ | WRITE)
             self._bell.ring(sock.fileno(), 0)
 
