@@ -5,8 +5,8 @@
 - the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets,
   and the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
-- ``netns``, ``root``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Where that is missing the test is skipped with the
-  reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
+- ``netns``, ``root``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Where that is missing the test is
+  skipped with the reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
 - hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
 """
 
@@ -69,8 +69,8 @@ def _missing(need: str) -> str | None:
         case "browser":
             return None if shutil.which("chromium") else "needs chromium"
         case "prometheus":
-            found = shutil.which("prometheus") and shutil.which("promtool")
-            return None if found else "needs prometheus (Debian package prometheus)"
+            tools = shutil.which("prometheus"), shutil.which("promtool")
+            return None if all(tools) else "needs prometheus (Debian package prometheus)"
         case "podman":
             found = shutil.which("podman") and os.geteuid() == 0
             return None if found else "needs podman and root"
