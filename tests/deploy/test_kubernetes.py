@@ -1,4 +1,4 @@
-"""The Kubernetes manifests, judged offline by the schemas of 1.29 to the newest; their configurations by our own check."""
+"""The Kubernetes manifests, judged offline by the schemas of 1.29 to the newest; their configurations by ours."""
 
 from __future__ import annotations
 
