@@ -31,6 +31,7 @@ def test_what_may_be_said(tmp_path: Path) -> None:
     whole = f"admin: {{bind: ['*:7414', 'unix:/run/x.sock'], token: {TOKEN}, hosts: [Proxy.example.com]}}"
     admin = loaded(tmp_path, whole).snapshot.admin
     assert admin == Admin((Bind("*", 7414), Bind("/run/x.sock", 0)), TOKEN, ("proxy.example.com",))
+    assert admin is not None
     assert admin.bind == Bind("*", 7414)
 
 
