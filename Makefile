@@ -1,6 +1,8 @@
 # make run    start the proxy with config.example.yaml      make check   every quality gate
 # make test   run every test                                make fix     let ruff mend what it can
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
+# make soak   all kinds of traffic, disturbed all the time, for SECONDS=1800
+# make fuzz   every parser, every fault, FUZZ_SECONDS=60 each
 # make docs   write the generated pages of docs/ again
 # make pyz    the whole program as one file, dist/tfo-proxy.pyz
 # make sbom   what is installed, and under which licences: dist/sbom.cdx.json, dist/licences.txt
@@ -10,6 +12,8 @@
 
 CONFIG ?= config.example.yaml
 TESTS ?=
+SECONDS ?= 1800
+FUZZ_SECONDS ?= 60
 UPGRADE ?=
 VENV ?= .venv
 UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
@@ -20,7 +24,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench fix docs sbom lock clean
+.PHONY: run test check bench soak fuzz fix docs sbom lock clean
 
 run: $(VENV)/.runtime
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
@@ -45,7 +49,7 @@ fix: $(VENV)/.dev
 	@$(py) -m ruff check .
 
 docs: $(VENV)/.dev
-	@for page in configuration metrics admin; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
+	@for page in configuration metrics admin commands; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
 
 bench: $(VENV)/.dev
 	@$(py) -m bench
@@ -55,6 +59,12 @@ sbom: $(VENV)/.runtime
 
 pyz: $(VENV)/.dev
 	@tools/make-pyz dist/tfo-proxy.pyz
+
+soak: $(VENV)/.dev
+	@$(py) -m bench soak --seconds $(SECONDS)
+
+fuzz: $(VENV)/.dev
+	@THOROUGH=1 FUZZ_SECONDS=$(FUZZ_SECONDS) $(py) -m pytest tests/fuzz tests/faults tests/trust/test_no_connection_lost.py
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
