@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypedDict
 
 import trio
 
@@ -22,29 +21,19 @@ from proxy.core.address import Endpoint
 from proxy.core.clusters import AUTO, Cluster
 from proxy.core.fastopen import PLAIN_PLAN, Standing
 from proxy.core.pace import HEDGE_UNKNOWN
-from proxy.core.spares import FLYING_MOST, Demand
+from proxy.core.spares import FLYING_MOST, Demand, SparesData
 from proxy.core.standings import Standings
 from proxy.net import dial, sockopt
 from proxy.net.relay import unsent
 from proxy.net.upstream import DialFailed
 from proxy.net.watch import EDGE, READ, Bell, Watch
 
-MOST_EARLY = (
-    14_000  # what a new connection may send at once (RFC 6928): more would wait for a round trip anyway
-)
+MOST_EARLY = 14_000  # what a new connection may send at once (RFC 6928): more would wait for a round trip
 _MOST_SPARES = 256  # of one worker: a descriptor each
 _MOST_POOLS = 1024
 _TICK = 0.25  # grain of ageing; what is handed out is checked exactly
 _SLOW_ACK = 0.25  # a receiver may hold back an ACK for so long (RFC 9293 section 3.8.6.3 allows twice that)
 _UNAVAILABLE_FOR = 60.0
-
-
-class SparesData(TypedDict):
-    """What became of them, for the status."""
-
-    ready: int
-    taken: int
-    wasted: int  # given up for their age, or closed by the server
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ one, and from how long the server lets an idle connection live.
 from __future__ import annotations
 
 from math import ceil
+from typing import TypedDict
 
 from proxy.core.clusters import AUTO, Auto
 
@@ -22,6 +23,14 @@ _SHORTEST_LIFE = 0.1  # servers that close idle connections sooner get none for 
 _NO_TIME = 1e-6
 _AT_ONCE = 1.0  # a server that restarts closes all of them: one event
 DISTRUST_FIRST, DISTRUST_LONGEST = 30.0, 600.0  # without a death, until a full life is tried again; doubling
+
+
+class SparesData(TypedDict):
+    """What became of them, for the status."""
+
+    ready: int
+    taken: int
+    wasted: int  # given up for their age, or closed by the server
 
 
 class Demand:

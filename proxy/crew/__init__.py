@@ -19,8 +19,8 @@ from proxy.admin import views
 from proxy.admin.house import Census
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
+from proxy.core.spares import SparesData
 from proxy.listeners import Listeners
-from proxy.spares import SparesData
 from proxy.telemetry.region import Region
 
 

@@ -13,10 +13,10 @@ from proxy.admin import portrait, views
 from proxy.admin.house import Census
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
+from proxy.core.spares import SparesData
 from proxy.listeners import Listeners, server_bit
 from proxy.memory import Memory
 from proxy.session import Session
-from proxy.spares import SparesData
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.events import Events
 from proxy.telemetry.region import Region

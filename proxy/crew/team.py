@@ -17,6 +17,7 @@ from proxy.admin.house import Census
 from proxy.core import limits
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
+from proxy.core.spares import SparesData
 from proxy.core.standings import Remembered
 from proxy.crew import orders
 from proxy.crew.hand import Hand
@@ -24,7 +25,6 @@ from proxy.listeners import Listeners, Sockets, server_bit
 from proxy.memory import Memory
 from proxy.net import accept
 from proxy.nonce_memory import NoMemory, open_memory
-from proxy.spares import SparesData
 from proxy.state import ListenerHabits
 from proxy.telemetry.events import Events
 from proxy.telemetry.region import Region
