@@ -23,7 +23,8 @@ BEGINNING = """# Metrics
 <!-- Written by `python -m docs.write_metrics` from proxy/telemetry/families.py and proxy/admin/metrics.py. Do not edit it here. -->
 
 `/metrics` on the admin address (`admin: {bind: 127.0.0.1:7414}`), in the text format of Prometheus, and as OpenMetrics for
-whoever asks for it. Names and labels are stable. All workers are added up; a worker that is replaced takes its
+whoever asks for it. Names and labels are stable; `upstream` is the cluster's name, as Prometheus setups have a label `cluster` of their
+own. All workers are added up; a worker that is replaced takes its
 numbers along, so no counter falls. A restart begins at 0, as Prometheus expects.
 
 ```yaml
@@ -67,9 +68,9 @@ class Family(NamedTuple):
 
 LABELS = {  # of families whose samples take them from elsewhere
     "connections_total": ("listener",), "open_sessions": ("listener",), "refused_total": ("listener", "reason"),
-    "dials_total": ("listener", "cluster", "evidence"), "session_duration_seconds": ("listener", "cluster"),
-    "first_byte_seconds": ("listener", "cluster", "way"),
-    "endings_total": ("listener", "cluster", "ended_by", "during", "reason"),
+    "dials_total": ("listener", "upstream", "evidence"), "session_duration_seconds": ("listener", "upstream"),
+    "first_byte_seconds": ("listener", "upstream", "way"),
+    "endings_total": ("listener", "upstream", "ended_by", "during", "reason"),
     "build_info": ("version", "python"), "admin_requests_total": ("code",), "endpoints": ("standing",),
     "endpoint_standing": ("endpoint", "standing"), "endpoint_cookie": ("endpoint",),
     "endpoint_rtt_seconds": ("endpoint",), "endpoint_healthy": ("endpoint",), "worker_up": ("worker",),
@@ -82,7 +83,7 @@ def all_families() -> dict[str, list[Family]]:
     """Every metric there is, by group."""
     found = {group: list(_called(inspect.getsource(module))) for group, module in GROUPS.items()}
     counted = [
-        Family(PREFIX + one.name, "counter", ("listener", "cluster"), one.meaning) for one in families.OF_WAYS
+        Family(PREFIX + one.name, "counter", ("listener", "upstream"), one.meaning) for one in families.OF_WAYS
     ]
     found["Sessions"] = counted + found["Sessions"]
     return found

@@ -64,7 +64,7 @@ _FIRST_BYTES = (
 def expose(sums: Sums, out: Exposition) -> None:
     """Everything that workers count."""
     _expose_listeners(sums, out)
-    ways = [({"listener": listener, "cluster": cluster}, n) for (listener, cluster), n in sums.ways.items()]
+    ways = [({"listener": listener, "upstream": cluster}, n) for (listener, cluster), n in sums.ways.items()]
     ways = [(labels, numbers) for labels, numbers in ways if labels != _UNUSED or numbers[OfWay.SESSIONS]]
     for slot, name, meaning in OF_WAYS:
         out.family(name, "counter", meaning)
@@ -79,10 +79,11 @@ def expose(sums: Sums, out: Exposition) -> None:
     for (listener, cluster), endings in sums.endings.items():
         for (ended_by, during, reason), sessions in endings.items():
             ending = {"ended_by": ended_by, "during": during, "reason": reason}
-            out.sample(sessions, {"listener": listener, "cluster": cluster, **ending})
+            out.sample(sessions, {"listener": listener, "upstream": cluster, **ending})
 
 
-_UNUSED = {"listener": "other", "cluster": "other"}
+# A cluster is labelled `upstream`: many a Prometheus has a label `cluster` of its own, and would rename ours.
+_UNUSED = {"listener": "other", "upstream": "other"}
 
 
 def _expose_listeners(sums: Sums, out: Exposition) -> None:

@@ -48,7 +48,7 @@ async def test_what_the_numbers_are() -> None:
         reply = await ask(where, "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = values(reply.body.decode())
-    way = "cluster=api,listener=web"
+    way = "listener=web,upstream=api"
     many = len(Evidence)
     assert found[f"tfoproxy_sessions_total{{{way}}}"] == many + 2
     assert found[f"tfoproxy_sessions_failed_total{{{way}}}"] == 1
@@ -62,10 +62,10 @@ async def test_what_the_numbers_are() -> None:
     assert found[f"tfoproxy_lost_seconds_total{{{way}}}"] == pytest.approx(0.25 * many)
     assert found[f"tfoproxy_first_byte_waits_total{{{way}}}"] == many
     assert found[f"tfoproxy_first_byte_wait_timeouts_total{{{way}}}"] == many // 2
-    assert found["tfoproxy_dials_total{cluster=api,evidence=silent,listener=web}"] == 1
+    assert found["tfoproxy_dials_total{evidence=silent,listener=web,upstream=api}"] == 1
     assert found[f"tfoproxy_first_byte_seconds_count{{{way},way=spare}}"] == 1
     assert (
-        found[f"tfoproxy_first_byte_seconds_bucket{{{'cluster=api,le=+Inf,listener=web'},way=fast_open}}"]
+        found[f"tfoproxy_first_byte_seconds_bucket{{{'le=+Inf,listener=web,upstream=api'},way=fast_open}}"]
         == 2
     )
     assert found[f"tfoproxy_session_duration_seconds_sum{{{way}}}"] == pytest.approx(0.25 * (many + 2))
@@ -73,7 +73,7 @@ async def test_what_the_numbers_are() -> None:
     assert found["tfoproxy_open_sessions{listener=web}"] == 0
     assert found["tfoproxy_refused_total{listener=web,reason=denied}"] == 1
     assert found["tfoproxy_refused_total{listener=web,reason=too_many}"] == 1
-    ending = "cluster=api,during=route,ended_by=proxy,listener=web,reason=denied"
+    ending = "during=route,ended_by=proxy,listener=web,reason=denied,upstream=api"
     assert found[f"tfoproxy_endings_total{{{ending}}}"] == 1
     assert found[f"tfoproxy_endpoint_standing{{endpoint={HERE},standing=unknown}}"] == 1
     assert found[f"tfoproxy_endpoint_rtt_seconds{{endpoint={HERE}}}"] == pytest.approx(0.1)

@@ -38,7 +38,7 @@ def expressions() -> Iterator[str]:
 
 def filled_in(expression: str) -> str:
     """With the dashboard's variables as "All" makes them."""
-    return re.sub(r"\$(job|instance|listener|cluster)\b", ".*", expression)
+    return re.sub(r"\$(job|instance|listener|upstream)\b", ".*", expression)
 
 
 @pytest.mark.prometheus
