@@ -10,6 +10,9 @@
  *   bulk  KIND PORT CONCURRENCY SECONDS       KIND D: server to client, U: client to server
  *   idle  PORT COUNT                          opens connections, sends a byte each way, leaves them open
  *   drop                                      closes them
+ *   opening WORD                              what a short connection asks for before its request: none, socks
+ *                                             (RFC 1928, each step after the one before) or connect (HTTP)
+ *   ports COUNT                               listens on so many more ports, and says which
  *
  * The first line printed is the port of the server. End of input ends the program.
  *
@@ -45,13 +48,19 @@ struct conn {
     uint32_t got;      /* bytes of the current message (or hello) received */
     uint64_t owed;     /* bytes still to be sent */
     uint64_t began;    /* when the current request began */
+    int opened;        /* client: the proxy has granted what was asked for; until then the step it is at */
     unsigned char hello[HELLO];
     const char *from;  /* where the bytes owed come from: a short request starts with its hello */
 };
 
 static struct conn *conns;
 static char scratch[CHUNK], pattern[CHUNK], request[CHUNK];
-static int poller, highest;
+static int poller, highest, server_port;
+enum opening { NONE, SOCKS, CONNECT };
+static enum opening opening;
+enum { OPENED = -1 };
+static const char greeting[] = {5, 1, 0};
+static char asking[10] = {5, 1, 0, 1, 127, 0, 0, 1}, connecting[128];
 
 static struct run {
     char kind;
@@ -274,8 +283,14 @@ static void launch(void)
     conns[fd].began = began;
     run.active++;
     run.started++;
+    conns[fd].opened = one_shot() && opening != NONE ? 0 : OPENED;
     /* Loopback has finished the handshake by now; if not, EAGAIN here and EPOLLOUT later. */
-    owe(fd, one_shot() ? run.size : HELLO, request);
+    if (conns[fd].opened == OPENED)
+        owe(fd, one_shot() ? run.size : HELLO, request);
+    else if (opening == SOCKS)
+        owe(fd, sizeof greeting, greeting);
+    else
+        owe(fd, strlen(connecting), connecting);
 }
 
 static void finish(int fd, int failed)
@@ -287,9 +302,32 @@ static void finish(int fd, int failed)
         launch();
 }
 
+/* The proxy's answers come alone: nothing may follow them before we have spoken. */
+static int opened(int fd, uint32_t bytes)
+{
+    struct conn *c = &conns[fd];
+    c->got += bytes;
+    if (opening == SOCKS && c->opened == 0) {
+        if (c->got < 2)
+            return 0;
+        c->got = 0;
+        c->opened = 1;
+        return owe(fd, sizeof asking, asking);
+    }
+    if (opening == SOCKS ? c->got < 10 : bytes < 16 || memcmp(scratch + bytes - 4, "\r\n\r\n", 4) != 0)
+        return 0;
+    if (opening == SOCKS ? scratch[1] != 0 && bytes == 10 : memcmp(scratch + 9, "200", 3) != 0)
+        return -1;
+    c->got = 0;
+    c->opened = OPENED;
+    return owe(fd, run.size, request);
+}
+
 static int received(int fd, uint32_t bytes)
 {
     struct conn *c = &conns[fd];
+    if (c->opened != OPENED)
+        return opened(fd, bytes);
     c->got += bytes;
     if (one_shot()) {
         if (c->kind == 'C' && c->got >= c->size) {
@@ -452,9 +490,38 @@ static void turn(int timeout_ms)
     }
 }
 
+static void open_by(const char *word)
+{
+    opening = strncmp(word, "socks", 5) == 0 ? SOCKS : strncmp(word, "connect", 7) == 0 ? CONNECT : NONE;
+    asking[8] = (char)(server_port >> 8);
+    asking[9] = (char)server_port;
+    snprintf(connecting, sizeof connecting, "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", server_port,
+             server_port);
+    printf("{}\n");
+    fflush(stdout);
+}
+
+static void listen_more(int count)
+{
+    printf("{\"ports\": [");
+    for (int i = 0; i < count; i++)
+        printf("%s%d", i ? ", " : "", listen_anywhere());
+    printf("]}\n");
+    fflush(stdout);
+}
+
 static void command(const char *line)
 {
     double seconds = 0;
+    int count = 0;
+    if (strncmp(line, "opening ", 8) == 0) {
+        open_by(line + 8);
+        return;
+    }
+    if (sscanf(line, "ports %d", &count) == 1) {
+        listen_more(count);
+        return;
+    }
     if (strncmp(line, "drop", 4) == 0) {
         drop_clients();
         for (int i = 0; i < 20; i++) /* the server's ends of them close too */
@@ -503,7 +570,8 @@ int main(void)
     if (!conns || poller < 0)
         die("start");
     memset(pattern, 'x', sizeof pattern);
-    printf("%d\n", listen_anywhere());
+    server_port = listen_anywhere();
+    printf("%d\n", server_port);
     fflush(stdout);
     /* Between runs the server must still answer: proxies try their upstream while they start. */
     struct epoll_event event = {.events = EPOLLIN, .data.fd = 0};

@@ -33,6 +33,7 @@ class Answer:
     p50_us: float = 0.0
     p99_us: float = 0.0
     p999_us: float = 0.0
+    ports: tuple[int, ...] = ()
     error: str = field(default="")
 
 

@@ -7,37 +7,28 @@ import importlib.util
 import os
 import re
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from proxy import __version__
+from bench.ours import (
+    OURS,
+    ours,
+    ours_asking,
+    ours_balancing,
+    ours_version,
+    system_python,
+    system_version,
+)
+from bench.peer import Missing, Peer
 
-
-class Missing(Exception):
-    """This peer cannot be measured here; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A relay: `command(directory, port, upstream)` writes its files and returns the argument vector.
-
-    `extra`: measured only when it is asked for by name.
-    """
-
-    name: str
-    version: Callable[[], str]
-    command: Callable[[Path, int, int], list[str]]
-    env: Mapping[str, str] = field(default_factory=dict)
-    extra: bool = False
+__all__ = ["OURS", "PEERS", "haproxy_version"]
 
 
 def _first_line(program: str, flag: str) -> str:
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    path = _path(program)
     if path is None:
         raise Missing(f"{program} is not installed")
     said = subprocess.run([path, flag], capture_output=True, text=True, check=False)
@@ -138,43 +129,104 @@ def _pproxy(_: Path, port: int, upstream: int) -> list[str]:
     return [sys.executable, "-m", "pproxy", "-l", f"tunnel{{127.0.0.1:{upstream}}}://127.0.0.1:{port}"]
 
 
-def _ours_version() -> str:
-    if "PROXY" in os.environ:
-        return os.environ["PROXY"]
-    if importlib.util.find_spec("proxy.__main__") is None:
-        raise Missing("python -m proxy does not exist here")
-    return __version__
-
-
-def ours(prefix: list[str], *, sessions: bool) -> Callable[[Path, int, int], list[str]]:
-    """Our own command line behind `prefix`, which runs `tfo-proxy` or stands in for it."""
-
-    def command(directory: Path, port: int, upstream: int) -> list[str]:
-        file = directory / "proxy.yaml"
-        file.write_text(
-            f"""
-listeners:
-  bench: {{bind: "127.0.0.1:{port}", mode: forward, to: "127.0.0.1:{upstream}"}}
-log: {{format: json, sessions: {str(sessions).lower()}}}
-drain: 1s
-"""
-        )
-        return [*prefix, "run", str(file)]
+def _pproxy_asking(scheme: str) -> Callable[[Path, int, int], list[str]]:
+    def command(_: Path, port: int, __: int) -> list[str]:
+        return [sys.executable, "-m", "pproxy", "-l", f"{scheme}://127.0.0.1:{port}"]
 
     return command
 
 
-OURS = shlex.split(os.environ.get("PROXY", "")) or [sys.executable, "-m", "proxy"]
-BASELINE = "haproxy"
-DIRECT = "direct"
-"""The generator against its own server, nothing between: what no relay here can reach."""
+def _debian(program: str, package: str) -> Callable[[], str]:
+    """The version of a program that does not say it in a line of its own, as its package has it."""
+
+    def version() -> str:
+        if _path(program) is None:
+            raise Missing(f"{program} is not installed")
+        said = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, check=False
+        )
+        return said.stdout.partition("-")[0].partition(":")[0] or "?"
+
+    return version
+
+
+def _socat(_: Path, port: int, upstream: int) -> list[str]:
+    listen = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=4096"
+    return ["socat", listen, f"TCP:127.0.0.1:{upstream}"]
+
+
+def _shadowsocks(directory: Path, port: int, upstream: int) -> list[str]:
+    """Both its ends, as one relay: what goes through has been encrypted and decrypted again."""
+    far = port + 1 if port < 65535 else port - 1
+    common = "-k bench -m aes-256-gcm -t 600 --fast-open"
+    server = f"ss-server -s 127.0.0.1 -p {far} {common}"
+    near = f"ss-tunnel -s 127.0.0.1 -p {far} -b 127.0.0.1 -l {port} -L 127.0.0.1:{upstream} {common}"
+    return ["sh", "-c", f"cd {directory}; {server} & exec {near}"]
+
+
+def _microsocks(_: Path, port: int, __: int) -> list[str]:
+    return ["microsocks", "-i", "127.0.0.1", "-p", str(port)]
+
+
+def _dante(directory: Path, port: int, _: int) -> list[str]:
+    file = directory / "danted.conf"
+    file.write_text(
+        f"errorlog: /dev/null\ninternal: 127.0.0.1 port = {port}\nexternal: lo\nclientmethod: none\n"
+        "socksmethod: none\nclient pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
+        "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
+    )
+    return [_path("danted") or "danted", "-f", str(file), "-p", str(directory / "danted.pid")]
+
+
+def _squid(directory: Path, port: int, _: int) -> list[str]:
+    file = directory / "squid.conf"
+    for folder in (directory, *directory.parents[:1]):
+        folder.chmod(0o777)
+    file.write_text(
+        f"http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log none\ncache deny all\n"
+        f"cache_log {directory}/cache.log\npid_filename {directory}/squid.pid\ncoredump_dir {directory}\n"
+        "pinger_enable off\nshutdown_lifetime 0 seconds\nnetdb_filename none\nvisible_hostname bench.test\n"
+        "max_filedescriptors 16384\n"
+    )
+    return [_path("squid") or "squid", "-N", "-n", f"bench{port}", "-f", str(file)]
+
+
+def _tinyproxy(directory: Path, port: int, _: int) -> list[str]:
+    file = directory / "tinyproxy.conf"
+    file.write_text(
+        f'Port {port}\nListen 127.0.0.1\nMaxClients 512\nLogLevel Critical\nPidFile "{directory}/pid"\n'
+    )
+    return ["tinyproxy", "-d", "-c", str(file)]
+
+
+def _path(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+
 
 PEERS = (
     Peer("haproxy", haproxy_version, _haproxy("splice-auto")),
     # splice-auto guesses, and often guesses that it should copy; this one is told.
     Peer("haproxy-splice", haproxy_version, _haproxy("splice-request", "splice-response"), extra=True),
     Peer("nginx", _nginx_version, _nginx),
+    Peer("socat", _debian("socat", "socat"), _socat),
+    Peer("shadowsocks", _debian("ss-tunnel", "shadowsocks-libev"), _shadowsocks),
     Peer("pproxy", _pproxy_version, _pproxy),
-    Peer("ours", _ours_version, ours(OURS, sessions=False)),
-    Peer("ours-log", _ours_version, ours(OURS, sessions=True)),
+    Peer("ours", ours_version, ours(OURS, sessions=False)),
+    Peer("ours-log", ours_version, ours(OURS, sessions=True)),
+    Peer("ours-debian", system_version, ours(system_python(), sessions=False)),
+    Peer("ours-debian-log", system_version, ours(system_python(), sessions=True)),
+    Peer("dante", _debian("danted", "dante-server"), _dante, way="socks"),
+    Peer("microsocks", _debian("microsocks", "microsocks"), _microsocks, way="socks"),
+    Peer("pproxy-socks", _pproxy_version, _pproxy_asking("socks5"), way="socks"),
+    Peer("ours-socks", ours_version, ours_asking("socks"), way="socks"),
+    Peer("squid", _debian("squid", "squid"), _squid, way="connect"),
+    Peer("tinyproxy", _debian("tinyproxy", "tinyproxy"), _tinyproxy, way="connect"),
+    Peer("pproxy-connect", _pproxy_version, _pproxy_asking("http"), way="connect"),
+    Peer("ours-connect", ours_version, ours_asking("http"), way="connect"),
+    Peer("10-routes", ours_version, ours_asking("socks", 10), way="routes"),
+    Peer("10000-routes", ours_version, ours_asking("socks", 10_000), way="routes"),
+    Peer("10-endpoints", ours_version, ours_balancing(10), way="endpoints"),
+    Peer("1000-endpoints", ours_version, ours_balancing(1000), way="endpoints"),
+    Peer("1-worker", ours_version, ours(OURS, sessions=False), way="workers", wide=True),
+    Peer("2-workers", ours_version, ours(OURS, sessions=False, workers=2), way="workers", wide=True),
 )

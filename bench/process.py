@@ -16,8 +16,11 @@ PATIENCE = 5.0
 
 
 @contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started in here runs on `core` only, its threads and children included."""
+def pinned(core: int | None) -> Iterator[None]:
+    """What is started in here runs on `core` only, its threads and children included; None: on all."""
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -42,7 +45,9 @@ def waited(pids: Iterable[int]) -> float:
 class Process:
     """A running program with all its children. Use as a context manager: leaving ends it."""
 
-    def __init__(self, command: list[str], *, core: int, directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: list[str], *, core: int | None, directory: Path, env: Mapping[str, str]
+    ) -> None:
         self.output = directory / "output"
         with self.output.open("wb") as output, pinned(core):
             # Its own session, so that Ctrl-C reaches the benchmark alone, which then ends it in order.

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from bench import peers as known
+from bench import ours
+from bench import peer as known
 from bench.load import Load
-from bench.peers import Peer
+from bench.peer import Peer
 from bench.process import Process
 from bench.rows import START_ROW, Effort, Row, Sample, Subject
 from bench.table import Taken
 
 T = TypeVar("T")
+_MOST_ENDPOINTS = 1000
 READY_WITHIN = 15.0
 """Seconds a relay has from its start to its first reply."""
 
@@ -34,9 +36,21 @@ def free_port() -> int:
         return port
 
 
-def replies(port: int) -> bool:
-    """Whether a byte comes back from the load generator's server through `port`."""
+def replies(port: int, way: str = "forward", upstream: int = 0) -> bool:
+    """Whether a byte comes back from the load generator's server, which is at `upstream`, through `port`."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+        if way in {"socks", "routes"}:
+            client.sendall(b"\5\1\0")
+            client.recv(2)
+            client.sendall(b"\5\1\0\1\x7f\0\0\1" + upstream.to_bytes(2, "big"))
+            if client.recv(10)[1:2] != b"\0":
+                return False
+        elif way == "connect":
+            client.sendall(
+                f"CONNECT 127.0.0.1:{upstream} HTTP/1.1\r\nHost: 127.0.0.1:{upstream}\r\n\r\n".encode()
+            )
+            if b" 200 " not in client.recv(1000):
+                return False
         client.sendall(b"I\0\0\0" + struct.pack("=I", 1))
         return bool(client.recv(1))
     return False
@@ -56,48 +70,69 @@ class Bench:
     samples: list[Taken] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     started: int = 0
+    ports: list[int] = field(default_factory=list)
 
     @contextlib.contextmanager
     def running(self, peer: Peer) -> Iterator[tuple[Subject, Sample]]:
         """The relay, started and answering, with what its start cost."""
+        ours.more_ports = self.more_ports
         self.started += 1
         directory = self.directory / f"{peer.name}-{self.started}"
         directory.mkdir()
+        if peer.way == "endpoints":
+            self.more_ports(_MOST_ENDPOINTS - 1)  # before a port is chosen that might be one of them
         port = free_port()
         command = peer.command(directory, port, self.load.port)
         began = time.monotonic()
-        with Process(command, core=self.core, directory=directory, env=peer.env) as process:
-            while not replies(port):
+        core = None if peer.wide else self.core
+        with Process(command, core=core, directory=directory, env=peer.env) as process:
+            while not replies(port, peer.way, self.load.port):
                 if process.ended or time.monotonic() - began > READY_WITHIN:
                     raise Unready(f"did not start: {process.last_words()}")
                 time.sleep(0.01)
             taken = time.monotonic() - began
             yield Subject(port, process), {"start_ms": 1e3 * taken, "start_mib": process.resident() / 2**20}
 
+    def more_ports(self, count: int) -> list[int]:
+        """Ports of so many more servers of the load generator's; they stay."""
+        if count > len(self.ports):
+            self.ports += self.load.ask(f"ports {count - len(self.ports)}").ports
+        return self.ports[:count]
+
     def one_round(self, turn: int, *, direct: bool) -> None:
         """All rows once, the relays side by side, each round beginning with another relay."""
-        with contextlib.ExitStack() as stack:
-            subjects = self._start_all(turn, stack)
-            if direct:
-                subjects[known.DIRECT] = Subject(self.load.port, None)
-            for row in self.rows:
-                if not row.fresh:
-                    for name in _rotated(list(subjects), turn):
-                        self._measure(turn, row, name, subjects[name])
-        for row in self.rows:
-            if row.fresh:
-                for peer in _rotated(self.peers, turn):
-                    self._measure_fresh(turn, row, peer)
+        for way in dict.fromkeys(row.way for row in self.rows):
+            rows = [row for row in self.rows if row.way == way]
+            with contextlib.ExitStack() as stack:
+                subjects = self._start_all(turn, stack, way, rows)
+                if direct and way == "forward":
+                    subjects[known.DIRECT] = Subject(self.load.port, None)
+                for row in rows:
+                    if not row.fresh:
+                        self.load.ask(f"opening {row.opening}")
+                        for name in _rotated([one for one in subjects if row.takes(one)], turn):
+                            self._measure(turn, row, name, subjects[name])
+            self.load.ask("opening none")
+            for row in rows:
+                if row.fresh:
+                    for peer in _rotated(
+                        [one for one in self.peers if one.way == way and row.takes(one.name)], turn
+                    ):
+                        self._measure_fresh(turn, row, peer)
 
-    def _start_all(self, turn: int, stack: contextlib.ExitStack) -> dict[str, Subject]:
+    def _start_all(
+        self, turn: int, stack: contextlib.ExitStack, way: str, rows: Sequence[Row]
+    ) -> dict[str, Subject]:
         subjects: dict[str, Subject] = {}
-        for peer in self.peers:
+        for peer in [one for one in self.peers if one.way == way]:
+            if not any(row.takes(peer.name) and not row.fresh for row in rows):
+                continue
             try:
                 subjects[peer.name], cost = stack.enter_context(self.running(peer))
             except (Unready, OSError) as error:
                 self._leave_out(peer.name, str(error))
                 continue
-            if START_ROW in self.rows:
+            if START_ROW in rows:
                 self.samples.append(Taken(turn, START_ROW.name, peer.name, cost))
         return subjects
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.load import Answer, Load
+from bench.peer import BASELINE, DIRECT
 from bench.process import Process, waited
 
 Sample = dict[str, float]
@@ -41,9 +42,9 @@ class Subject:
 class Effort:
     """How long and how many: seconds of one measurement, and of its warm-up; idle connections."""
 
-    seconds: float = 2.0
-    warm_up: float = 0.3
-    idle: int = 4000
+    seconds: float = 1.0
+    warm_up: float = 0.2
+    idle: int = 8000
 
 
 Measure = Callable[[Load, Subject, Effort], Sample]
@@ -52,7 +53,9 @@ Measure = Callable[[Load, Subject, Effort], Sample]
 @dataclass(frozen=True, slots=True)
 class Row:
     """`measure` None: taken whenever a relay starts. `fresh`: on a relay that has just been started.
-    `extra`: only when it is asked for by name.
+
+    `extra`: only when it is asked for by name. `way`: the relays that are measured are set up for this. `peers`: only
+    these of them. `opening`: what clients ask for before their request, see load.c. `baseline`: whom ratios are to.
     """
 
     name: str
@@ -61,6 +64,14 @@ class Row:
     measure: Measure | None
     fresh: bool = False
     extra: bool = False
+    way: str = "forward"
+    peers: tuple[str, ...] = ()
+    opening: str = "none"
+    baseline: str = BASELINE
+
+    def takes(self, peer: str) -> bool:
+        """Whether this relay is measured here."""
+        return not self.peers or peer in self.peers
 
 
 BUSY = (Metric("busy", "relay busy %"), Metric("load_busy", "load busy %"))
@@ -153,23 +164,56 @@ def _kept(concurrency: int, size: int) -> Measure:
     return _operations(f"kept {{port}} {concurrency} {{seconds}} {size}")
 
 
+LATENCY = (
+    Metric("p50_us", "p50 us"),
+    Metric("p99_us", "p99 us"),
+    Metric("p999_us", "p99.9 us"),
+    Metric("added_p50_us", "p50 added"),
+    Metric("added_p99_us", "p99 added"),
+    Metric("added_p999_us", "p99.9 added"),
+    Metric("cpu_us", "CPU us each", 1),
+)
+FEW = ("haproxy", "nginx", "ours", "ours-log", DIRECT)
+"""The relays of rows that say little of the others."""
+FRUGAL = ("haproxy", "nginx", "shadowsocks", "pproxy", "ours", "ours-log")
+"""Those that have no process for each connection."""
 START_ROW = Row("start", "start: memory, and time until the first reply", START, None)
 ROWS = (
     START_ROW,
     Row("short", "short connections: 100 B each way, then close; 64 at a time", OPERATIONS, _short("S", 64)),
-    Row("short-1", "short connections, one at a time", OPERATIONS, _short("S", 1), extra=True),
-    Row("short-1000", "short connections, 1,000 at a time", OPERATIONS, _short("S", 1000), extra=True),
+    Row("short-1", "short connections, one at a time", OPERATIONS, _short("S", 1), peers=FEW),
+    Row("short-1000", "short connections, 1,000 at a time", OPERATIONS, _short("S", 1000), peers=FEW),
     Row("short-client", "short connections the client closes; 64", OPERATIONS, _short("C", 64), extra=True),
     Row("short-http", "short connections that open with a GET; 64", OPERATIONS, _short("G", 64), extra=True),
     Row("kept", "requests on 64 kept connections, 1 KiB each way", OPERATIONS, _kept(64, 1024)),
-    Row("kept-1", "requests on one kept connection, 1 KiB", OPERATIONS, _kept(1, 1024), extra=True),
-    Row("kept-1B", "requests on 64 kept connections, 1 B", OPERATIONS, _kept(64, 1), extra=True),
-    Row("kept-64K", "requests on 64 kept connections, 64 KiB", OPERATIONS, _kept(64, 65536), extra=True),
+    Row("kept-1B", "requests on 64 kept connections, 1 B", OPERATIONS, _kept(64, 1), peers=FEW),
+    Row("kept-64K", "requests on 64 kept connections, 64 KiB", OPERATIONS, _kept(64, 65536), peers=FEW),
+    Row("latency", "latency: one kept connection, 1 KiB each way", LATENCY, _kept(1, 1024), peers=FEW),
     Row("bulk-down", "bulk from the server, 4 connections", BULK, _bulk("D", 4)),
     Row("bulk-up", "bulk from the client, 4 connections", BULK, _bulk("U", 4)),
     Row("bulk-down-1", "bulk from the server, 1 connection", BULK, _bulk("D", 1), extra=True),
-    Row("idle", "idle connections: memory", IDLE, _idle, fresh=True),
-)
+    Row("idle", "idle connections: memory", IDLE, _idle, fresh=True, peers=FRUGAL),
+    Row(
+        "socks", "short connections opened by SOCKS 5; 64 at a time", OPERATIONS, _short("S", 64),
+        way="socks", opening="socks", baseline="dante",
+    ),
+    Row(
+        "connect", "short connections opened by CONNECT; 64 at a time", OPERATIONS, _short("S", 64),
+        way="connect", opening="connect", baseline="squid",
+    ),
+    Row(
+        "routes", "short connections by SOCKS through 10 and 10,000 routes; 64 at a time", OPERATIONS,
+        _short("S", 64), way="routes", opening="socks", baseline="10-routes",
+    ),
+    Row(
+        "endpoints", "short connections to a cluster of 10 and of 1,000 endpoints; 64 at a time", OPERATIONS,
+        _short("S", 64), way="endpoints", baseline="10-endpoints",
+    ),
+    Row(
+        "workers", "short connections through 1 and 2 workers, which share both cores with the load; 256 at a time",
+        OPERATIONS, _short("S", 256), way="workers", baseline="1-worker",
+    ),
+)  # fmt: skip
 
 
 def choose(names: str) -> list[Row]:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import bench.paths
-from bench.peers import OURS, Missing, haproxy_version
+from bench.ours import OURS
+from bench.peer import Missing
+from bench.peers import haproxy_version
 from proxy.lab.namespaces import python_environment
 from proxy.lab.servers import Address
 from proxy.lab.wan import Wan

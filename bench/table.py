@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from bench.peer import BASELINE, DIRECT
 from bench.rows import Metric, Row, Sample
+
+QUANTILES = ("p50_us", "p99_us", "p999_us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +57,39 @@ def _by_round(samples: Iterable[Taken], row: str, peer: str, metric: str) -> dic
     }
 
 
-def summarize(samples: Sequence[Taken], baseline: str) -> Figures:
-    """Medians and spreads of everything that was measured, in the order it was measured in."""
+def summarize(samples: Sequence[Taken], baselines: Mapping[str, str]) -> Figures:
+    """Medians and spreads of everything that was measured, in the order it was measured in.
+
+    ``baselines``: row → the peer that others are compared with; where none is named, HAProxy.
+    """
     figures: Figures = {}
+    samples = with_added(samples)
     for row, peer in dict.fromkeys((taken.row, taken.peer) for taken in samples):
         keys = dict.fromkeys(
             key for taken in samples if (taken.row, taken.peer) == (row, peer) for key in taken.values
         )
         for key in keys:
             own = _by_round(samples, row, peer, key)
-            base = _by_round(samples, row, baseline, key)
+            base = _by_round(samples, row, baselines.get(row, BASELINE), key)
             ratios = [own[turn] / base[turn] for turn in own if base.get(turn)]
             if value := Spread.of(list(own.values())):
                 figures.setdefault(row, {}).setdefault(peer, {})[key] = Figure(value, Spread.of(ratios))
     return figures
+
+
+def with_added(samples: Sequence[Taken]) -> list[Taken]:
+    """The same, and what each relay adds to the latency of no relay in the same round."""
+    direct = {(taken.round, taken.row): taken.values for taken in samples if taken.peer == DIRECT}
+    more: list[Taken] = []
+    for taken in samples:
+        bare = direct.get((taken.round, taken.row), {}) if taken.peer != DIRECT else {}
+        added = {
+            f"added_{key}": taken.values[key] - bare[key]
+            for key in QUANTILES
+            if key in bare and key in taken.values
+        }
+        more.append(replace(taken, values={**taken.values, **added}))
+    return more
 
 
 def _cell(figure: Figure | None, metric: Metric) -> str:
@@ -133,10 +155,10 @@ def _block(row: Row, peers: dict[str, dict[str, Figure]], *, rated: bool) -> str
     return "\n".join([row.title, *_aligned(lines), *_notes(peers)])
 
 
-def draw(rows: Sequence[Row], figures: Figures, baseline: str) -> str:
-    """The table: one block a row, one line a peer; medians (spread) and the ratio to the baseline."""
+def draw(rows: Sequence[Row], figures: Figures) -> str:
+    """The table: one block a row, one line a peer; medians (spread) and the ratio to the row's baseline."""
     return "\n\n".join(
-        _block(row, peers, rated=baseline in peers) for row in rows if (peers := figures.get(row.name))
+        _block(row, peers, rated=row.baseline in peers) for row in rows if (peers := figures.get(row.name))
     )
 
 
