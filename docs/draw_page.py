@@ -18,7 +18,7 @@ from tests.admin.chromium import Browser
 from tests.page.conftest import ANSWER, GET, Proxied, text
 
 FOLDER = Path(__file__).parent
-SIZE = (1120, 900)
+SIZE = (1120, 1000)
 
 
 def live(wan: Wan, proxied: Proxied, minutes: float) -> None:
@@ -51,6 +51,7 @@ def live(wan: Wan, proxied: Proxied, minutes: float) -> None:
 def main() -> None:
     """The two pictures."""
     with Wan(rtt=0.05) as wan, wan.client.entered():
+        wan.client.sysctl("net.ipv4.tcp_fastopen", 3)
         proxied = Proxied(wan)
         live(wan, proxied, float(sys.argv[1]) if len(sys.argv) > 1 else 10)
         with Browser() as browser:

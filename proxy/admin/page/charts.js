@@ -4,7 +4,7 @@ import { svg } from "./dom.js";
 import { clock, count, plural, time } from "./words.js";
 import { hide, show } from "./tip.js";
 
-const MINUTES = 60;
+const MINUTES = [15, 60]; // a young proxy need not look for its bars
 const WIDE = 600;
 const HIGH = 120;
 
@@ -12,18 +12,22 @@ export const minuteWords = (m) =>
   `${clock(m.began, false)}: ${plural(m.round_trips_saved, "round trip")} saved, ${time(m.seconds_saved)}` +
   `${m.seconds_lost > 0.0005 ? `; lost by trying ${time(m.seconds_lost)}` : ""}; ${plural(m.sessions, "session")}`;
 
+// How many minutes the chart spans.
+export const span = (minutes) => Math.min(Math.max(minutes.length, MINUTES[0]), MINUTES[1]);
+
 // Bars of seconds saved above the line, of seconds lost below it. `minutes` is the last hour, oldest first.
 export function minutesChart(minutes) {
-  const shown = minutes.slice(-MINUTES);
+  const slots = span(minutes);
+  const shown = minutes.slice(-slots);
   const most = Math.max(0.001, ...shown.map((m) => m.seconds_saved));
   const least = Math.max(0, ...shown.map((m) => m.seconds_lost));
   const zero = HIGH * (most / (most + Math.min(least, most))) - (least ? 0 : 1);
   const scale = zero / most;
-  const step = WIDE / MINUTES;
+  const step = WIDE / slots;
   const root = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", class: "minutes", role: "img", tabindex: "0" });
   root.setAttribute("aria-label", `Seconds saved in each of the last ${plural(shown.length, "minute")}. Arrow keys go from minute to minute.`);
   shown.forEach((m, i) => {
-    const x = (MINUTES - shown.length + i) * step;
+    const x = (slots - shown.length + i) * step;
     const up = m.seconds_saved ? Math.max(1.5, m.seconds_saved * scale) : 0;
     const down = m.seconds_lost > 0.0005 ? Math.max(1.5, Math.min(HIGH - zero, m.seconds_lost * scale)) : 0;
     root.append(svg("rect", { x: x + 1, y: zero - up, width: step - 2, height: up, class: "up" }));

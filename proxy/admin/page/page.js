@@ -1,6 +1,6 @@
 // The page of a running tfo-proxy: takes what the proxy says and puts it where it belongs.
 
-import { handshakes, minutesChart } from "./charts.js";
+import { handshakes, minutesChart, span } from "./charts.js";
 import { $, el, fill, prose, put, sync, term } from "./dom.js";
 import * as endpoints from "./endpoints.js";
 import { follow, unlock } from "./live.js";
@@ -47,7 +47,7 @@ function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_sav
   fill($("minutes"), minutes, () => minutesChart(minutes));
   const most = Math.max(0, ...minutes.map((m) => m.seconds_saved));
   put($("minutes-most"), most ? `(at most ${time(most)})` : "");
-  put($("minutes-from"), minutes.length ? clock(Math.max(minutes[0].began, now - 3600), false) : "");
+  put($("minutes-from"), minutes.length ? clock(minutes.at(-1).began - 60 * (span(minutes) - 1), false) : "");
 }
 
 function figures({ total, minutes }) {
