@@ -10,6 +10,7 @@ from typing import Any
 from bench.traffic import Call
 
 UNSAID = 0.5  # seconds that a line of the log may wait for others, and is lost with its worker
+DYING = 0.05  # that a killed worker may go on
 AFTER_A_KILL = 5.0  # seconds within which a client notices that its worker was killed
 
 
@@ -39,16 +40,17 @@ def balance(
     leave_out: Sequence[str] = (),
 ) -> Balance:
     """Compare; ``leave_out`` names listeners that serve no client of ours."""
-    logged: dict[str, deque[Mapping[str, Any]]] = defaultdict(deque)
+    logged: dict[tuple[str, str], deque[Mapping[str, Any]]] = defaultdict(deque)
     found = Balance()
     for line in lines:
         if line["listener"] not in leave_out:
-            logged[line["client"]].append(line)
+            logged[line["listener"], line["client"]].append(line)
             found.sessions += 1
     for call in sorted(calls, key=lambda call: call.ended):
         found.clients += 1
         found.outcomes[call.outcome] += 1
-        own = logged[call.client].popleft() if logged.get(call.client) else None
+        lines_of_it = logged.get((call.listener, call.client))
+        own = lines_of_it.popleft() if lines_of_it else None
         complaint = _judged(call, own, kills)
         if complaint:
             found.complaints.append(
@@ -70,7 +72,7 @@ def _judged(call: Call, line: Mapping[str, Any] | None, kills: Sequence[float]) 
         return f"{call.outcome}: {_told(line)}"
     if line is None:
         if any(
-            call.began < kill + UNSAID and kill - UNSAID < call.ended < kill + AFTER_A_KILL for kill in kills
+            call.began < kill + DYING and kill - UNSAID < call.ended < kill + AFTER_A_KILL for kill in kills
         ):
             return ""
         return f"{call.outcome}, and there is no session of it in the log"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from proxy.lab.namespaces import Namespace, python_environment
+from proxy.lab.servers import Address
 
 Line: TypeAlias = dict[str, Any]
 PATIENCE = 30.0
@@ -74,6 +75,14 @@ class Service:
         except TimeoutError:
             raise TimeoutError(f"no {event} number {number} in:\n{self.last_words()}") from None
         return found[number - 1]
+
+    def listening(self) -> dict[str, Address]:
+        """Where each listener really listens."""
+        found: dict[str, Address] = {}
+        for line in self.lines("listening"):
+            host, _, port = line["bind"].rpartition(":")
+            found[line["listener"]] = (host, int(port))
+        return found
 
     def last_words(self) -> str:
         """The end of its log."""

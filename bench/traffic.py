@@ -26,6 +26,7 @@ class Call:
     """One client: what it did, and what came of it. Bytes are those of the stream behind any handshake."""
 
     kind: str
+    listener: str
     began: float  # time.monotonic()
     client: str = ""  # as the log names it
     up: int = 0
@@ -157,9 +158,10 @@ async def _answer(stream: trio.SocketStream, expected: bytes) -> None:
 
 @dataclass
 class Traffic:
-    """Clients of these kinds (what they say, and where they connect), each as often as it weighs."""
+    """Clients of these kinds (what they say, and to which listener), each as often as it weighs."""
 
-    kinds: Mapping[str, tuple[Talk, Address, int]]
+    kinds: Mapping[str, tuple[Talk, str, int]]
+    listeners: Mapping[str, Address]
     calls: list[Call] = field(default_factory=list[Call])
     open: int = 0
 
@@ -195,11 +197,11 @@ class Traffic:
 
     async def call(self, name: str) -> None:
         """One client."""
-        talk, to, _ = self.kinds[name]
-        call = Call(name, time.monotonic(), outcome="late")
+        talk, listener, _ = self.kinds[name]
+        call = Call(name, listener, time.monotonic(), outcome="late")
         try:
             with trio.move_on_after(LATE):
-                call.outcome = await self._talk(talk, to, call)
+                call.outcome = await self._talk(talk, self.listeners[listener], call)
         finally:
             call.ended = time.monotonic()
             self.open -= 1

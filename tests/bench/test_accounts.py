@@ -5,7 +5,7 @@ from bench.traffic import Call
 
 
 def call(client: str = "127.0.0.1:1", outcome: str = "ok", ended: float = 10.0) -> Call:
-    return Call("short", 9.0, client, 5, 5, ended, outcome)
+    return Call("short", "a", 9.0, client, 5, 5, ended, outcome)
 
 
 def line(client: str = "127.0.0.1:1", up: int = 5, down: int = 5, listener: str = "a") -> dict[str, object]:

@@ -16,9 +16,9 @@ from pathlib import Path
 import trio
 
 from bench.accounts import Balance, balance
+from bench.echo import echo_server
 from bench.service import Line, Service
 from bench.traffic import Traffic, says_nothing, short, talks, through_socks
-from proxy.lab.servers import Address
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 RATE = 500.0 if THOROUGH else 120.0
@@ -39,35 +39,20 @@ def document(upstream: int) -> Line:
     }
 
 
-async def echo(stream: trio.SocketStream) -> None:
-    try:
-        async for data in stream:
-            await stream.send_all(data)
-    except trio.BrokenResourceError:
-        pass
-
-
 @asynccontextmanager
 async def under_load(folder: Path) -> AsyncIterator[tuple[Service, list[Balance]]]:
     """A service with clients, who come until the block is left; then their accounts are balanced."""
     results: list[Balance] = []
-    async with trio.open_nursery() as servers:
-        upstream = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
-        servers.start_soon(trio.serve_listeners, echo, upstream)
-        port = upstream[0].socket.getsockname()[1]
-        service = await trio.to_thread.run_sync(Service, folder, document(port))
+    with echo_server() as server:
+        service = await trio.to_thread.run_sync(Service, folder, document(server[1]))
         try:
-            to = addresses(service)
-            server = ("127.0.0.1", port)
-            traffic = Traffic(
-                {
-                    "short": (short, to["a"], 8),
-                    "talks": (talks, to["a"], 2),
-                    "says nothing": (says_nothing, to["a"], 1),
-                    "socks": (through_socks(server, short), to["s"], 3),
-                }
-            )
-            enough = trio.Event()
+            kinds = {
+                "short": (short, "a", 8),
+                "talks": (talks, "a", 2),
+                "says nothing": (says_nothing, "a", 1),
+                "socks": (through_socks(server, short), "s", 3),
+            }
+            traffic, enough = Traffic(kinds, service.listening()), trio.Event()
             async with trio.open_nursery() as clients:
                 clients.start_soon(traffic.flow, RATE, enough)
                 await trio.sleep(PAUSE)
@@ -78,15 +63,6 @@ async def under_load(folder: Path) -> AsyncIterator[tuple[Service, list[Balance]
         finally:
             await trio.to_thread.run_sync(service.end)
         results.append(balance(traffic.calls, service.lines("session"), service.kills))
-        servers.cancel_scope.cancel()
-
-
-def addresses(service: Service) -> dict[str, Address]:
-    found: dict[str, Address] = {}
-    for line in service.lines("listening"):
-        host, _, port = line["bind"].rpartition(":")
-        found[line["listener"]] = (host, int(port))
-    return found
 
 
 async def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
