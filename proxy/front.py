@@ -21,11 +21,12 @@ from proxy.telemetry.region import Region
 class Front:
     """The whole program, for those who only look."""
 
+    state: views.State = "starting"
+
     def __init__(self, loaded: Loaded, level: str, memory: Memory, listeners: Listeners, crew: Crew) -> None:
         self.snapshot: Snapshot = loaded.snapshot
         self.config_path: str | None = loaded.path
         self.log_level: str = level
-        self.state: views.State = "starting"
         self._config = loaded.config
         self._memory, self._listeners, self._crew = memory, listeners, crew
 

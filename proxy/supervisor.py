@@ -49,6 +49,8 @@ async def run(
 class Supervisor(Front):
     """One running program."""
 
+    state: views.State
+
     def __init__(
         self, loaded: Loaded, events: Events, source: Source | None, *, log_level: str | None = None
     ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ import trio
 from proxy.core.address import Endpoint
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Bind, Cluster, Listener, Mode, Snapshot, Timeouts
-from proxy.listeners import Listeners
+from proxy.listeners import Listeners, Sockets
 from proxy.memory import Memory
 from proxy.telemetry.events import Events
 from proxy.worker import Worker
@@ -70,7 +69,7 @@ def one_listener(cluster: Cluster, *, name: str = "a", timeouts: Timeouts | None
 
 
 class Serving:
-    def __init__(self, worker: Worker, events: Recorder, sockets: dict[str, list[socket.socket]]) -> None:
+    def __init__(self, worker: Worker, events: Recorder, sockets: Sockets) -> None:
         self.worker, self.events, self.sockets = worker, events, sockets
 
     async def connect(self, listener: str = "a") -> trio.SocketStream:

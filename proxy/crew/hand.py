@@ -216,9 +216,10 @@ class Hand:
         """Everything it says. One that says nothing for too long is put out of its misery."""
         with suppress(Broken):
             while True:
-                with trio.move_on_after(_DEAF) as patience:
+                body: bytes | None = None
+                with trio.move_on_after(_DEAF):
                     body = (await channel.receive()).body
-                if patience.cancelled_caught:
+                if body is None:
                     self._events.warn("worker_stuck", worker=self.number, pid=self.pid, silent_for=_DEAF)
                     break
                 try:

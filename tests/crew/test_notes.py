@@ -12,6 +12,7 @@ from proxy.crew import orders
 from proxy.crew.notes import Notes
 from proxy.listeners import Listeners
 from proxy.memory import Memory
+from proxy.state import ListenerHabits
 from proxy.worker import Worker
 from tests.serving import Recorder, echo, one_listener, upstream
 
@@ -26,6 +27,7 @@ async def test_a_report_tells_what_is_new_and_tells_it_once() -> None:
         notes = Notes(worker, memory, standings)
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run, listeners.shares[0])
+            during = notes.report()
             for _ in range(2):
                 async with await trio.open_tcp_stream(*listeners.shares[0]["a"][0].getsockname()) as stream:
                     await stream.send_all(b"x")
@@ -63,7 +65,7 @@ async def test_what_others_know_is_taken_over_and_not_told_back() -> None:
         other = Memory(None, events).patience("a", "c", set())
         for _ in range(100):
             other.client_spoke(0.001)
-        notes.learn(orders.Learn([entry], [orders.ListenerHabits("a", "c", other.habits())]))
+        notes.learn(orders.Learn([entry], [ListenerHabits("a", "c", other.habits())]))
         standing = standings.get(Endpoint("192.0.2.1", 80))
         assert (standing.state, standing.rtt) == (State.CONFIRMED, 0.1)
         assert learned.sessions == 100

@@ -102,10 +102,10 @@ class Program:
         part.write_text(text)
         part.replace(self.file)
 
-    def reload(self, number: int = 1, **expected: object) -> Line:
+    def reload(self, number: int = 1) -> Line:
         """Have it read its file now; the line of the `number`-th reload."""
         self.signal(signal.SIGHUP)
-        return self.wait_for("reloaded", number, **expected)
+        return self.wait_for("reloaded", number)
 
     def address(self, listener: str = "a", which: int = 0) -> Address:
         """Where a listener really listens."""
