@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 
+from bench.gauntlet import Result
+from bench.gauntlet import markdown as table_of_paths
 from bench.load import OUT
+from bench.paths import PATHS
 from bench.peer import DIRECT
 from bench.plot import Bar, Line, bars, lines, short
 from bench.rows import ROWS, Row
@@ -141,7 +145,19 @@ def plots(relay: Document | None, growth: Document | None) -> dict[str, str]:
     return drawn
 
 
-def markdown(relay: Document | None, growth: Document | None) -> str:
+def bad_paths(gauntlet: Document) -> Iterator[str]:
+    """Round trips until the first byte, on each path that was driven."""
+    results: dict[str, dict[str, Result]] = {}
+    for one in gauntlet["results"]:
+        taken = {field.name: one[field.name] for field in fields(Result) if field.name in one}
+        results.setdefault(one["path"], {})[one["runner"]] = Result(**taken)
+    driven = [path for path in PATHS if path.name in results]
+    yield f"Mean of the connections on each path, in round trips of {gauntlet['rtt'] * 1000:g} ms."
+    yield ""
+    yield table_of_paths(driven, results, gauntlet["runners"])
+
+
+def markdown(relay: Document | None, growth: Document | None, gauntlet: Document | None = None) -> str:
     """What stands between the page's markers."""
     parts: list[str] = []
     if relay:
@@ -149,6 +165,8 @@ def markdown(relay: Document | None, growth: Document | None) -> str:
     if growth:
         parts += ["", "### How cost grows", "", *grown(growth), ""]
         parts += [f"![{sweep['title']}](plots/{name}.svg)" for name, sweep in growth["sweeps"].items()]
+    if gauntlet:
+        parts += ["", "### Time to the first byte", "", *bad_paths(gauntlet)]
     return "\n".join(parts).strip()
 
 
@@ -170,7 +188,7 @@ def report(write_docs: bool, relay: str, growth: str) -> None:
     run, grew = read(relay), read(growth)
     if run is None and grew is None:
         raise click.ClickException("nothing has been measured yet: python -m bench")
-    text = markdown(run, grew)
+    text = markdown(run, grew, read("gauntlet"))
     click.echo(text)
     if write_docs:
         write(text, plots(run, grew))
