@@ -9,10 +9,12 @@ from typing import Annotated, ClassVar, Self
 from msgspec import Meta
 
 from proxy.config.cluster_schema import Section
+from proxy.config.mistakes import Findings
+from proxy.config.nodes import Tree
 from proxy.config.scalars import BadScalar, Scalar
 from proxy.core.limits import Caps
 
-__all__ = ["Amount", "Limits", "Rate"]
+__all__ = ["Amount", "Limits", "Rate", "check_limits"]
 
 _MOST = 10_000_000
 _RATE = re.compile(r"([0-9]{1,8}(?:\.[0-9]{1,3})?)/(s|m|h)\Z")
@@ -103,3 +105,16 @@ class Limits(Section, frozen=True):
         return Caps(
             self.connections.value, self.per_client.value, self.accept_rate.value, self.client_rate.value
         )
+
+
+def check_limits(written: Limits, path: tuple[str, ...], tree: Tree, findings: Findings) -> None:
+    """Note what one client may have that all together may not: it never comes to that."""
+    pairs = (
+        ("per_client", written.per_client, "connections", written.connections),
+        ("client_rate", written.client_rate, "accept_rate", written.accept_rate),
+    )
+    for key, one, whole_key, whole in pairs:
+        if one.value is not None and whole.value is not None and one.value >= whole.value:
+            label = ".".join((*path, key))
+            problem = f"{label}: {one.plain()} is not below {whole_key}, which is {whole.plain()}; it changes nothing"
+            findings.pointless(tree.nearest(*path, key).place, problem)

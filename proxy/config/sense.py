@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from proxy.config import schema, tunnels
 from proxy.config.addresses import BindAddress
+from proxy.config.admission import check_limits
 from proxy.config.fill import read_scalar
 from proxy.config.mistakes import Findings, Place, closest, quoted
 from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, Tree, is_empty, items_of
@@ -45,7 +46,9 @@ def check(config: schema.Config, tree: Tree, findings: Findings) -> None:
         _check_dialling(cluster, ("clusters", name), tree, findings)
     for name, listener in config.listeners.items():
         _check_admission(listener, name, tree, findings)
+        check_limits(listener.limits, ("listeners", name, "limits"), tree, findings)
         tunnels.check_far(listener, name, tree, findings)
+    check_limits(config.limits, ("limits",), tree, findings)
     _check_binds(config, tree, findings)
     _check_admin(config.admin, tree, findings)
     _check_keys(config, tree, findings)

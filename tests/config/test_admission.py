@@ -66,3 +66,20 @@ def test_who_the_process_becomes(loaded: Callable[[str], Loaded]) -> None:
     assert (loaded(FILE).snapshot.user, loaded(FILE).snapshot.group) == (None, None)
     snapshot = loaded(FILE + "user: nobody\ngroup: nogroup\n").snapshot
     assert (snapshot.user, snapshot.group) == ("nobody", "nogroup")
+
+
+def test_what_a_client_may_not_have_anyway_is_pointless(loaded: Callable[[str], Loaded]) -> None:
+    text = (
+        FILE.replace("per_client: 256", "per_client: 10000")
+        + "limits: {accept_rate: 1/s, client_rate: 60/m}\n"
+    )
+    warnings = [str(one) for one in loaded(text.replace("limits: {connections: 50000}\n", "")).warnings]
+    said = [line.partition(": ")[2].partition("\n")[0] for line in warnings]
+    assert any(
+        "listeners.a.limits.per_client: 10000 is not below connections, which is 10000" in line
+        for line in warnings
+    ), said
+    assert any(
+        "limits.client_rate: 1/s is not below accept_rate, which is 1/s" in line for line in warnings
+    ), said
+    assert len(warnings) == 2
