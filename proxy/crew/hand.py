@@ -22,10 +22,11 @@ from proxy.listeners import Sockets
 from proxy.telemetry.events import Events
 
 ENTRY = "_worker"  # the first argument of a process that is one
+_BEGIN = "import sys; sys.path.append(sys.argv.pop(1)); from proxy.__main__ import main; sys.exit(main())"
 _STEADY = 30.0  # seconds that a worker must have lived for its death to be the first one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _TRIES = 3  # of a worker that has never served
-_DEAF = 30.0  # seconds without a report after which a worker is taken for stuck
+_DEAF = 60.0  # seconds without a report after which a worker is taken for stuck
 _MOST_WAITING = 2000  # things learned that wait for a worker that does not listen
 _NOT_FOR_WORKERS = (
     "NOTIFY_SOCKET",
@@ -132,9 +133,10 @@ class Hand:
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
         package = str(Path(proxy.__file__).parent.parent)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (package, env.get("PYTHONPATH", ""))))
         with theirs:
-            command = [sys.executable, "-m", "proxy", ENTRY, str(theirs.fileno()), str(os.getpid())]
+            command = [
+                sys.executable, "-P", "-c", _BEGIN, package, ENTRY, str(theirs.fileno()), str(os.getpid()),
+            ]  # fmt: skip
             process = subprocess.Popen(  # noqa: S603  # ourselves
                 command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=env
             )
