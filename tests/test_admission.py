@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -142,7 +143,7 @@ async def test_unix_clients_are_nobody_in_particular(tmp_path: object) -> None:
 
 async def test_behind_another_proxy_the_client_is_whom_the_header_names() -> None:
     caps = Caps(per_client=1)
-    settings = {"proxy_header": ProxyHeader.REQUIRE, "trust": NAMED["loopback"]}
+    settings: Any = {"proxy_header": ProxyHeader.REQUIRE, "trust": NAMED["loopback"]}
     async with limited(caps, **settings) as here:
 
         def header(host: str) -> bytes:
