@@ -18,7 +18,6 @@ from proxy.core.networks import NAMED
 from proxy.core.outcomes import Reason
 from proxy.core.proxy_header import version1
 from proxy.core.snapshot import ProxyHeader, Snapshot
-from proxy.worker import Worker
 from tests.serving import Serving, echo, one_listener, serving, upstream
 
 
@@ -212,4 +211,3 @@ def test_tickets_of_those_who_are_not_counted_are_one() -> None:
 
     assert isinstance(FREE, Ticket)
     assert not FREE.cells
-    assert Worker
