@@ -75,6 +75,7 @@ class ChainedDialling(Dialling):
     """As `Dialling`, where the candidates are gateways."""
 
     __slots__ = ("_destination", "_gateways")
+    _is_plain = False
 
     def go_through(self, gateways: Gateways, destination: Target | None) -> None:
         """Say before the dial what the gateway is to be asked for."""

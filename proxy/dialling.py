@@ -44,6 +44,8 @@ class Dialling:
         "begun",
     )
 
+    _is_plain = True  # whether a connection is all that is wanted
+
     def __init__(  # noqa: PLR0913, PLR0917  # what a session shares with others
         self,
         record: SessionRecord,
@@ -156,7 +158,13 @@ class Dialling:
                     upstream = await self._on_spare(endpoint, early)
                     if upstream is not None:
                         return upstream
-                attempt, begun = begun or self.send_syn(endpoint, early), None
+                attempt = begun or self.send_syn(endpoint, early)
+                near = (
+                    self._is_plain and begun is None and self._standings.get(endpoint).is_near(self._cluster)
+                )
+                begun = None
+                if near and (upstream := self.at_once(endpoint, attempt, early)) is not None:
+                    return upstream
                 return await self._one(endpoint, attempt, early, downstream, _rival(candidates, number))
             except DialFailed as failed:
                 failure = failed

@@ -42,6 +42,7 @@ class TunnelDialling(Dialling):
         "_spoken",
         "_ticket",
     )
+    _is_plain = False
 
     def go_through(self, destination: Target | None) -> None:
         """Say before the dial where the far side is to dial."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 _NAME_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
@@ -97,6 +98,7 @@ def parse_unix(text: str) -> Endpoint:
     return Endpoint(path, 0)
 
 
+@lru_cache(4096)  # asked for every request, and clients come again
 def is_numeric(host: str) -> bool:
     """Whether ``host`` is a canonical numeric IPv4 or IPv6 address (a ``%scope`` is allowed)."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 Numeric: TypeAlias = tuple[int, int]
@@ -54,6 +55,7 @@ def parse_network(text: str) -> Network:
     return Network(network.version, int(network.network_address), network.prefixlen)
 
 
+@lru_cache(4096)  # a session asks several times, and clients come again
 def numeric(host: str) -> Numeric:
     """The number of a numeric IP; a ``%scope`` is left out. Raises ValueError."""
     address = ipaddress.ip_address(host.partition("%")[0])
@@ -68,6 +70,7 @@ def is_within(host: str, networks: Iterable[Network]) -> bool:
     return any(network.holds(address) for network in networks)
 
 
+@lru_cache(4096)
 def meanings(host: str) -> tuple[Numeric, ...]:
     """The address itself, and every IPv4 address that dialling it may reach; raises ValueError.
 
