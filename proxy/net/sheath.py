@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import ssl
 from collections.abc import Iterable
@@ -84,6 +85,7 @@ class Sheathed(socket.socket):
 
     def __init__(self, sock: socket.socket, sheath: Sheath) -> None:
         family = int(sock.family)
+        self._resets = self._end_said = False
         super().__init__(family, socket.SOCK_STREAM, 0, sock.detach())
         self.setblocking(False)
         with suppress(OSError):  # a unix socket
@@ -93,6 +95,8 @@ class Sheathed(socket.socket):
         self._pending = b""  # sealed, and not yet taken by the kernel
         self._owed = 0  # bytes in there that whoever sends them has not been told of
         self._ended = False  # the other side has said that it ends
+        self._room = select.poll()
+        self._room.register(self, select.POLLOUT)
 
     async def shake_hands(self, hello: bytes = b"") -> None:
         """The handshake, from the rest of our ``hello`` on. Raises `BadTls`, and OSError. Bound it from outside."""
@@ -143,8 +147,8 @@ class Sheathed(socket.socket):
             return 0
         self._seal(chunk)
         self._flush()
-        self._owed = len(chunk) if self._has_more() else 0
-        if self._owed:
+        if self._has_more():
+            self._owed = len(chunk)
             raise BlockingIOError
         return len(chunk)
 
@@ -159,12 +163,28 @@ class Sheathed(socket.socket):
     def shutdown(self, how: int, /) -> None:
         """Say that nothing more comes, in TLS's words and in TCP's."""
         if how != socket.SHUT_RD:
+            self._say_end()
+        super().shutdown(how)
+
+    def close(self) -> None:
+        """As of any socket: in order, unless it was asked for a reset (``SO_LINGER``)."""
+        if self.fileno() >= 0 and not self._resets:
+            with suppress(OSError, ValueError):  # ValueError: there was no handshake
+                self._say_end()
+        super().close()
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:  # type: ignore[override]  # nothing else is asked for
+        """As of any socket."""
+        self._resets = self._resets or (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
+        super().setsockopt(level, option, value)
+
+    def _say_end(self) -> None:
+        if not self._end_said:
+            self._end_said = True
             with suppress(ssl.SSLError):  # it would like to hear the other side's end, too
                 self._sheath.tls.unwrap()
             self._pending += self._sheath.outgoing.read()
-            with suppress(BlockingIOError):
-                self._flush()
-        super().shutdown(how)
+            self._flush()
 
     def dup(self) -> socket.socket:  # type: ignore[override]  # what goes on with it knows no TLS
         """Another descriptor of the connection, for nothing but closing it."""
@@ -217,7 +237,8 @@ class Sheathed(socket.socket):
                 return
 
     def _has_more(self) -> bool:
-        return bool(self._pending)
+        """Whether not all was taken, or nothing more would be: there must be room for the last word."""
+        return bool(self._pending) or not self._room.poll(0)
 
     async def _flush_all(self) -> None:
         self._pending += self._sheath.outgoing.read()

@@ -15,6 +15,7 @@ import trio
 import trustme
 
 from proxy.core.clusters import Tls
+from proxy.net import sockopt
 from proxy.net.relay import Relay
 from proxy.net.sheath import BadTls, Sheath, Sheathed, context
 from proxy.net.watch import Watch
@@ -94,6 +95,22 @@ async def test_each_side_ends_by_itself(sides: tuple[Tls, Tls]) -> None:
 async def test_an_end_without_a_word_is_a_reset(sides: tuple[Tls, Tls]) -> None:
     async with sheathed(sides) as (near, far):
         near.send(b"half of")
+        with near.dup() as raw:
+            raw.shutdown(socket.SHUT_WR)
+        await trio.sleep(0.01)
+        with pytest.raises(ConnectionResetError):
+            await heard(far, 100)
+
+
+async def test_a_close_is_an_end_in_order_and_a_reset_is_none(sides: tuple[Tls, Tls]) -> None:
+    async with sheathed(sides) as (near, far):
+        near.send(b"all of it")
+        near.close()
+        await trio.sleep(0.01)
+        assert await heard(far, 100) == b"all of it"
+    async with sheathed(sides) as (near, far):
+        near.send(b"not all")
+        sockopt.reset_on_close(near)
         near.close()
         await trio.sleep(0.01)
         with pytest.raises(ConnectionResetError):
@@ -122,8 +139,10 @@ async def test_what_the_kernel_does_not_take_is_offered_again(sides: tuple[Tls, 
                 except BlockingIOError:
                     await trio.lowlevel.wait_writable(near)
 
+            near.shutdown(socket.SHUT_WR)
+
         nursery.start_soon(say)
-        assert await heard(far, len(blob)) == blob
+        assert await heard(far, len(blob) + 1) == blob, "and the end, for which there was room"
 
 
 async def test_what_was_not_asked_for_is_held(sides: tuple[Tls, Tls]) -> None:
