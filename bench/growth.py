@@ -63,7 +63,7 @@ def _cpu(bench: Bench, peer: Peer, opening: str, seconds: float, rounds: int) ->
     """Microseconds of CPU for a short connection through ``peer``; the median of the rounds."""
     with bench.running(peer) as (subject, _):
         bench.load.ask(f"opening {opening}")
-        bench.load.ask(f"short S {subject.port} 64 {seconds / 2} 100")
+        bench.load.ask(f"short S {subject.port} 64 {2 * seconds} 100")  # it gets to know its endpoints
         taken = []
         for _ in range(rounds):
             before = subject.cpu()
@@ -117,7 +117,7 @@ def _sweep(sizes: Sequence[int], measured: Callable[[int], float]) -> list[tuple
 def growth(quick: bool, name: str) -> None:
     """How cost grows with sessions, endpoints, routes and distance, and the line through it."""
     signal.signal(signal.SIGTERM, stop)
-    seconds, rounds = (0.2, 1) if quick else (0.8, 3)
+    seconds, rounds = (0.2, 1) if quick else (0.7, 3)
     load_core, relay_core = cores()
     last = 3 if quick else None
     sweeps: dict[str, Sweep] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.load import Answer, Load
 from bench.peer import BASELINE, DIRECT
@@ -160,6 +160,16 @@ def _short(kind: str, concurrency: int) -> Measure:
     return _operations(f"short {kind} {{port}} {concurrency} {{seconds}} 100")
 
 
+def _settled(measure: Measure, seconds: float) -> Measure:
+    """The same when a relay has had so many seconds of work to get to know its endpoints."""
+
+    def later(load: Load, subject: Subject, effort: Effort) -> Sample:
+        measure(load, subject, replace(effort, seconds=seconds))
+        return measure(load, subject, effort)
+
+    return later
+
+
 def _kept(concurrency: int, size: int) -> Measure:
     return _operations(f"kept {{port}} {concurrency} {{seconds}} {size}")
 
@@ -175,6 +185,8 @@ LATENCY = (
 )
 FEW = ("haproxy", "nginx", "ours", "ours-log", DIRECT)
 """The relays of rows that say little of the others."""
+KEEPING = ("haproxy", "nginx", "shadowsocks", "pproxy", "ours", "ours-log", "ours-debian", DIRECT)
+MOVING = ("haproxy", "nginx", "shadowsocks", "pproxy", "ours", DIRECT)
 FRUGAL = ("haproxy", "nginx", "shadowsocks", "pproxy", "ours", "ours-log")
 """Those that have no process for each connection."""
 START_ROW = Row("start", "start: memory, and time until the first reply", START, None)
@@ -185,12 +197,12 @@ ROWS = (
     Row("short-1000", "short connections, 1,000 at a time", OPERATIONS, _short("S", 1000), peers=FEW),
     Row("short-client", "short connections the client closes; 64", OPERATIONS, _short("C", 64), extra=True),
     Row("short-http", "short connections that open with a GET; 64", OPERATIONS, _short("G", 64), extra=True),
-    Row("kept", "requests on 64 kept connections, 1 KiB each way", OPERATIONS, _kept(64, 1024)),
+    Row("kept", "requests on 64 kept connections, 1 KiB each way", OPERATIONS, _kept(64, 1024), peers=KEEPING),
     Row("kept-1B", "requests on 64 kept connections, 1 B", OPERATIONS, _kept(64, 1), peers=FEW),
     Row("kept-64K", "requests on 64 kept connections, 64 KiB", OPERATIONS, _kept(64, 65536), peers=FEW),
     Row("latency", "latency: one kept connection, 1 KiB each way", LATENCY, _kept(1, 1024), peers=FEW),
-    Row("bulk-down", "bulk from the server, 4 connections", BULK, _bulk("D", 4)),
-    Row("bulk-up", "bulk from the client, 4 connections", BULK, _bulk("U", 4)),
+    Row("bulk-down", "bulk from the server, 4 connections", BULK, _bulk("D", 4), peers=MOVING),
+    Row("bulk-up", "bulk from the client, 4 connections", BULK, _bulk("U", 4), peers=MOVING),
     Row("bulk-down-1", "bulk from the server, 1 connection", BULK, _bulk("D", 1), extra=True),
     Row("idle", "idle connections: memory", IDLE, _idle, fresh=True, peers=FRUGAL),
     Row(
@@ -207,7 +219,7 @@ ROWS = (
     ),
     Row(
         "endpoints", "short connections to a cluster of 10 and of 1,000 endpoints; 64 at a time", OPERATIONS,
-        _short("S", 64), way="endpoints", baseline="10-endpoints",
+        _settled(_short("S", 64), 2.0), way="endpoints", baseline="10-endpoints",
     ),
     Row(
         "workers", "short connections through 1 and 2 workers, which share both cores with the load; 256 at a time",
