@@ -80,9 +80,12 @@ class Reloads:
         """Ask for one whenever the files have changed, until cancelled."""
         if self._source is None or self._source.changes is None:
             return
-        async for paths in self._source.changes:
-            self._events.say("config_changed", files=list(paths))
-            self.ask()
+        try:
+            async for paths in self._source.changes:
+                self._events.say("config_changed", files=list(paths))
+                self.ask()
+        except Exception as fault:  # noqa: BLE001  # whoever wants a reload can still ask for it
+            self._events.background_fault("watching the configuration", fault)
 
     async def _once(self) -> Reload:
         if self._source is None:
@@ -96,6 +99,11 @@ class Reloads:
             return self._refuse([str(mistake) for mistake in error.mistakes])
         except CannotListen as failure:
             return self._refuse([str(failure)])
+        except Exception as fault:  # noqa: BLE001  # what runs must not end because something new cannot begin
+            self._events.background_fault("reload", fault)
+            return self._refuse(
+                [f"this is a mistake of ours, please report it: {type(fault).__name__}: {fault}"]
+            )
         self.done += 1
         self._events.say("reloaded", changed=changed)
         return Reload(

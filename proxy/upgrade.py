@@ -84,7 +84,10 @@ def command() -> list[str]:
 async def hand_over(heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = None) -> int:
     """Start a successor on these sockets and wait until it serves; its process number. Raises `NotUpgraded`."""
     sockets = list(heirlooms)
-    ours, theirs = os.pipe()
+    try:
+        ours, theirs = os.pipe()
+    except OSError as error:
+        raise NotUpgraded(f"it cannot be started: {error.strerror}") from error
     env = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
     env[_SOCKETS] = ";".join(
         f"{name}={sock.fileno()}{'=' + _LENT if lent else ''}" for name, sock, lent in sockets

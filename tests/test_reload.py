@@ -116,3 +116,24 @@ async def test_a_file_that_is_gone_is_explained(tmp_path: Path) -> None:
         found = await reloads.reload()
         assert "none.yaml" in found.mistakes[0]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_mistake_of_ours_is_no_end(tmp_path: Path) -> None:
+    faults: list[str] = []
+
+    class Listening(Recorder):
+        def background_fault(self, work: str, fault: BaseException) -> None:
+            faults.append(work)
+
+    file = tmp_path / "proxy.yaml"
+    file.write_text(GOOD.format(port=9))
+
+    async def fails(loaded: Loaded) -> list[str]:
+        raise RuntimeError("no")
+
+    reloads = Reloads(Source(str(file), lambda: load(str(file))), fails, Listening())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reloads.run)
+        assert "RuntimeError: no" in (await reloads.reload()).mistakes[0]
+        nursery.cancel_scope.cancel()
+    assert faults == ["reload"]

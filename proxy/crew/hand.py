@@ -111,35 +111,54 @@ class Hand:
         pause = 0.0
         while True:
             began = trio.current_time()
-            process, channel = self._start()
-            try:
-                await self._with(process, channel)
-            finally:
-                channel.close()
-                self._end(process)
+            how = await self._one_process()
             if self.cut_off is not None or self.leaving:
                 return
             lived = trio.current_time() - began
             pause = 0.0 if lived >= _STEADY else min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
             if pause == _FIRST_PAUSE and self.restarts == 0:
                 pause = 0.0  # the first time may be an accident
-            how = self._say_died(process, lived, pause)
+            again_in = {"lived": round(lived, 3), "again_in": pause}
+            self._events.warn("worker_died", worker=self.number, **how, **again_in)
             if not self.has_served and self.restarts >= _TRIES:
-                raise CannotServe(f"worker {self.number} ends before it can serve: {how}")
+                said = ", ".join(f"{name} {value}" for name, value in how.items())
+                raise CannotServe(f"worker {self.number} ends before it can serve: {said}")
             await trio.sleep(pause)
+
+    async def _one_process(self) -> Mapping[str, object]:
+        """From its start to its end; how it ended. Without a process or a descriptor to be had it ends at once."""
+        try:
+            process, channel = self._start()
+        except OSError as error:
+            self.restarts += 1
+            return {"why": f"it cannot be started: {error.strerror}"}
+        try:
+            await self._with(process, channel)
+        except OSError as error:
+            self._events.warn("worker_not_reached", worker=self.number, why=error.strerror)
+        finally:
+            channel.close()
+            self._end(process)
+        code = process.returncode
+        how = {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
+        return {"pid": process.pid, **how}
 
     def _start(self) -> tuple[subprocess.Popen[bytes], Channel]:
         """A fresh interpreter, started from this very thread: its end would be the end of the process, too."""
-        ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
         package = str(Path(proxy.__file__).parent.parent)
+        ours, theirs = socket.socketpair()
         with theirs:
             command = [
                 sys.executable, "-P", "-c", _BEGIN, package, ENTRY, str(theirs.fileno()), str(os.getpid()),
             ]  # fmt: skip
-            process = subprocess.Popen(  # noqa: S603  # ourselves
-                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=env
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603  # ourselves
+                    command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=env
+                )
+            except OSError:
+                ours.close()
+                raise
         self.pid, self.state, self.restarts, self.began = (
             process.pid,
             "starting",
@@ -248,13 +267,3 @@ class Hand:
     def _answer(self) -> None:
         self._answered.set()
         self._answered = trio.Event()
-
-    def _say_died(self, process: subprocess.Popen[bytes], lived: float, pause: float) -> str:
-        code = process.returncode
-        how: Mapping[str, object] = (
-            {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
-        )
-        self._events.warn(
-            "worker_died", worker=self.number, pid=process.pid, **how, lived=round(lived, 3), again_in=pause
-        )
-        return " ".join(str(word) for pair in how.items() for word in pair)

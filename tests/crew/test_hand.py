@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
+import trio
+
 from proxy.crew import orders
 from proxy.crew.hand import Hand
 from tests.serving import Recorder
@@ -23,3 +28,26 @@ def test_nobody_is_nobody_to_kill() -> None:
     one = hand()
     one.kill()
     assert (one.pid, one.state, one.cut_off) == (0, "starting", None)
+
+
+async def test_without_a_descriptor_there_is_no_process_and_no_end() -> None:
+    events = Recorder()
+    one = Hand(lambda: orders.Begin(0, 2, "info", "json"), (), events, lambda *_: None, lambda: None)
+    one.has_served = True
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with trio.open_nursery() as nursery:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        try:
+            nursery.start_soon(one.live)
+            with trio.fail_after(5):
+                while len(events.said) < 2:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        nursery.cancel_scope.cancel()
+    event, fields = events.said[0]
+    assert event == "worker_died"
+    assert fields["why"] == "it cannot be started: Too many open files"
+    assert [fields["again_in"] for _, fields in events.said[:2]] == [0.0, 0.5] or events.said[1][1][
+        "again_in"
+    ]

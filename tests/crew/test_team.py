@@ -34,12 +34,14 @@ async def team_of(snapshot: Snapshot) -> AsyncIterator[tuple[Team, Listeners, Me
     memory = Memory(None, events)
     listeners.open(snapshot, snapshot.workers)
     team = Team(snapshot, memory, events, "error")
-    async with trio.open_nursery() as nursery:
-        with trio.fail_after(60):
-            await nursery.start(team.run, listeners)
-        yield team, listeners, memory, events
-        nursery.cancel_scope.cancel()
-    listeners.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(60):
+                await nursery.start(team.run, listeners)
+            yield team, listeners, memory, events
+            nursery.cancel_scope.cancel()
+    finally:
+        listeners.close()
 
 
 async def until(condition: object) -> None:
