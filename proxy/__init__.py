@@ -16,7 +16,10 @@ The way of the data, and the rooms it passes::
 ``memory``    what was learned, and ``state``, the file that keeps it
 ``probe``     what a path does with Fast Open; ``diagnosis`` what this machine does
 ``worker``    one process: listeners, sessions, drain
-``supervisor`` owns the listening sockets and the signals
+``crew``      the workers, as the supervisor has them: one in its own process, or several processes
+``supervisor`` the whole program: signals, ``listeners`` (its sockets), ``reload``, ``upgrade``, drain, and what the
+              admin shows (``front``)
+``admin``     a page, metrics and an API, over HTTP
 ``commands``  the command line, one module a command
 ``lab``       a WAN in a box for tests, benchmarks and demonstrations; ``demo`` draws what happens in it
 

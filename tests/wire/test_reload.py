@@ -14,7 +14,7 @@ import pytest
 from proxy.lab.behaviours import answers_each, echoes
 from proxy.lab.servers import Behaviour
 from proxy.lab.wan import Wan
-from tests.wire.program import Program, forward, until
+from tests.wire.program import Line, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.01)]
 
@@ -183,3 +183,61 @@ def test_the_level_and_form_of_the_log_follow(wan: Wan) -> None:
         time.sleep(0.2)
         assert not program.events("session")
         os.kill(program.pid, 0)
+
+
+def test_the_admin_moves_and_the_listeners_stay(wan: Wan, tmp_path: Path) -> None:
+    server = wan.serve(says(b"pong"))
+    port = f"127.0.0.1:{free_port()}"
+    first, second = tmp_path / "first", tmp_path / "second"
+    with Program(wan.client, {"a": forward(server, port)}, admin={"bind": f"unix:{first}"}) as program:
+        assert ready(first)
+        program.configure({"a": forward(server, port)}, admin={"bind": f"unix:{second}"})
+        assert program.reload()["changed"] == ["admin"]
+        until(lambda: second.exists() and ready(second))
+        assert not first.exists()
+        program.configure({"a": forward(server, port)})
+        program.reload(2)
+        until(lambda: not second.exists())
+        program.configure({"a": forward(server, port)}, admin={"bind": f"unix:{first}"})
+        program.reload(3)
+        until(lambda: first.exists() and ready(first))
+        assert ask(program.address()) == b"pong"
+
+
+def ready(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(path))
+        client.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        return b" 200 " in client.recv(4096)
+
+
+def test_who_is_still_asking_is_routed_as_when_he_came(wan: Wan) -> None:
+    old, new = wan.serve(says(b"old")), wan.serve(says(b"new"))
+
+    def document(to: str) -> Line:
+        return {
+            "listeners": {"a": {"bind": port, "mode": "socks"}},
+            "clusters": {"x": {"endpoints": [to], "warm_up": False}},
+            "routes": [{"match": {"host": "x.example"}, "to": "x"}],
+            "log": {"format": "json"},
+        }
+
+    port = f"127.0.0.1:{free_port()}"
+    to_old, to_new = ("{}:{}".format(*server.address) for server in (old, new))
+    with Program(wan.client, None, document=document(to_old)) as program:
+        with socket.create_connection(program.address(), 5) as client:
+            client.sendall(b"\5\1\0")
+            assert client.recv(2) == b"\5\0"
+            program.configure(document=document(to_new))
+            program.reload()
+            client.sendall(b"\5\1\0\3\x09x.example\0\x50")
+            assert client.recv(10)[1] == 0
+            client.sendall(b"ping")
+            assert client.recv(10) == b"old"
+        with socket.create_connection(program.address(), 5) as client:
+            client.sendall(b"\5\1\0\5\1\0\3\x09x.example\0\x50ping")
+            heard = b""
+            while len(heard) < 15:
+                heard += client.recv(20)
+            assert heard.endswith(b"new")
