@@ -16,11 +16,12 @@ from time import time as wall_clock  # noqa: TID251  # the far side has no other
 
 import trio
 
+from proxy import introduction
 from proxy.core import replay, tunnel
 from proxy.core.address import Endpoint, Target
 from proxy.core.clusters import Tls, Via
 from proxy.core.outcomes import Reason
-from proxy.core.snapshot import Replay
+from proxy.core.snapshot import Replay, SendHeader
 from proxy.core.tunnel import COMMITTED, MOST_COVERED, Ticket
 from proxy.dialling import Dialling
 from proxy.net import acceptance, dial, sheath, sockopt
@@ -58,12 +59,18 @@ class TunnelDialling(Dialling):
         begun: dial.Attempt | None,  # noqa: ARG002  # sessions through tunnels begin here
     ) -> Upstream:
         """As `Dialling.first_of`."""
-        self._covered = early.data[:MOST_COVERED]
         self._downstream = downstream
+        off = self._cluster.proxy_header is SendHeader.OFF
+        header = b"" if off else introduction.header(self._record, self._cluster, downstream)
+        self._covered = (header + early.data)[:MOST_COVERED]
         covered = EarlyData(self._covered, ended=False, waited=early.waited)
         upstream = await self._first_of(candidates, covered, downstream, None)
-        upstream.sent = len(self._covered)
+        upstream.sent = len(self._covered) - len(header)
         return upstream
+
+    async def _on_spare(self, endpoint: Endpoint, early: EarlyData) -> Upstream | None:  # noqa: ARG002
+        """A far side keeps no connections that say nothing."""
+        return None
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
         """As `Dialling.send_syn`; every endpoint is told of a session of its own."""

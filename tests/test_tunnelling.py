@@ -13,7 +13,7 @@ import trio
 
 from proxy.core import tunnel
 from proxy.core.address import Endpoint
-from proxy.core.clusters import Replay, Via
+from proxy.core.clusters import Replay, SendHeader, Via
 from proxy.core.destinations import Destinations
 from proxy.core.outcomes import Reason
 from proxy.core.snapshot import DIRECT, Cluster, FarSide, Listener, Mode, Snapshot
@@ -75,6 +75,24 @@ async def test_replay_none_means_nothing_to_a_tunnel() -> None:
         client = await near.connect()
         await client.send_all(POST)
         assert await client.receive_some() == POST
+        await client.aclose()
+
+
+@pytest.mark.parametrize("early", [POST, b""])
+async def test_the_server_is_told_whom_it_is_for(early: bytes) -> None:
+    """The near side's cluster says so; spare connections mean nothing to a tunnel."""
+    async with (
+        upstream(echo) as server,
+        both(server, proxy_header=SendHeader.V1, preconnect=2) as (near, _),
+    ):
+        client = await near.connect()
+        if early:
+            await client.send_all(early)
+        (host, port), (_, dialled) = client.socket.getsockname(), client.socket.getpeername()
+        said = f"PROXY TCP4 {host} 127.0.0.1 {port} {dialled}\r\n".encode() + early
+        assert await heard(client, len(said)) == said
+        await client.send_all(b"more")
+        assert await heard(client, 4) == b"more"
         await client.aclose()
 
 
