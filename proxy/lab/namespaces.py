@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +27,10 @@ Stream: TypeAlias = int | IO[bytes] | None
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 CAP_SYS_ADMIN = 21
+_CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAPABILITIES_VERSION = 0x20080522
+_TOOLS = frozenset({"ip", "nft", "tc"})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -109,11 +114,16 @@ class Namespace:
         input: str = "",  # noqa: A002  (as subprocess names it)
         timeout: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside the namespace to its end; what it wrote and its exit code are in the result."""
+        """Run a program inside the namespace to its end; what it wrote and its exit code are in the result.
+
+        The tools that set a namespace up may do so without root too; nothing else gets a capability.
+        """
+        is_tool = os.geteuid() != 0 and Path(command[0]).name in _TOOLS
         with self.entered():
             return subprocess.run(
-                command, env=env, input=input, capture_output=True, text=True, timeout=timeout, check=False
-            )
+                command, env=env, input=input, capture_output=True, text=True, timeout=timeout, check=False,
+                preexec_fn=_keep_capabilities if is_tool else None,
+            )  # fmt: skip
 
     def sysctl(self, name: str, value: object = None) -> str:
         """Read a setting such as ``net.ipv4.tcp_fastopen``, or write it when a value is given.
@@ -196,6 +206,15 @@ def write_setting(name: str, value: object) -> None:
 
 def _setting(name: str) -> Path:
     return Path("/proc/sys", name.replace(".", "/"))
+
+
+def _keep_capabilities() -> None:
+    """In a child, before exec: let the tool have what we have in our own user namespace (capabilities(7), ambient)."""
+    header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
+    wanted = 1 << _CAP_NET_ADMIN | 1 << _CAP_NET_RAW
+    _libc.capset(header, struct.pack("=6I", wanted, wanted, wanted, 0, 0, 0))
+    for number in (_CAP_NET_ADMIN, _CAP_NET_RAW):
+        _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0)
 
 
 def _system_call(name: str, *args: int) -> None:

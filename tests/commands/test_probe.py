@@ -217,6 +217,7 @@ def test_usage(arguments: list[str]) -> None:
     assert group.main(["probe", *arguments]) == 2
 
 
+@pytest.mark.root
 def test_it_needs_no_privilege(wan: Wan) -> None:
     server = wan.serve(HTTP)
     command = [
