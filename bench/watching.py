@@ -24,7 +24,7 @@ from typing import NamedTuple
 import click
 
 from bench.load import OUT, Load
-from bench.process import Process
+from bench.process import Process, pinned
 from proxy.core.evidence import Evidence
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
@@ -59,7 +59,8 @@ def watching(quick: bool, rounds: int) -> None:
         _turn(load, process, port, seconds)
         for number in range(2 * rounds):
             watched = number % 4 in {1, 2}  # ABBA
-            with _watchers(admin) if watched else contextlib.nullcontext():
+            # Whoever watches is no part of it: kept away from the core that is measured.
+            with pinned(cores[-1]), _watchers(admin) if watched else contextlib.nullcontext():
                 turns[watched].append(_turn(load, process, port, seconds))
     _report(turns, _counting())
 
