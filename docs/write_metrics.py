@@ -83,7 +83,8 @@ def all_families() -> dict[str, list[Family]]:
     """Every metric there is, by group."""
     found = {group: list(_called(inspect.getsource(module))) for group, module in GROUPS.items()}
     counted = [
-        Family(PREFIX + one.name, "counter", ("listener", "upstream"), one.meaning) for one in families.OF_WAYS
+        Family(PREFIX + one.name, "counter", ("listener", "upstream"), one.meaning)
+        for one in families.OF_WAYS
     ]
     found["Sessions"] = counted + found["Sessions"]
     return found
