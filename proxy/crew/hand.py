@@ -27,6 +27,7 @@ _STEADY = 30.0  # seconds that a worker must have lived for its death to be the 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _TRIES = 3  # of a worker that has never served
 _DEAF = 60.0  # seconds without a report after which a worker is taken for stuck
+_GRACE = 5.0
 _MOST_WAITING = 2000  # things learned that wait for a worker that does not listen
 _NOT_FOR_WORKERS = (
     "NOTIFY_SOCKET",
@@ -238,8 +239,11 @@ class Hand:
         with suppress(Broken):
             while True:
                 body: bytes | None = None
-                with trio.move_on_after(_DEAF):
-                    body = (await channel.receive()).body
+                for patience in (_DEAF, _GRACE):  # it may be we who have been away
+                    with trio.move_on_after(patience):
+                        body = (await channel.receive()).body
+                    if body is not None:
+                        break
                 if body is None:
                     self._events.warn("worker_stuck", worker=self.number, pid=self.pid, silent_for=_DEAF)
                     break

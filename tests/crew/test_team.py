@@ -117,3 +117,17 @@ async def test_who_cannot_begin_is_not_tried_for_ever(monkeypatch: pytest.Monkey
         with pytest.RaisesGroup(CannotServe, flatten_subgroups=True):
             async with team_of(several(cluster, 1)):
                 pass
+
+
+async def test_one_that_says_nothing_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with upstream(echo) as cluster, team_of(several(cluster, 2)) as (team, listeners, _, events):
+        monkeypatch.setattr(hand_module, "_DEAF", 3.0)
+        monkeypatch.setattr(hand_module, "_GRACE", 0.2)
+        await trio.sleep(1.5)  # what is waited for now began before
+        victim = team.workers()[0].pid
+        os.kill(victim, signal.SIGSTOP)
+        await until(lambda: "worker_died" in dict(events.said))
+        assert dict(events.said)["worker_stuck"]["pid"] == victim
+        await until(lambda: team.workers()[0].state == "ready")
+        for _ in range(8):
+            await ask(listeners)

@@ -230,3 +230,20 @@ def test_a_reload_reaches_all_and_keeps_their_sockets(wan: Wan) -> None:
         os.kill(children(program.pid)[0], signal.SIGKILL)
         for _ in range(20):
             assert ask(program.address("c"), b"new!")
+
+
+def test_a_supervisor_that_does_nothing_keeps_nobody_waiting(wan: Wan) -> None:
+    server = wan.serve(answers_each(request=4))
+    with Program(wan.client, {"a": forward(server)}, workers=2) as program:
+        address, workers = program.address(), children(program.pid)
+        program.signal(signal.SIGSTOP)
+        try:
+            until_later = time.monotonic() + 3.0
+            while time.monotonic() < until_later:
+                assert ask(address)
+        finally:
+            program.signal(signal.SIGCONT)
+        asked = len(program.events("session"))
+        assert asked > 20
+        until(lambda: program.status()["sessions"] >= asked)
+        assert children(program.pid) == workers
