@@ -11,6 +11,7 @@ import errno
 import secrets
 import socket
 from collections.abc import Callable
+from mmap import mmap
 from time import monotonic  # noqa: TID251  # the clock that all workers share
 
 from proxy.core import limits
@@ -29,7 +30,7 @@ _SAY_AGAIN = 1.0  # seconds
 
 def own_tally() -> Tally:
     """A tally that is shared with nobody."""
-    region = memoryview(bytearray(limits.size(1)))
+    region = memoryview(mmap(-1, limits.size(1)))  # a page of it is memory when it is used
     limits.prepare(region, secrets.token_bytes(limits.KEY_SIZE))
     return Tally(region)
 

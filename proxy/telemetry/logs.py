@@ -23,8 +23,8 @@ import msgspec
 
 from proxy.telemetry.lines import Lines
 
-# With rich installed, importing structlog imports it (100 ms), and its tracebacks print local variables: secrets. It also
-# imports asyncio (2 MiB, 25 ms), for methods that nobody here calls.
+# With rich installed, importing structlog imports it (100 ms), and its tracebacks print local variables: secrets. It
+# also imports asyncio (2 MiB, 25 ms), for methods that nobody here calls.
 _spared: dict[str, ModuleType | None] = {"rich": None, "asyncio": ModuleType("asyncio")}
 _put_off = {name: stand_in for name, stand_in in _spared.items() if name not in sys.modules}
 sys.modules.update(_put_off)  # type: ignore[arg-type]  # None is the documented way to say "not importable"
