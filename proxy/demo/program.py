@@ -46,7 +46,7 @@ class Program:
             self._reader.start()
             try:
                 self.wait("ready")
-            except ProxyFailedError:
+            except BaseException:  # an interruption, too, must not leave it behind
                 self.close()
                 raise
 

@@ -124,7 +124,10 @@ def test_interrupted_it_leaves_nothing_behind() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == group.INTERRUPTED
     assert children
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
 
 
 @pytest.mark.netns
