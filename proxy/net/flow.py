@@ -65,7 +65,7 @@ class Flow:
 
     def pump(self, buffer: bytearray, view: memoryview) -> bool:
         """Move what can be moved now. True: there may be more at once, but others should have a turn."""
-        if self.finished or (self.held() and not self._flush()):
+        if self.finished or ((self.pending or self._in_pipe) and not self._flush()):
             return False
         for _ in range(_TURN):
             if not self.readable:
