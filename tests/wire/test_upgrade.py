@@ -131,3 +131,23 @@ def test_sockets_of_the_service_manager_are_used_and_left_behind(wan: Wan, tmp_p
             assert process.returncode == 0, said
             assert b"sockets_not_used" not in said
             assert path.exists()
+
+
+def test_the_number_of_workers_changes_with_it(wan: Wan) -> None:
+    server = wan.serve(answers_each(request=4))
+    with Program(wan.client, {"a": forward(server)}, workers=1) as program:
+        address, pid = program.address(), program.pid
+        with customers(wan, address, 3) as (answered, troubles):
+            for number, workers in enumerate([3, 1, 2], 1):
+                program.configure({"a": forward(server)}, workers=workers)
+                program.signal(signal.SIGUSR2)
+                successor = int(program.wait_for("upgraded", number, 60)["successor"])
+                until(lambda gone_one=pid: gone(gone_one), 20)  # type: ignore[misc]  # bound now
+                program.pid = pid = successor
+                assert len(children(pid)) == (workers if workers > 1 else 0)
+                time.sleep(0.3)
+        assert not troubles
+        assert all(answered)
+        assert len(answered) > 50
+        program.signal(signal.SIGTERM)
+        until(lambda: gone(pid), 15)
