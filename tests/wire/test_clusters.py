@@ -124,6 +124,7 @@ def _packets(table: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.root
 def test_a_mark_is_on_every_packet(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     host, port = server.address
@@ -139,6 +140,7 @@ def test_a_mark_is_on_every_packet(wan: Wan) -> None:
             assert not unmarked()
 
 
+@pytest.mark.root
 def test_an_interface_is_held_to(wan: Wan) -> None:
     """Where a better route leads elsewhere."""
     server = wan.serve(answers(request=len(GET)))
