@@ -21,12 +21,12 @@ from proxy.core.record import Peer
 from proxy.core.request import Refused, Request
 from proxy.core.snapshot import Listener
 from proxy.core.tunnel import Rejected
-from proxy.net import acceptance
+from proxy.net import acceptance, sockopt
 from proxy.net.dial import Attempt
 from proxy.net.sheath import Sheathed
 from proxy.net.sniff import EarlyData
 from proxy.net.tentative import Abandoned, Tentative
-from proxy.net.upstream import Upstream
+from proxy.net.upstream import SHORTAGES, Upstream
 from proxy.session import Session
 from proxy.shared import Shared
 
@@ -122,6 +122,12 @@ class ArrivingSession(AskingSession):
             record.detail = f"the near side settled on no connection within {GRACE:g} s"
         elif isinstance(error, Malformed):
             super()._explain(Refused(Reason.BAD_REQUEST, str(error)))
+        elif (
+            isinstance(error, OSError) and self.record.during is Stage.RELAY and error.errno not in SHORTAGES
+        ):
+            record = self.record
+            record.ended_by, record.reason = EndedBy.UPSTREAM, Reason.RESET
+            record.detail = sockopt.errno_name(error.errno or 0)
         else:
             super()._explain(error)
 

@@ -6,6 +6,7 @@ in the upstream's socket, so an attempt that comes later gets it from its first 
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import suppress
 
@@ -58,10 +59,10 @@ class Tentative:
         upstream broke.
         """
         self._upstream = upstream
-        self._listen(upstream, READ)
-        self._listen(self.downstream, READ | WRITE)
         deadline = self._watch.clock() + grace
         try:
+            self._listen(upstream, READ)
+            self._listen(self.downstream, READ | WRITE)
             while not self._hear():
                 self._pass(upstream)
                 if not await self._bell.wait_until(deadline):
@@ -73,7 +74,10 @@ class Tentative:
             self.close()
         left = self.passed
         while left:
-            left -= len(upstream.recv(left))
+            taken = len(upstream.recv(left))
+            if not taken:
+                raise ConnectionResetError(errno.ECONNRESET, "what was there is gone")
+            left -= taken
 
     def close(self) -> None:
         """Let go of the attempts that were succeeded."""

@@ -95,6 +95,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let time-outs be noticed soon: they are what ends a session whose sockets tell nothing."""
     patch.setattr("proxy.worker.SWEEP", 0.05)
     patch.setattr("proxy.net.relay._LAST_WORDS", 0.05)
+    patch.setattr("proxy.arriving.GRACE", 0.3)
 
 
 class Scoped:

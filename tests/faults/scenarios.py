@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import trio
 
+from proxy.core import tunnel
 from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Balance, Via
 from proxy.core.destinations import Destinations
@@ -20,6 +23,7 @@ from proxy.core.snapshot import (
     DIRECT,
     Cluster,
     Connect,
+    FarSide,
     FastOpen,
     Listener,
     Mode,
@@ -32,7 +36,7 @@ from proxy.core.snapshot import (
 from proxy.core.users import Secret, Users
 from proxy.worker import Worker
 from tests.faults.law import Client, Scenario
-from tests.serving import HERE, echo, one_listener, upstream
+from tests.serving import HERE, echo, one_listener, serving, upstream
 
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 BULK = random.Random(5).randbytes(1_200_000)
@@ -290,6 +294,46 @@ async def chained(stack: AsyncExitStack) -> Snapshot:
     return one_listener(through, timeouts=SOON)
 
 
+KEY = bytes(range(16))
+
+
+async def tunnelled(stack: AsyncExitStack) -> Snapshot:
+    """Through a tunnel, whose far side is here, too."""
+    server = await stack.enter_async_context(upstream(echo))
+    far = await stack.enter_async_context(serving(far_side()))
+    there = Endpoint(*far.sockets["a"][0].getsockname()[:2])
+    through = replace(server, via=Via("tunnel", there, keys=(KEY,)), connect=QUICK)
+    return one_listener(through, timeouts=SOON)
+
+
+def far_side() -> Snapshot:
+    listener = Listener(
+        "a", HERE, Mode.TUNNEL, replace(DIRECT, connect=QUICK), far_side=FarSide((KEY,)), timeouts=SOON
+    )
+    return Snapshot((listener,), {}, destinations=ANYWHERE)
+
+
+class Arriving:
+    """The far side of a tunnel, and the server that its clients ask for."""
+
+    def __init__(self) -> None:
+        self._server: Endpoint | None = None
+
+    async def made(self, stack: AsyncExitStack) -> Snapshot:
+        self._server = (await stack.enter_async_context(upstream(echo))).only[0]
+        return far_side()
+
+    async def client(self, stream: trio.SocketStream) -> None:
+        assert self._server is not None
+        ticket = tunnel.Ticket(
+            os.urandom(16), time.time(), self._server, Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2)
+        )
+        await stream.send_all(tunnel.seal(KEY, ticket, 1, GET, final=False) + GET)
+        assert await exactly(stream, 1 + len(GET)) == tunnel.ACCEPTED + GET
+        await stream.send_all(tunnel.COMMITTED)
+        await asks(stream)
+
+
 def near(worker: Worker) -> None:
     for cluster in worker.snapshot.clusters.values():
         worker._shared.standings.get(cluster.only[0]).learn_rtt(NEAR / 5)
@@ -302,6 +346,7 @@ def quarantined(worker: Worker) -> None:
 
 SOCKS, LOGIN = Asked(Mode.SOCKS), Asked(Mode.MIXED, users=Users({"alice": Secret(b"sesame")}))
 CONNECT, POST = Asked(Mode.HTTP), Asked(Mode.HTTP)
+ARRIVING = Arriving()
 EAGER = Asked(Mode.SOCKS, reply=Reply.OPTIMISTIC)
 HEADED = Asked(Mode.HTTP, proxy_header=ProxyHeader.ACCEPT, trust=(parse_network("127.0.0.0/8"),))
 
@@ -328,6 +373,8 @@ SCENARIOS = {
         Scenario("unix", unix, asks),
         Scenario("no answer", unreachable, is_broken_off, served=False),
         Scenario("through socks", chained, asks),
+        Scenario("through a tunnel", tunnelled, asks),
+        Scenario("out of a tunnel", ARRIVING.made, ARRIVING.client),
         Scenario("PROXY header out", forward(greets_and_echoes, proxy_header=SendHeader.V1), asks),
         Scenario("PROXY header in", HEADED.made, headed),
         Scenario("spares", forward(echo, preconnect=2, fast_open=FastOpen.OFF), asks, quarantined),
