@@ -9,6 +9,7 @@ from proxy import doubt, introduction
 from proxy.core import replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
+from proxy.core.families import rival
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.record import SessionRecord
@@ -29,20 +30,8 @@ _BLAMED = frozenset(
 class Dialling:
     """The dials of one session, written down in its record."""
 
-    __slots__ = (
-        "_cluster",
-        "_counted",
-        "_plan",
-        "_pool",
-        "_preface",
-        "_record",
-        "_spares",
-        "_standings",
-        "_told",
-        "_unavailable",
-        "_watch",
-        "begun",
-    )
+    __slots__ = ("_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings", "_told",
+                 "_unavailable", "_watch", "begun")  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
 
@@ -165,7 +154,7 @@ class Dialling:
                 begun = None
                 if near and (upstream := self.at_once(endpoint, attempt, early)) is not None:
                     return upstream
-                return await self._one(endpoint, attempt, early, downstream, _rival(candidates, number))
+                return await self._one(endpoint, attempt, early, downstream, rival(candidates, number))
             except DialFailed as failed:
                 failure = failed
                 if not self.blame(endpoint, failed):
@@ -288,30 +277,10 @@ class Dialling:
         return authority.host if authority is not None else ""
 
     def _learn(self, upstream: Upstream) -> None:
-        """Write down how the dial went, and what it says of the endpoint and the way there."""
-        record, info, evidence = self._record, upstream.info, upstream.evidence
         standing = self._standings.get(upstream.endpoint)
-        record.evidence = evidence
-        record.dial_time = upstream.connected - upstream.started
-        if upstream.syn_bytes:
-            record.syn_bytes = upstream.syn_bytes
-        if upstream.repeated or self._told:
-            record.repeated_bytes += upstream.repeated + self._told
-        if upstream.hedged or upstream.redialled:
-            record.hedged, record.redialled = upstream.hedged, upstream.redialled
-        if info is not None:
-            self._learn_path(standing, info.rtt, info.retransmits, evidence)
-        standing.learn(evidence, self._plan, upstream.connected, upstream.syn_bytes)
-        record.standing_after = standing.state
+        doubt.learn(self._record, upstream, standing, self._plan, self._told)
         if upstream.unavailable:
             self._unavailable(upstream.unavailable)
-
-    def _learn_path(self, standing: Standing, rtt: float, retransmits: int, evidence: Evidence) -> None:
-        if retransmits:
-            self._record.retransmits = retransmits
-        if not retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
-            standing.learn_rtt(rtt)
-        self._record.rtt = standing.rtt
 
     def _safe_prefix(self, early: bytes) -> int:
         record, mode, preface = self._record, self._cluster.replay, len(self._preface)
@@ -322,11 +291,3 @@ class Dialling:
         own = min(record.client_syn_bytes, len(early) - preface)
         safe = record.safe_bytes = len(early) if mode is Replay.ANY else preface + max(known, own)
         return safe
-
-
-def _rival(candidates: Sequence[Endpoint], number: int) -> Endpoint | None:
-    """The next candidate, where it is of the other address family."""
-    if number + 1 >= len(candidates):
-        return None
-    one, other = candidates[number], candidates[number + 1]
-    return other if one.is_ipv6 is not other.is_ipv6 and not one.is_unix and not other.is_unix else None

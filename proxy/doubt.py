@@ -87,3 +87,27 @@ def look_back(record: SessionRecord, plan: Plan, standing: Standing, now: float,
     silent = now - record.began - record.waited - (record.dial_time or 0.0)
     if answered or (record.up_bytes and silent > standing.overdue_after()):
         standing.learn_end(record.evidence, plan, now, answered=answered)
+
+
+def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: Plan, told: int) -> None:
+    """Write down how the dial went, and what it says of the endpoint and the way there.
+
+    ``told``: bytes in SYNs to others, who then did not answer.
+    """
+    info, evidence = upstream.info, upstream.evidence
+    record.evidence = evidence
+    record.dial_time = upstream.connected - upstream.started
+    if upstream.syn_bytes:
+        record.syn_bytes = upstream.syn_bytes
+    if upstream.repeated or told:
+        record.repeated_bytes += upstream.repeated + told
+    if upstream.hedged or upstream.redialled:
+        record.hedged, record.redialled = upstream.hedged, upstream.redialled
+    if info is not None:
+        if info.retransmits:
+            record.retransmits = info.retransmits
+        if not info.retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
+            standing.learn_rtt(info.rtt)
+        record.rtt = standing.rtt
+    standing.learn(evidence, plan, upstream.connected, upstream.syn_bytes)
+    record.standing_after = standing.state

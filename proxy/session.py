@@ -19,15 +19,13 @@ from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer, SessionRecord
-from proxy.core.request import Refused
 from proxy.core.snapshot import Cluster, Listener
 from proxy.dialling import Dialling
 from proxy.net import sockopt
 from proxy.net.dial import Attempt
 from proxy.net.relay import Relay
-from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
-from proxy.net.upstream import SHORTAGES, DialFailed, Upstream
+from proxy.net.upstream import DialFailed, Upstream
 from proxy.shared import Shared
 
 
@@ -272,21 +270,7 @@ class Session:
 
     def _explain(self, error: Exception) -> None:
         """Write down why it ends."""
-        record = self.record
-        if isinstance(error, DialFailed):
-            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
-        elif isinstance(error, NoSuchHost):
-            record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(error)
-        elif isinstance(error, Refused):
-            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
-        elif isinstance(error, OSError) and record.during is Stage.SNIFF:
-            record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.RESET
-            record.detail = sockopt.errno_name(error.errno or 0)
-        elif isinstance(error, OSError) and error.errno in SHORTAGES:
-            failed = DialFailed.because(error.errno or 0)
-            record.ended_by, record.reason, record.detail = failed.blame, failed.reason, str(failed)
-        else:  # one session's mistake must never be another's end
-            self._shared.fault(record, error)
+        self._shared.explain(self.record, error)
 
     def _reset_both(self) -> None:
         sockopt.reset_on_close(self._downstream)

@@ -12,12 +12,17 @@ from proxy.chaining import ChainedDialling, Gateways
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
 from proxy.core.lockout import Lockout
+from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import SessionRecord
+from proxy.core.request import Refused
 from proxy.core.snapshot import Cluster, Listener
 from proxy.core.standings import Standings
 from proxy.dialling import Dialling
+from proxy.net import sockopt
 from proxy.net.listening import Listening
+from proxy.net.resolve import NoSuchHost
+from proxy.net.upstream import SHORTAGES, DialFailed
 from proxy.net.watch import Watch
 from proxy.pools import Pools
 from proxy.routing import Routing
@@ -66,3 +71,20 @@ class Shared(Generic[AnySession]):
         elif isinstance(dialling, ChainedDialling):
             dialling.go_through(self.gateways, self.pools.destination(cluster) or record.authority)
         return dialling
+
+    def explain(self, record: SessionRecord, error: Exception) -> None:
+        """Write down why it ends."""
+        if isinstance(error, DialFailed):
+            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
+        elif isinstance(error, NoSuchHost):
+            record.ended_by, record.reason, record.detail = EndedBy.PROXY, Reason.NO_SUCH_HOST, str(error)
+        elif isinstance(error, Refused):
+            record.ended_by, record.reason, record.detail = error.blame, error.reason, str(error)
+        elif isinstance(error, OSError) and record.during is Stage.SNIFF:
+            record.ended_by, record.reason = EndedBy.DOWNSTREAM, Reason.RESET
+            record.detail = sockopt.errno_name(error.errno or 0)
+        elif isinstance(error, OSError) and error.errno in SHORTAGES:
+            failed = DialFailed.because(error.errno or 0)
+            record.ended_by, record.reason, record.detail = failed.blame, failed.reason, str(failed)
+        else:  # one session's mistake must never be another's end
+            self.fault(record, error)

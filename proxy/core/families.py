@@ -58,3 +58,11 @@ class Families:
                 until, *(self._slow.get((other, is_ipv6), 0.0) for other in self._everywhere[is_ipv6])
             )
         return now < until
+
+
+def rival(candidates: Sequence[Endpoint], number: int) -> Endpoint | None:
+    """The candidate after this one, where it is of the other address family."""
+    if number + 1 >= len(candidates):
+        return None
+    one, other = candidates[number], candidates[number + 1]
+    return other if one.is_ipv6 is not other.is_ipv6 and not one.is_unix and not other.is_unix else None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from proxy.core.address import Endpoint
-from proxy.core.families import SLOW_FOR, Families
+from proxy.core.families import SLOW_FOR, Families, rival
 
 SIX, FOUR = Endpoint("2001:db8::1", 80), Endpoint("192.0.2.1", 80)
 OTHER = Endpoint("2001:db8::2", 80)
@@ -51,3 +51,10 @@ def test_it_stays_bounded() -> None:
         families.overtaken(f"n{number}", SIX, 0.0)
     assert families.ordered("n2999", [SIX, FOUR], 1.0) == [FOUR, SIX]
     assert len(families._slow) == 1000
+
+
+def test_a_rival_is_the_next_candidate_of_the_other_family() -> None:
+    assert rival([SIX, FOUR], 0) == FOUR
+    assert rival([SIX, OTHER, FOUR], 0) is None
+    assert rival([SIX, FOUR], 1) is None
+    assert rival([Endpoint("/run/x", 0), SIX], 0) is None
