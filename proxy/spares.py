@@ -94,7 +94,7 @@ class Spares:
         """These are the clusters from now on: spares of those that are dialled otherwise, or not at all, are closed."""
         for (name, _), pool in self._pools.items():
             wanted = clusters.get(name)
-            if wanted == pool.cluster:
+            if wanted is not None and wanted == pool.cluster:
                 pool.cluster = wanted
                 continue
             for spare in list(pool.ready):

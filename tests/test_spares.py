@@ -202,6 +202,29 @@ async def test_old_ones_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert here.spares.plain()["wasted"] == 1
 
 
+async def test_a_reload_keeps_those_of_clusters_that_stay() -> None:
+    async with room(preconnect=1) as here:
+        here.take()
+        here.take()
+        await here.has_ready(1)
+        peer = here.peer()
+        here.spares.follow({"c": replace(here.cluster)})
+        assert here.ready == 1
+        changed = replace(here.cluster, warm_up=False)
+        here.spares.follow({"c": changed})
+        assert here.ready == 0
+        assert peer.recv(1) == b"", "it might have gone another way than sessions do now"
+        peer.close()
+        here.cluster = changed
+        here.take()
+        here.take()
+        await here.has_ready(1)
+        here.spares.follow({})
+        assert here.ready == 0
+        await trio.sleep(0.6)
+        assert here.ready == 0, "and none is dialled for nobody"
+
+
 async def test_close_leaves_nothing_and_lets_none_come() -> None:
     async with room(preconnect=3) as here:
         for _ in range(5):
