@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -20,10 +21,11 @@ def read_source(path: str) -> Source:
         raise _refused(Source(path, ""), f"cannot be read: {reason}; name a YAML file") from None
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise _refused(Source(path, ""), "the text is UTF-16; save it as UTF-8")
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return Source(path, content.decode("utf-8-sig"))
+        return Source(path, content.decode())
     except UnicodeDecodeError as error:
-        good = Source(path, content[: error.start].decode("utf-8-sig"))
+        good = Source(path, content[: error.start].decode())
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
         raise _refused(good, problem, place_at(good, len(good.text))) from None
 

@@ -80,6 +80,12 @@ def test_latin_1_is_told_where(write: Callable[[str | bytes], str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("byte", range(0x80, 0x100, 9))
+def test_behind_a_byte_order_mark_it_is_told_too(write: Callable[[str | bytes], str], byte: int) -> None:
+    path = write(b"\xef\xbb\xbfa" + bytes([byte]) + b"b")
+    assert refusal(path).splitlines()[0].startswith(f"{path}:1:2: byte 0x{byte:02x} is not UTF-8; ")
+
+
 def test_a_place_is_counted_as_yaml_counts(write: Callable[[str | bytes], str]) -> None:
     source = read_source(write("a\r\nb\rc\nde"))
     assert [(place_at(source, i).line, place_at(source, i).column) for i in (0, 3, 5, 7, 8)] == [
