@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,7 +158,8 @@ def _socat(_: Path, port: int, upstream: int) -> list[str]:
 
 def _shadowsocks(directory: Path, port: int, upstream: int) -> list[str]:
     """Both its ends, as one relay: what goes through has been encrypted and decrypted again."""
-    far = port + 1 if port < 65535 else port - 1
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        far = free.getsockname()[1]
     common = "-k bench -m aes-256-gcm -t 600 --fast-open"
     server = f"ss-server -s 127.0.0.1 -p {far} {common}"
     near = f"ss-tunnel -s 127.0.0.1 -p {far} -b 127.0.0.1 -l {port} -L 127.0.0.1:{upstream} {common}"
