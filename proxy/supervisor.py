@@ -217,6 +217,8 @@ class Supervisor(Front):
         try:
             if os.getpid() == 1:
                 raise upgrade.NotUpgraded("process 1 cannot leave: its container would end with it")
+            if self.state == "draining":
+                raise upgrade.NotUpgraded("it is draining already")
             self._memory.save(trio.current_time())  # the successor reads it
             pid = await upgrade.hand_over(self._listeners.heirlooms())
         except upgrade.NotUpgraded as failure:

@@ -90,6 +90,34 @@ def test_a_successor_that_cannot_begin_fails_alone(wan: Wan) -> None:
             assert ask(program.address())
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_leaving_hands_nothing_over(wan: Wan, workers: int) -> None:
+    server = wan.serve(echoes())
+    with Program(wan.client, {"a": forward(server)}, workers=workers, drain="5s") as program:
+        with socket.create_connection(program.address(), 5) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            program.signal(signal.SIGTERM)
+            program.wait_for("draining")
+            program.signal(signal.SIGUSR2)
+            assert "draining" in program.wait_for("not_upgraded")["why"]
+            program.signal(signal.SIGHUP)
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+        assert program.end() == 0
+
+
+def test_a_signal_to_stop_ends_an_upgrade_under_way(wan: Wan) -> None:
+    server = wan.serve(answers_each(request=4))
+    with Program(wan.client, {"a": forward(server)}, workers=2) as program:
+        program.signal(signal.SIGUSR2)
+        program.signal(signal.SIGTERM)
+        assert program.end() == 0
+        assert program.wait_for("stopped")["cut_off"] == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(program.address(), 2)
+
+
 @pytest.mark.root
 def test_process_1_stays(wan: Wan) -> None:
     server = wan.serve(answers_each(request=4))
