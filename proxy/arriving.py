@@ -36,7 +36,7 @@ GRACE = 15.0  # seconds that a session waits for a near side that has not settle
 class ArrivingSession(AskingSession):
     """As `AskingSession`, for listeners in mode tunnel."""
 
-    __slots__ = ("_believed", "_nonce", "_tentative")
+    __slots__ = ("_believed", "_given", "_nonce", "_tentative")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ArrivingSession(AskingSession):
         number: int,
     ) -> None:
         super().__init__(downstream, peer, listener, patience, shared, number)
-        self._believed = False
+        self._believed = self._given = False
         self._nonce = b""
         self._tentative: Tentative | None = None
 
@@ -85,6 +85,7 @@ class ArrivingSession(AskingSession):
         except Rejected as rejected:
             raise Refused(rejected.reason, str(rejected)) from None
         if not fresh:
+            self._given = True
             raise Refused(Reason.TAKEN_OVER, f"attempt {sealed.attempt} of a session that goes on with it")
         self._believed = True
         self._nonce = sealed.ticket.nonce
@@ -132,9 +133,10 @@ class ArrivingSession(AskingSession):
             super()._explain(error)
 
     def _reset_both(self) -> None:
-        """What is not believed is closed in order; what goes on elsewhere must not be reset."""
+        """What goes on elsewhere must not be reset, and who waits for a word is told by an end in order."""
         self._adopt()
-        if self._believed:
+        sealed = self._reception.sealed
+        if self._believed or sealed is None or (sealed.final and not self._given):
             super()._reset_both()
 
     def _adopt(self) -> None:

@@ -185,20 +185,27 @@ def test_an_answer_that_ends_comes_whole_and_its_end_with_it(wan: Wan) -> None:
         assert far.session(3)["reason"] == "closed"
 
 
-@pytest.mark.parametrize("times", [100])
-def test_a_syn_that_is_replayed_is_refused(wan: Wan, times: int) -> None:
+def test_a_syn_that_is_replayed_is_refused_100_times_of_100(wan: Wan) -> None:
     """Once the first connection is over the kernel takes it for a new one; the far side does not."""
     server = wan.serve(answers(), fast_open=None)
+    asked: list[bytes] = []
     with far_side(wan) as (far, address), Program(wan.client, {"a": through(server, address)}) as near:
         warm(near, server)
         with wan.through("duplicates-syn-data", after=0.6), ThreadPoolExecutor(10) as pool:
-            asked = [pool.submit(ask, near.address(), POST, fast_open=False) for _ in range(times)]
-            assert {one.result().reply for one in asked} == {b"pong"}
-            far.wait_for("session", times, reason="replayed")
-        acked = [line for line in near.events("session") if line["evidence"] == "syn_data_acked"]
-        assert len(acked) >= times
-        assert len(far.events("session")) == times + 2 + times
-    assert received(server) == [POST] * (times + 2)
+            # On a busy machine a session may last as long, or go without data in its SYN: others take its place.
+            while replays(far) < 100 and len(asked) < 300:
+                some = [POST[:-3] + b"%03d" % (200 + len(asked) + number) for number in range(20)]
+                asked += some
+                answered = [pool.submit(ask, near.address(), one, fast_open=False) for one in some]
+                assert {one.result().reply for one in answered} == {b"pong"}
+                time.sleep(0.1)
+            far.wait_for("session", 100, reason="replayed")
+            time.sleep(0.8)
+    assert sorted(received(server)) == sorted([POST] * 2 + asked)
+
+
+def replays(far: Program) -> int:
+    return len([line for line in far.events("session") if line["reason"] == "replayed"])
 
 
 @pytest.mark.parametrize("state", [True, False], ids=["file", "memory"])
@@ -423,6 +430,21 @@ def test_boxes_on_the_way(wan: Wan, box: str) -> None:
                 assert ask(near.address(), POST, fast_open=False).reply == b"pong"
                 near.session(number)
     assert received(server) == [POST] * 4
+
+
+def test_on_a_path_that_loses_packets_every_request_comes_once(wan: Wan) -> None:
+    """A tenth of all packets, by a fixed seed: hedges, takeovers and retransmissions of all kinds."""
+    wan.set_rtt(0.02)
+    server = wan.serve(answers(), fast_open=None)
+    with far_side(wan) as (_, address), Program(wan.client, {"a": through(server, address)}) as near:
+        for _ in range(2):
+            ask(near.address(), POST, fast_open=False)
+        requests = [POST.replace(b"100", b"%03d" % number) for number in range(80)]
+        with wan.through("random-loss", rate=0.1), ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(ask, near.address(), one, fast_open=False, timeout=30.0) for one in requests]
+            assert {one.result().reply for one in asked} == {b"pong"}
+    wan.set_rtt(0.1)
+    assert sorted(one for one in received(server) if one != POST) == [one for one in requests if one != POST]
 
 
 def test_a_slow_server_is_no_silent_path(wan: Wan) -> None:
