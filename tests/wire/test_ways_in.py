@@ -251,7 +251,9 @@ table inet tfo {
 
 @needs_nft
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize(("mode", "rules"), [("transparent", GATEWAY), ("tproxy", TPROXY)])
+@pytest.mark.parametrize(
+    ("mode", "rules"), [("transparent", GATEWAY), pytest.param("tproxy", TPROXY, marks=pytest.mark.root)]
+)
 def test_a_redirected_client_gets_where_it_wanted(wan: Wan, mode: str, rules: str, version: int) -> None:
     server = wan.serve(answers(request=len(GET)), version=version)
     if mode == "tproxy":
@@ -269,7 +271,7 @@ def test_a_redirected_client_gets_where_it_wanted(wan: Wan, mode: str, rules: st
     assert server.received == [GET]
 
 
-@pytest.mark.parametrize("mode", ["transparent", "tproxy"])
+@pytest.mark.parametrize("mode", ["transparent", pytest.param("tproxy", marks=pytest.mark.root)])
 def test_a_client_that_dials_the_listener_itself_is_refused(wan: Wan, mode: str) -> None:
     with Program(wan.server, None, document=transparent(mode)) as proxy:
         for host in ("10.77.2.254", "fd77:2::ffff"):
@@ -296,4 +298,7 @@ def test_a_name_that_leads_back_to_us_is_refused(wan: Wan) -> None:
     with program(wan, document) as proxy:
         assert said(proxy.address(), hello("loop.test")) in {b"", b"RST", b"\x15\x03\x03\x00\x02\x02\x70"}
         until(lambda: any(line["reason"] == "loop" for line in proxy.events("session")))
-        assert len(proxy.events("session")) <= 4
+        sent_on = [
+            line for line in proxy.events("session") if line["reason"] != "no_request"
+        ]  # warm-ups say nothing
+        assert len(sent_on) <= 2
