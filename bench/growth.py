@@ -59,19 +59,23 @@ def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     return fixed, slope, 1 - left / total if total else 1.0
 
 
-def _cpu(bench: Bench, peer: Peer, opening: str, seconds: float, rounds: int) -> float:
-    """Microseconds of CPU for a short connection through ``peer``; the median of the rounds."""
+def _cpu(bench: Bench, peer: Peer, opening: str, seconds: float, rounds: int, settle: float) -> float | None:
+    """Microseconds of CPU for a short connection through ``peer``; the median of the rounds; None: none got through.
+
+    ``settle``: seconds of work before, in which it gets to know its endpoints.
+    """
     with bench.running(peer) as (subject, _):
         bench.load.ask(f"opening {opening}")
-        bench.load.ask(f"short S {subject.port} 64 {2 * seconds} 100")  # it gets to know its endpoints
+        bench.load.ask(f"short S {subject.port} 64 {settle} 100")
         taken = []
         for _ in range(rounds):
             before = subject.cpu()
             answer = bench.load.ask(f"short S {subject.port} 64 {seconds} 100")
             time.sleep(SETTLE)
-            taken.append(1e6 * (subject.cpu() - before) / max(answer.ops, 1))
+            if answer.ops:
+                taken.append(1e6 * (subject.cpu() - before) / answer.ops)
         bench.load.ask("opening none")
-    return median(taken)
+    return median(taken) if taken else None
 
 
 def _memory(bench: Bench, sizes: Sequence[int]) -> list[tuple[float, float]]:
@@ -103,11 +107,13 @@ def _distance(rtts: Sequence[float], connections: int) -> dict[str, list[tuple[f
     return series
 
 
-def _sweep(sizes: Sequence[int], measured: Callable[[int], float]) -> list[tuple[float, float]]:
+def _sweep(sizes: Sequence[int], measured: Callable[[int], float | None]) -> list[tuple[float, float]]:
     points: list[tuple[float, float]] = []
     for size in sizes:
         progress(f"{size}")
-        points.append((size, measured(size)))
+        value = measured(size)
+        if value is not None:
+            points.append((size, value))
     return points
 
 
@@ -123,25 +129,26 @@ def growth(quick: bool, name: str) -> None:
     sweeps: dict[str, Sweep] = {}
     with Load(load_core) as load, tempfile.TemporaryDirectory(prefix="bench-") as directory:
         bench = Bench(load, relay_core, Path(directory), Effort(), [], progress, [])
-        bench.more_ports(ENDPOINTS[:last][-1] - 1)
 
-        def by_endpoints(size: int) -> float:
-            return _cpu(bench, Peer("ours", lambda: "", ours.ours_balancing(size)), "none", seconds, rounds)
+        def by_endpoints(size: int) -> float | None:
+            peer = Peer("ours", lambda: "", ours.ours_balancing(size))
+            return _cpu(bench, peer, "none", seconds, rounds, 3 * seconds if size < 1000 else 6 * seconds)
 
-        def by_routes(size: int) -> float:
+        def by_routes(size: int) -> float | None:
             peer = Peer("ours", lambda: "", ours.ours_asking("socks", size), way="routes")
-            return _cpu(bench, peer, "socks", seconds, rounds)
+            return _cpu(bench, peer, "socks", seconds, rounds, seconds)
 
         sweeps["sessions"] = Sweep(
             "Memory, by idle sessions", "sessions", "MiB", {"ours": _memory(bench, SESSIONS[:last])}
         )
-        sweeps["endpoints"] = Sweep(
-            "CPU of a short connection, by endpoints of its cluster", "endpoints", "µs",
-            {"ours": _sweep(ENDPOINTS[:last], by_endpoints)},
-        )  # fmt: skip
         sweeps["routes"] = Sweep(
             "CPU of a short connection by SOCKS, by routes", "routes", "µs",
             {"ours": _sweep(ROUTES[:last], by_routes)},
+        )  # fmt: skip
+        bench.more_ports(ENDPOINTS[:last][-1] - 1)  # so many descriptors are missed by whoever comes next
+        sweeps["endpoints"] = Sweep(
+            "CPU of a short connection, by endpoints of its cluster", "endpoints", "µs",
+            {"ours": _sweep(ENDPOINTS[:last], by_endpoints)},
         )  # fmt: skip
     try:
         sweeps["distance"] = Sweep(
