@@ -115,10 +115,12 @@ class Process:
             self._popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(PATIENCE)
-        for pid in family:
-            if pid == self._popen.pid and self.ended:
-                continue
+        left = [pid for pid in family if pid != self._popen.pid or not self.ended]
+        for pid in left:
             with contextlib.suppress(OSError):
                 if os.getsid(pid) == self._popen.pid:
                     os.kill(pid, signal.SIGKILL)
         self._popen.wait()
+        deadline = time.monotonic() + PATIENCE
+        while any(Path(f"/proc/{pid}").exists() for pid in left) and time.monotonic() < deadline:
+            time.sleep(0.01)  # whoever has inherited them takes note of their end
