@@ -121,6 +121,17 @@ class Standings:
         standings[endpoint] = standing
 
 
+_SAYS = {
+    State.UNKNOWN: 0, State.LEARNING: 1, State.UNSUPPORTED: 2, State.OPTION_DOUBTED: 3, State.DATA_DOUBTED: 3,
+    State.CONFIRMED: 4, State.QUARANTINED: 5, State.PROBING: 5,
+}  # fmt: skip
+
+
+def says_more(one: State, other: State) -> bool:
+    """Whether ``one`` is to be believed, where two workers have found out different things at about the same time."""
+    return _SAYS[one] > _SAYS[other]
+
+
 class SharedStandings(Standings):
     """The standings of one worker of several: it is known which of them may have changed."""
 
@@ -189,7 +200,12 @@ def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
 
 
 def _overwrite(standing: Standing, by: Standing) -> None:
-    standing.state, standing.sentence, standing.until, standing.cause = by.state, by.sentence, by.until, by.cause
+    standing.state, standing.sentence, standing.until, standing.cause = (
+        by.state,
+        by.sentence,
+        by.until,
+        by.cause,
+    )
     standing.requested, standing.ignored, standing.syn_data = by.requested, by.ignored, by.syn_data
     standing.answered, standing.losses = by.answered, by.losses
     if by.rtt is not None:

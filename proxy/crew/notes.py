@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import inf, log2
 from time import time as wall_clock  # noqa: TID251  # as in the state file, which no other clock can be compared in
 from typing import TypeAlias
 
@@ -11,12 +11,14 @@ import trio
 from proxy.admin import portrait
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import State
-from proxy.core.standings import Remembered, SharedStandings
+from proxy.core.standings import Remembered, SharedStandings, says_more
 from proxy.crew import orders
 from proxy.crew.alone import census
 from proxy.memory import Memory
 from proxy.state import ListenerHabits
 from proxy.worker import Worker
+
+FRESH = 3.0  # seconds that it takes at most until everybody has heard of something
 
 _Gist: TypeAlias = tuple[object, ...]
 
@@ -27,6 +29,7 @@ class Notes:
     def __init__(self, worker: Worker, memory: Memory, standings: SharedStandings) -> None:
         self._worker, self._memory, self._standings = worker, memory, standings
         self._told: dict[Endpoint, _Gist] = {}
+        self._spoke: dict[Endpoint, float] = {}  # when we last told the others something of our own
         self._habits: dict[tuple[str, str], int] = {}
 
     def report(self) -> orders.Report:
@@ -53,12 +56,28 @@ class Notes:
         """Take over what others know better."""
         now, wall = trio.current_time(), wall_clock()
         for entry in order.standings:
-            if self._memory.standings.adopt(entry, now, wall):
-                self._told[Endpoint(entry.host, entry.port)] = _gist(entry)
+            endpoint = Endpoint(entry.host, entry.port)
+            ours = self._standings.peek(endpoint)
+            if (
+                ours is not None
+                and self._is_fresh(endpoint, now, wall)
+                and not says_more(entry.state, ours.state)
+            ):
+                continue
+            if self._standings.adopt(entry, now, wall):
+                adopted = self._standings.shared(endpoint, now, wall)
+                self._told[endpoint] = _gist(adopted or entry)
         for habits in order.patience:
             patience = self._memory.patience(habits.listener, habits.cluster, set())
             if patience.sessions * 2 < habits.habits.sessions and patience.recall(habits.habits):
                 self._habits[habits.listener, habits.cluster] = patience.sessions
+
+    def _is_fresh(self, endpoint: Endpoint, now: float, wall: float) -> bool:
+        """Whether we have found something out ourselves that the others may not have known when they spoke."""
+        if now < self._spoke.get(endpoint, -inf) + FRESH:
+            return True
+        entry = self._standings.shared(endpoint, now, wall)
+        return entry is not None and self._told.get(endpoint) != _gist(entry)
 
     def _news(self, now: float, wall: float) -> list[Remembered]:
         standings, news = self._standings, list[Remembered]()
@@ -67,10 +86,11 @@ class Notes:
             if entry is None:
                 self._told.pop(endpoint, None)
             elif self._told.get(endpoint) != (gist := _gist(entry)):
-                self._told[endpoint] = gist
+                self._told[endpoint], self._spoke[endpoint] = gist, now
                 news.append(entry)
         if len(self._told) > 4 * len(standings) + 1000:
             self._told.clear()  # those that have been forgotten since
+        self._spoke = {endpoint: at for endpoint, at in self._spoke.items() if now < at + FRESH}
         return news
 
     def _new_habits(self) -> list[ListenerHabits]:
@@ -88,7 +108,7 @@ class Notes:
 def _gist(entry: Remembered) -> _Gist:
     """What others would dial differently for: not the last per cent of a round trip."""
     rtt = None if entry.rtt is None else round(4 * log2(max(entry.rtt, 1e-6)))
-    sentence = round(entry.until) if entry.state in {State.QUARANTINED, State.UNSUPPORTED} else 0
+    sentence = entry.sentence if entry.state in {State.QUARANTINED, State.UNSUPPORTED} else 0
     return (
         entry.state,
         sentence,

@@ -18,9 +18,10 @@ from proxy.core import limits
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
-from proxy.core.standings import Remembered
+from proxy.core.standings import Remembered, says_more
 from proxy.crew import orders
 from proxy.crew.hand import Hand
+from proxy.crew.notes import FRESH
 from proxy.listeners import Listeners, Sockets, server_bit
 from proxy.memory import Memory
 from proxy.net import accept
@@ -32,6 +33,7 @@ from proxy.worker import RECENT
 
 _SWAP_WITHIN = 10.0  # seconds; a worker that takes longer serves the old snapshot until then
 _END_WITHIN = 5.0  # the same when it has to end its sessions
+_LAST_WORDS = 10_000
 _LESSON = 500  # standings in one message
 
 
@@ -53,6 +55,7 @@ class Team:
         self._nonces = self._open_nonces()
         self._hands = [self._hand(number) for number in range(count)]
         self._hurry = trio.Event()
+        self._last_word: dict[tuple[str, int], tuple[int, float]] = {}  # which worker, when
 
     def _hand(self, number: int) -> Hand:
         memories = (self.regions[number].fd, self._tally, self._nonces)
@@ -235,16 +238,23 @@ class Team:
         if not isinstance(answer, orders.Report):
             return
         now, wall, memory = trio.current_time(), wall_clock(), self._memory
+        if len(self._last_word) > _LAST_WORDS:
+            self._last_word.clear()
         self._recent.extend(answer.recent)
         for spent in answer.accounts:
             memory.ledger.merge((spent.listener, spent.cluster, spent.endpoint), spent.account)
         for entry in answer.standings:
+            known = memory.standings.peek(Endpoint(entry.host, entry.port))
+            by, at = self._last_word.get((entry.host, entry.port), (hand.number, now))
+            if by != hand.number and now < at + FRESH and known and not says_more(entry.state, known.state):
+                continue
+            self._last_word[entry.host, entry.port] = hand.number, now
             memory.standings.adopt(entry, now, wall)
             self._pass_on(hand, (entry.host, entry.port), orders.Learn(standings=[entry]))
         for habits in answer.patience:
-            known = memory.patience(habits.listener, habits.cluster, set())
-            if known.sessions < habits.habits.sessions:
-                known.recall(habits.habits)
+            patience = memory.patience(habits.listener, habits.cluster, set())
+            if patience.sessions < habits.habits.sessions:
+                patience.recall(habits.habits)
             self._pass_on(hand, (habits.listener, habits.cluster, ""), orders.Learn(patience=[habits]))
 
     def _pass_on(self, by: Hand, key: object, lesson: orders.Learn) -> None:

@@ -71,3 +71,31 @@ async def test_what_others_know_is_taken_over_and_not_told_back() -> None:
         assert learned.sessions == 100
         report = notes.report()
         assert (report.standings, report.patience) == ([], [])
+
+
+async def test_of_two_that_speak_at_once_the_one_who_knows_more_is_believed() -> None:
+    async with upstream(echo) as cluster:
+        events, standings = Recorder(), SharedStandings()
+        memory = Memory(None, events, standings)
+        notes = Notes(Worker(one_listener(cluster), memory, events, takes_syn_data=False), memory, standings)
+        endpoint = Endpoint("192.0.2.1", 80)
+        standing = standings.get(endpoint)
+        standing.learn(Evidence.SYN_DATA_ACKED, standing.plan(cluster, 0, 0.0), trio.current_time())
+
+        def believed() -> State:
+            return standings.get(endpoint).state
+
+        learning = Remembered(*endpoint, State.LEARNING, rtt=0.1)
+        notes.learn(orders.Learn([learning]))
+        assert believed() is State.CONFIRMED, "nobody has been told of it yet"
+        assert [entry.state for entry in notes.report().standings] == [State.CONFIRMED]
+        notes.learn(orders.Learn([learning]))
+        assert believed() is State.CONFIRMED, "they had not heard of it when they spoke"
+        worse = Remembered(
+            *endpoint, State.QUARANTINED, until=2e9, sentence=60.0, cause=Evidence.SYN_DATA_LOST
+        )
+        notes.learn(orders.Learn([worse]))
+        assert believed() is State.QUARANTINED
+        notes._spoke.clear()
+        notes.learn(orders.Learn([learning]))
+        assert believed() is State.LEARNING, "later the last word counts"
