@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bench.traffic import Call
 
+CLOCKS = 0.1  # seconds that the log's clock may be behind ours: it counts from the accept
 UNSAID = 0.5  # seconds that a line of the log may wait for others, and is lost with its worker
 DYING = 0.05  # that a killed worker may go on
 AFTER_A_KILL = 5.0  # seconds within which a client notices that its worker was killed
@@ -40,17 +42,17 @@ def balance(
     leave_out: Sequence[str] = (),
 ) -> Balance:
     """Compare; ``leave_out`` names listeners that serve no client of ours."""
-    logged: dict[tuple[str, str], deque[Mapping[str, Any]]] = defaultdict(deque)
+    logged: dict[tuple[str, str], list[tuple[float, Mapping[str, Any]]]] = defaultdict(list)
     found = Balance()
     for line in lines:
         if line["listener"] not in leave_out:
-            logged[line["listener"], line["client"]].append(line)
+            ended = datetime.fromisoformat(line["time"]).timestamp()
+            logged[line["listener"], line["client"]].append((ended - line["duration"], line))
             found.sessions += 1
-    for call in sorted(calls, key=lambda call: call.ended):
+    for call in sorted(calls, key=lambda call: -call.began):
         found.clients += 1
         found.outcomes[call.outcome] += 1
-        lines_of_it = logged.get((call.listener, call.client))
-        own = lines_of_it.popleft() if lines_of_it else None
+        own = _own(call, logged.get((call.listener, call.client), []))
         complaint = _judged(call, own, kills)
         if complaint:
             found.complaints.append(
@@ -65,6 +67,15 @@ def balance(
     if left:
         found.complaints.append(f"{left} sessions in the log that no client knows of")
     return found
+
+
+def _own(call: Call, lines: list[tuple[float, Mapping[str, Any]]]) -> Mapping[str, Any] | None:
+    """The line of the session that began after ``call`` did; calls that came later have had theirs."""
+    for number, (began, line) in enumerate(lines):
+        if began > call.began - CLOCKS:
+            del lines[number]
+            return line
+    return None
 
 
 def _judged(call: Call, line: Mapping[str, Any] | None, kills: Sequence[float]) -> str:

@@ -18,6 +18,7 @@ from proxy.lab.servers import Address
 
 Line: TypeAlias = dict[str, Any]
 PATIENCE = 30.0
+_SESSION = b'"event":"session"'
 
 
 class Service:
@@ -33,7 +34,9 @@ class Service:
         with self.log.open("ab") as log:
             self._process = start(command, env=python_environment(), stderr=log)
         self.pid = self._process.pid
-        self.kills: list[float] = []  # time.monotonic()
+        self.kills: list[float] = []  # time.time()
+        self._events: list[Line] = []
+        self._read = 0  # bytes of the log
         try:
             self.pid = int(self.wait_for("ready", 1)["pid"])
         except TimeoutError:
@@ -54,13 +57,30 @@ class Service:
         part.replace(self._file)
 
     def lines(self, event: str = "") -> Iterator[Line]:
-        """What it has logged so far, of one event or of all but sessions; another program's words are left out."""
-        wanted = f'"event":"{event}"'.encode() if event else b""
+        """What it has logged so far, of one event or of all but sessions; another program's words are left out.
+
+        Sessions are many, and read anew each time; everything else is read once.
+        """
+        if event == "session":
+            with self.log.open("rb") as log:
+                for raw in log:
+                    if _SESSION in raw:
+                        with contextlib.suppress(ValueError):
+                            yield json.loads(raw)
+            return
+        self._read_on()
+        yield from [line for line in self._events if not event or line["event"] == event]
+
+    def _read_on(self) -> None:
         with self.log.open("rb") as log:
+            log.seek(self._read)
             for raw in log:
-                if (wanted in raw) if event else b'"event":"session"' not in raw:
+                if not raw.endswith(b"\n"):
+                    break
+                self._read += len(raw)
+                if _SESSION not in raw:
                     with contextlib.suppress(ValueError):
-                        yield json.loads(raw)
+                        self._events.append(json.loads(raw))
 
     def wait_for(self, event: str, number: int) -> Line:
         """The so-manieth line of an event."""
@@ -113,7 +133,7 @@ class Service:
         workers = self.workers()
         victim = workers[which % len(workers)]
         os.kill(victim, signal.SIGKILL)
-        self.kills.append(time.monotonic())
+        self.kills.append(time.time())
         return victim
 
     def open_sessions(self) -> int:

@@ -27,7 +27,7 @@ class Call:
 
     kind: str
     listener: str
-    began: float  # time.monotonic()
+    began: float  # time.time(), as the log
     client: str = ""  # as the log names it
     up: int = 0
     down: int = 0
@@ -198,12 +198,12 @@ class Traffic:
     async def call(self, name: str) -> None:
         """One client."""
         talk, listener, _ = self.kinds[name]
-        call = Call(name, listener, time.monotonic(), outcome="late")
+        call = Call(name, listener, time.time(), outcome="late")
         try:
             with trio.move_on_after(LATE):
                 call.outcome = await self._talk(talk, self.listeners[listener], call)
         finally:
-            call.ended = time.monotonic()
+            call.ended = time.time()
             self.open -= 1
             self.calls.append(call)
 
