@@ -49,7 +49,8 @@ class Families:
         slow = [self._is_slow(name, endpoint.is_ipv6, now) for endpoint in candidates]
         if all(slow) or not any(slow):
             return candidates
-        return [one for one, late in sorted(zip(candidates, slow, strict=True), key=lambda pair: pair[1])]
+        order = sorted(range(len(candidates)), key=slow.__getitem__)
+        return [candidates[number] for number in order]
 
     def _is_slow(self, name: str, is_ipv6: bool, now: float) -> bool:
         until = self._slow.get((name, is_ipv6), 0.0)
