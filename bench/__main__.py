@@ -11,8 +11,8 @@ from bench.growth import growth
 from bench.loris import loris
 from bench.pages import pages
 from bench.relay import relay
-from bench.soak import soak
 from bench.report import report
+from bench.soak import soak
 from bench.watching import watching
 
 BENCHMARKS: dict[str, click.Command] = {"relay": relay, "growth": growth, "gauntlet": gauntlet}

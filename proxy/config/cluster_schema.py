@@ -103,7 +103,9 @@ class Tls(Section, frozen=True):
         FilePath | None, Meta(description="PEM certificates of those who may have signed the other side's.")
     ] = None
     cert: Annotated[FilePath | None, Meta(description="Our own PEM certificate and what signed it.")] = None
-    key: Annotated[FilePath | None, Meta(description="Its private key, where that is in another file.")] = None
+    key: Annotated[FilePath | None, Meta(description="Its private key, where that is in another file.")] = (
+        None
+    )
     name: Annotated[Text | None, Meta(description="The name that the other side's must have.")] = None
 
 
@@ -121,7 +123,8 @@ class Via(Section, frozen=True):
         TunnelAddress | None, Meta(description="Another tfo-proxy, listening in mode tunnel: host:port.")
     ] = None
     key: Annotated[
-        tuple[TunnelKeys, ...], Meta(description="What we share with it: hexadecimal or base64; the first seals.")
+        tuple[TunnelKeys, ...],
+        Meta(description="What we share with it: hexadecimal or base64; the first seals."),
     ] = ()
     tls: Annotated[Tls | None, Meta(description="TLS 1.3 around the tunnel.")] = None
 

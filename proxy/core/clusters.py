@@ -113,7 +113,9 @@ class Source:
 class Tls:
     """TLS 1.3 around a tunnel: paths of PEM files, and the name that the other side's certificate must have."""
 
-    ca: str | None = None  # who has signed the other side's; None: the system's authorities, or nobody is asked
+    ca: str | None = (
+        None  # who has signed the other side's; None: the system's authorities, or nobody is asked
+    )
     cert: str | None = None
     key: str | None = None
     name: str | None = None

@@ -10,7 +10,13 @@ def call(client: str = "127.0.0.1:1", outcome: str = "ok", ended: float = 10.0) 
 
 def line(client: str = "127.0.0.1:1", up: int = 5, down: int = 5, listener: str = "a") -> dict[str, object]:
     time = "1970-01-01T00:00:09.9Z"
-    line = {"listener": listener, "client": client, "up_bytes": up, "down_bytes": down, "reason": "closed"}
+    line: dict[str, object] = {
+        "listener": listener,
+        "client": client,
+        "up_bytes": up,
+        "down_bytes": down,
+        "reason": "closed",
+    }
     return line | {"time": time, "duration": 0.5}
 
 

@@ -182,7 +182,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert "\x1b" not in str(mistake)
 
 
-NUMBERS_OF_1_2 = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")  # to PyYAML, which writes 1.1, they are text
+NUMBERS_OF_1_2 = re.compile(
+    r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+"
+)  # to PyYAML, which writes 1.1, they are text
 TEXTS = st.text(st.characters(exclude_characters="$", exclude_categories=("Cc", "Cs")), max_size=9).filter(
     lambda text: NUMBERS_OF_1_2.fullmatch(text) is None
 )

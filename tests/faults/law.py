@@ -49,11 +49,11 @@ class House:
         self.descriptors = open_descriptors()
         self.tasks = tasks()
 
-    async def call(self, client: Client) -> bool:
+    async def call(self, client: Client, patience: float = PATIENCE) -> bool:
         """One client; whether it got all it wanted before its patience ended."""
         outcome = False
         try:
-            with trio.move_on_after(PATIENCE):
+            with trio.move_on_after(patience):
                 stream = await trio.open_tcp_stream(*self.sockets["a"][0].getsockname()[:2])
                 try:
                     await client(stream)

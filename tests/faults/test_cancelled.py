@@ -105,7 +105,7 @@ async def test_whenever_all_are_cut_off(name: str, monkeypatch: pytest.MonkeyPat
             steps = Steps(at, partial(all_of_them, house))
             trio.lowlevel.add_instrument(steps)
             try:
-                await house.call(scenario.client)
+                await house.call(scenario.client, 0.25)  # perhaps nobody is there any more
                 complaints = await come_to_rest(house, None)
             finally:
                 trio.lowlevel.remove_instrument(steps)

@@ -1,6 +1,6 @@
 """Every parser, fed with what grows out of a corpus: it answers or refuses, and the same however its input is cut.
 
-Half a second for each; `make fuzz` gives them a minute. ``FUZZ_KEEP=1`` writes what led to something new into the corpus.
+Half a second for each; `make fuzz` gives them a minute. ``FUZZ_KEEP=1`` keeps what led to something new in the corpus.
 What a target fails on should be kept there, too, as ``found-…``: then it is tried first for ever.
 """
 

@@ -98,7 +98,9 @@ def test_a_traceback_is_written_and_shows_no_variables(form: str) -> None:
 
 def test_rich_is_not_loaded_even_where_it_is_installed(tmp_path: Path) -> None:
     (tmp_path / "rich.py").write_text("raise SystemExit('rich was imported')")
-    program = "import sys; from proxy.telemetry import logs; assert not {'rich', 'asyncio'} & set(sys.modules)"
+    program = (
+        "import sys; from proxy.telemetry import logs; assert not {'rich', 'asyncio'} & set(sys.modules)"
+    )
     root = Path(logs.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"}
     done = subprocess.run(
