@@ -19,10 +19,10 @@ import trio
 from proxy.core.fastopen import State
 from proxy.core.limits import Caps
 from proxy.core.snapshot import Snapshot
-from proxy.listeners import Listeners
-from proxy.memory import Memory
 from proxy.net.accept import close_listener
-from proxy.worker import Worker
+from proxy.service.listeners import Listeners
+from proxy.service.memory import Memory
+from proxy.service.worker import Worker
 from tests.serving import Recorder
 
 Client = Callable[[trio.SocketStream], Awaitable[None]]
@@ -93,9 +93,9 @@ def tasks() -> int:
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let time-outs be noticed soon: they are what ends a session whose sockets tell nothing."""
-    patch.setattr("proxy.worker.SWEEP", 0.05)
+    patch.setattr("proxy.service.worker.SWEEP", 0.05)
     patch.setattr("proxy.net.relay._LAST_WORDS", 0.05)
-    patch.setattr("proxy.arriving.GRACE", 0.3)
+    patch.setattr("proxy.sessions.arriving.GRACE", 0.3)
 
 
 class Scoped:

@@ -34,7 +34,7 @@ from proxy.core.snapshot import (
     Timeouts,
 )  # fmt: skip
 from proxy.core.users import Secret, Users
-from proxy.worker import Worker
+from proxy.service.worker import Worker
 from tests.faults.law import Client, Scenario
 from tests.serving import HERE, echo, one_listener, serving, upstream
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy import state
 from proxy.config import ConfigError, load
 from proxy.config.endpoints import read_endpoints
 from proxy.config.interpolate import BadReference, expand, files_in
@@ -27,6 +26,7 @@ from proxy.core.patterns import BadPattern, compile_pattern
 from proxy.core.reader import Malformed, NotMine, Parser, Reader, Reading
 from proxy.core.request import Refused, Turn
 from proxy.core.users import BadSecret, read_secret
+from proxy.service import state
 from tests.core import hellos
 from tests.fuzz.mutation import Target, without_data
 
