@@ -12,7 +12,7 @@ def main() -> int:
 
         return healthcheck.main(sys.argv[2:])
     if sys.argv[1:2] == ["_worker"]:
-        from proxy.crew import shift  # noqa: PLC0415  # one of several processes that a supervisor has started
+        from proxy.service.crew import shift  # noqa: PLC0415  # one of several processes that a supervisor has started
 
         return shift.main(int(sys.argv[2]), int(sys.argv[3]))
     from proxy.commands import group  # noqa: PLC0415

@@ -11,10 +11,10 @@ import trio
 from proxy.core.address import Endpoint
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Bind, Cluster, Listener, Mode, Snapshot, Timeouts
-from proxy.listeners import Listeners, Sockets
-from proxy.memory import Memory
+from proxy.service.listeners import Listeners, Sockets
+from proxy.service.memory import Memory
+from proxy.service.worker import Worker
 from proxy.telemetry.events import Events
-from proxy.worker import Worker
 
 HERE = (Bind("127.0.0.1", 0),)
 

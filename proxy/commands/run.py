@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from proxy.config import Loaded
-    from proxy.reload import Source
+    from proxy.service.reload import Source
 
 _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
 
@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
     from proxy.config import ConfigError, load  # only when it is needed
-    from proxy.reload import Source
+    from proxy.service.reload import Source
 
     if config is None and not (forwards or mixed):
         meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
@@ -68,11 +68,11 @@ def command(
 def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     import trio
 
-    from proxy import process, supervisor
-    from proxy.crew.hand import CannotServe
     from proxy.net.accept import CannotListen
     from proxy.net.clock import Clock
-    from proxy.privileges import CannotDrop
+    from proxy.service import process, supervisor
+    from proxy.service.crew.hand import CannotServe
+    from proxy.service.privileges import CannotDrop
     from proxy.telemetry import logs
     from proxy.telemetry.events import Events
 

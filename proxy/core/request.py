@@ -1,7 +1,7 @@
 """What a client asks for before its session has anywhere to go, and the words in which it is answered.
 
 Every way in is a parser (`core.reader`) that ends in an `Opening`: a `Request`, or a `Turn` where the protocol wants
-an answer before it says more. When a request is granted is not the parser's business: `proxy.session` decides.
+an answer before it says more. When a request is granted is not the parser's business: `proxy.sessions.session` decides.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from proxy import state
 from proxy.core.snapshot import Bind, Listener, Snapshot
 from proxy.diagnosis.finding import Finding, Level
 from proxy.diagnosis.machine import Machine
+from proxy.service import state
 
 SESSIONS = 4_000  # what a busy proxy may hold; each has two descriptors
 _SPARE = 100

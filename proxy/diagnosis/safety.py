@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 
-from proxy import privileges
 from proxy.core.snapshot import Snapshot
 from proxy.diagnosis.finding import Finding, Level
 from proxy.diagnosis.machine import Machine
 from proxy.net import conntrack
+from proxy.service import privileges
 
 _FOR = {
     privileges.NET_ADMIN: "tproxy listeners, or a source's mark, need CAP_NET_ADMIN",

@@ -23,8 +23,8 @@ from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Admin, Bind, Cluster, Listener, Mode, Snapshot
 from proxy.core.standings import Standings
-from proxy.listeners import admin_listener
 from proxy.net.accept import close_listener, listen
+from proxy.service.listeners import admin_listener
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.region import Region
 from tests.serving import Recorder

@@ -3,7 +3,7 @@ from __future__ import annotations
 from proxy.admin.house import Census, House
 from proxy.config import load
 from proxy.core.address import Endpoint
-from proxy.supervisor import Supervisor
+from proxy.service.supervisor import Supervisor
 from tests.admin.house import SmallHouse
 from tests.serving import Recorder
 

@@ -25,8 +25,8 @@ DURATION = "a duration like 250ms, 5s, 2m or 1h"
         (
             "colour: red",
             ("2:1: unknown key 'colour' in the file; known keys: "
-            "listeners, clusters, defaults, routes, direct, dns, log, limits, admin, user, group, state, tfo_keys, drain, "
-            "drain_delay, workers"),
+            "listeners, clusters, defaults, routes, direct, dns, log, limits, admin, user, group, state, tfo_keys, "
+            "drain, drain_delay, workers"),
         ),
         ("drain: 30", "2:8: drain: '30' has no unit; write 30s, 30ms or 30m"),
         ("drain:", f"2:7: drain: it has no value; write {DURATION}; 0s is allowed"),
@@ -72,7 +72,8 @@ def test_one_mistake(problems: Callable[[str], list[str]], text: str, line: str)
             [
                 ('1:16: listeners.a has no `bind`; write an address to listen on like 127.0.0.1:8080, "[::1]:8080", '
                 '"*:8080" or unix:/run/x.sock, or a list of these'),
-                "1:16: listeners.a has no `mode`; write forward, http, mixed, sni, socks, tproxy, transparent or tunnel",
+                ("1:16: listeners.a has no `mode`; write forward, http, mixed, sni, socks, tproxy, transparent "
+                "or tunnel"),
                 "1:16: listeners.a has no `to`; write the name of a cluster, or an address like api.example.com:443",
             ],
         ),

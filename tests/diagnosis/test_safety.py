@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxy import privileges
 from proxy.core.snapshot import Snapshot
 from proxy.diagnosis import safety
 from proxy.diagnosis.finding import Level
 from proxy.diagnosis.machine import Machine
 from proxy.net import conntrack
+from proxy.service import privileges
 
 HERE = Machine()
 Configured = Callable[..., Snapshot]

@@ -21,11 +21,11 @@ from proxy.core.outcomes import Reason
 from proxy.core.routes import Routes
 from proxy.core.snapshot import DIRECT, Dns, Listener, Mode, ProxyHeader, Snapshot
 from proxy.core.users import Users, read_secret
-from proxy.memory import Memory
 from proxy.net.accept import listen
+from proxy.service.memory import Memory
+from proxy.service.worker import Worker
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
-from proxy.worker import Worker
 from tests.core import hellos
 from tests.net.name_server import name_server
 from tests.serving import HERE

@@ -1,0 +1,128 @@
+"""Another program takes over: it gets the listening sockets, says when it serves, and the old one leaves.
+
+The sockets are inherited, and one variable says which descriptors they are and for whom. Until the successor has said
+that it serves (a byte in a pipe) nothing changes for anybody: both may accept from the same queues, so no connection
+is refused or lost, and a successor that fails has failed alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
+from typing import NamedTuple
+
+import trio
+
+from proxy.service import systemd
+
+PATIENCE = 60.0  # seconds that a successor may take to serve
+_SOCKETS, _READY = "TFO_PROXY_SOCKETS", "TFO_PROXY_READY"
+_NOT_HANDED_ON = ("WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_LENT = "lent"
+
+
+class NotUpgraded(Exception):
+    """The successor does not serve; the message says why."""
+
+
+class Heirloom(NamedTuple):
+    """A listening socket that goes from program to program."""
+
+    name: str  # of the listener it was opened for
+    sock: socket.socket
+    lent: bool = False  # somebody else keeps it open, so its path is his to take away
+
+
+class Inheritance(NamedTuple):
+    """What was there before we were."""
+
+    sockets: list[Heirloom]
+    ready: int | None  # where to say that we serve
+    useless: list[str]  # names of what was passed and is no listening socket
+
+    def serves(self) -> None:
+        """Tell whoever waits for it."""
+        if self.ready is not None:
+            with suppress(OSError):
+                os.write(self.ready, b"1")
+            os.close(self.ready)
+
+
+def inherited(environ: MutableMapping[str, str] = os.environ) -> Inheritance:
+    """Sockets of a predecessor or of the service manager. To be asked once: the variables are taken away."""
+    activated = systemd.activated(environ)
+    found = [
+        Heirloom(name, sock, lent=True) for name, several in activated.sockets.items() for sock in several
+    ]
+    useless = list(activated.useless)
+    for entry in filter(None, environ.pop(_SOCKETS, "").split(";")):
+        name, fd, *lent = entry.split("=")
+        try:
+            sock = socket.socket(fileno=int(fd))
+            sock.setblocking(False)
+            sock.set_inheritable(False)
+        except (OSError, ValueError):
+            useless.append(name)
+            continue
+        found.append(Heirloom(name, sock, bool(lent)))
+    ready = environ.pop(_READY, "")
+    if not ready.isdigit():
+        return Inheritance(found, None, useless)
+    os.set_inheritable(int(ready), False)
+    return Inheritance(found, int(ready), useless)
+
+
+def command() -> list[str]:
+    """How this program was called: what is installed there now is the next one."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+async def hand_over(heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = None) -> int:
+    """Start a successor on these sockets and wait until it serves; its process number. Raises `NotUpgraded`."""
+    sockets = list(heirlooms)
+    try:
+        ours, theirs = os.pipe()
+    except OSError as error:
+        raise NotUpgraded(f"it cannot be started: {error.strerror}") from error
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_ON}
+    env[_SOCKETS] = ";".join(
+        f"{name}={sock.fileno()}{'=' + _LENT if lent else ''}" for name, sock, lent in sockets
+    )
+    env[_READY] = str(theirs)
+    try:
+        process = _start(list(argv or command()), [theirs, *(one.sock.fileno() for one in sockets)], env)
+    except OSError as error:
+        os.close(ours)
+        raise NotUpgraded(f"it cannot be started: {error.strerror}") from error
+    finally:
+        os.close(theirs)
+    try:
+        await _until_it_serves(process, ours)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        os.close(ours)
+    process.returncode = 0  # it is nobody's child any more: not to be waited for, nor complained about
+    return process.pid
+
+
+def _start(argv: list[str], descriptors: list[int], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, pass_fds=descriptors, env=env)  # noqa: S603  # ourselves
+
+
+async def _until_it_serves(process: subprocess.Popen[bytes], pipe: int) -> None:
+    os.set_blocking(pipe, False)
+    with trio.move_on_after(PATIENCE):
+        await trio.lowlevel.wait_readable(pipe)
+        if os.read(pipe, 1):
+            return
+        while process.poll() is None:  # noqa: ASYNC110  # it has closed the pipe, so it is about to end
+            await trio.sleep(0.02)
+        raise NotUpgraded(f"the new program ended with {process.returncode}; its log says why")
+    raise NotUpgraded(f"the new program did not serve within {PATIENCE:g} seconds")

@@ -1,0 +1,294 @@
+"""One process at work: serve the listeners of a snapshot, account for every session, drain.
+
+Everything a session may wait for too long is watched by one sweep a second, which costs a live session nothing: it
+compares byte counts, so no timer is set or moved when bytes flow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections import deque
+from contextlib import suppress
+from functools import partial
+
+import trio
+
+from proxy.core.address import Endpoint
+from proxy.core.limits import Tally, Ticket
+from proxy.core.outcomes import EndedBy, Reason
+from proxy.core.patience import Patience
+from proxy.core.record import Peer, SessionRecord
+from proxy.core.snapshot import Cluster, Listener, Snapshot
+from proxy.net import accept, sniff, sockopt
+from proxy.net.flow import BUFFER
+from proxy.net.listening import Listening
+from proxy.net.relay import close_with_reset, unsent
+from proxy.net.resolve import Resolver
+from proxy.net.watch import Watch
+from proxy.service.admission import FREE, Admission, Door
+from proxy.service.checks import Checks
+from proxy.service.clocks import Clocks
+from proxy.service.listeners import Sockets
+from proxy.service.memory import Memory
+from proxy.service.tending import Tending
+from proxy.service.warmup import WarmUp
+from proxy.sessions.arrivals import Arrivals
+from proxy.sessions.arriving import ArrivingSession
+from proxy.sessions.asking import AskingSession
+from proxy.sessions.pools import Pools
+from proxy.sessions.routing import Routing
+from proxy.sessions.session import Session
+from proxy.sessions.shared import Shared
+from proxy.sessions.spares import Spares
+from proxy.telemetry.counters import Counters
+from proxy.telemetry.events import Events
+
+SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
+RECENT = 200  # sessions that have ended and are still shown
+_TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each time
+
+
+class _Post:
+    """A listening socket at work, and for whom: a reload changes that, and the accept loop goes on."""
+
+    __slots__ = ("door", "listener", "patience")
+
+    def __init__(self, listener: Listener, patience: Patience, door: Door) -> None:
+        self.listener, self.patience, self.door = listener, patience, door
+
+    def pause(self) -> float:
+        """As `accept.Gate` has it."""
+        return self.door.pause()
+
+    def held(self) -> None:
+        """As `accept.Gate` has it."""
+        self.door.held()
+
+
+class Worker:
+    """Sessions of all listeners, and what they have in common."""
+
+    def __init__(  # noqa: PLR0913  # the last ones belong together, and most have none of them
+        self,
+        snapshot: Snapshot,
+        memory: Memory,
+        events: Events,
+        *,
+        takes_syn_data: bool,
+        tally: Tally | None = None,
+        counters: Counters | None = None,
+        nonces: int | None = None,
+    ) -> None:
+        """``tally``, ``counters`` and ``nonces`` are what several workers share; None: there is only this one.
+
+        ``nonces`` is a descriptor that `nonce_memory.open_memory` gave, and is this worker's from now on.
+        """
+        self.snapshot = snapshot
+        self.sessions: set[Session] = set()
+        self.listening = Listening()
+        self.recent: deque[SessionRecord] = deque(maxlen=RECENT)
+        self._memory = memory
+        self._events = events
+        self._counters = counters or Counters()
+        self._watch = Watch(trio.lowlevel.current_clock().current_time)  # no detour: it is asked often
+        self._watch.fault = partial(events.background_fault, "a relay")
+        self.spares = Spares(memory.standings, self._watch)
+        self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
+        self._shared: Shared[Session] = Shared(
+            memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
+            self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
+            Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
+            self._introduced, arrivals=Arrivals(nonces),
+        )  # fmt: skip
+        self.tending = Tending(
+            WarmUp(memory.standings, pools, self._watch),
+            Checks(memory.standings, pools, self._watch, events.endpoint_health),
+            events,
+        )
+        self._numbers = itertools.count(1)
+        self._clocks = Clocks()
+        self._no_sessions = trio.Event()
+        self._said_unavailable = False
+        self._trouble_after: dict[str, float] = {}
+        self._draining = False
+        self._posts: dict[socket.socket, _Post] = {}
+        self._admission = Admission(
+            snapshot.limits, tally, events, self.sessions.__len__, self._counters.refused
+        )
+        self._tickets: dict[Session, tuple[Door, Ticket]] = {}
+
+    async def run(
+        self, sockets: Sockets, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve ``sockets`` (listening, by listener name) until cancelled or cut off."""
+        try:
+            async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
+                self._nursery, self._listeners = sessions, listeners
+                await listeners.start(self._watch.run)
+                listeners.start_soon(self._sweep)
+                listeners.start_soon(self.tending.beside, "spares", self.spares.run)
+                listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
+                listeners.start_soon(self._events.keep_writing)
+                self.tending.follow(listeners, list(self.snapshot.clusters.values()))
+                self.man(sockets)
+                task_status.started()
+        finally:
+            self._cut_relays()  # of sessions that came so far in their last step
+
+    def swap(self, snapshot: Snapshot, sockets: Sockets, *, takes_syn_data: bool) -> None:
+        """Serve another snapshot from now on; sessions that run keep the one they began with.
+
+        Sockets that are no longer there are closed here, when what waits in their queues has been taken.
+        """
+        shared, before, self.snapshot = self._shared, self.snapshot, snapshot
+        resolver = Resolver(snapshot.dns) if snapshot.dns != before.dns else None
+        shared.pools.follow([*snapshot.clusters.values(), snapshot.direct], resolver)
+        shared.routing = Routing(snapshot.routes, snapshot.destinations, shared.pools, self.listening)
+        self._admission.change(snapshot.limits)
+        shared.takes_syn_data = takes_syn_data
+        self.spares.follow(snapshot.clusters)
+        self.man(sockets)
+        self.tending.follow(self._listeners, list(snapshot.clusters.values()))
+
+    def leave(self) -> None:
+        """Accept nothing any more, apart from what waits in the queues already, and close the sockets."""
+        self.man({})
+
+    def man(self, sockets: Sockets) -> None:
+        """Accept from these sockets, and from these only."""
+        if any(listener.far_side is not None for listener in self.snapshot.listeners):
+            self._shared.arrivals.open(self.snapshot.state, self._events.nonces_not_kept)
+        wanted = {
+            sock: listener for listener in self.snapshot.listeners for sock in sockets.get(listener.name, ())
+        }
+        for sock, post in list(self._posts.items()):
+            if sock not in wanted:
+                del self._posts[sock]
+                accept.take_all(sock, partial(self._serve, post), partial(self._trouble, post))
+                accept.close_listener(sock, unlink=False)
+        for sock, listener in wanted.items():
+            known = self._posts.get(sock)
+            if known is not None:
+                known.listener, known.patience = listener, self._patience_for(listener)
+                known.door = self._admission.door(listener)
+                continue
+            door = self._admission.door(listener)
+            post = self._posts[sock] = _Post(listener, self._patience_for(listener), door)
+            self._listeners.start_soon(
+                accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
+            )
+        self.listening.follow(self._posts)
+        for bind in self.snapshot.admin.binds if self.snapshot.admin is not None else ():
+            if (
+                not bind.is_unix
+            ):  # nobody is led to the admin, who would take him for somebody of this machine
+                self.listening.also("::" if bind.host == "*" else bind.host, bind.port)
+
+    async def drain(self, limit: float) -> int:
+        """Accept no more, let sessions end by themselves for ``limit`` seconds, then end them; how many had to be."""
+        self._draining = True
+        self.leave()
+        self.tending.stop()
+        self.spares.close()
+        if not self.sessions:
+            self._no_sessions.set()
+        with trio.move_on_after(limit):
+            await self._no_sessions.wait()
+        return self.cut_off()
+
+    def hurry(self) -> None:
+        """End the wait of `drain` now."""
+        self._no_sessions.set()
+
+    def cut_off(self) -> int:
+        """End all sessions now; how many there were."""
+        cut_off = len(self.sessions)
+        self._cut_relays()
+        self._nursery.cancel_scope.cancel()
+        return cut_off
+
+    def _cut_relays(self) -> None:
+        for session in list(self.sessions):
+            if session.relay is not None:
+                session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+
+    def _patience_for(self, listener: Listener) -> Patience:
+        cluster = listener.cluster
+        return self._memory.patience(
+            listener.name, cluster.name, {target.port for target in cluster.endpoints if target.port}
+        )
+
+    def _patience_with(self, listener: Listener, cluster: Cluster, likely: Endpoint) -> Patience:
+        """The same where sessions of one listener have different ways; `direct` goes anywhere, so it learns by port."""
+        if cluster.endpoints:
+            return self._memory.patience(listener.name, cluster.name, {likely.port})
+        return self._memory.patience(listener.name, f"{cluster.name}:{likely.port}", {likely.port})
+
+    def _serve(self, post: _Post, sock: socket.socket, peer: Peer) -> None:
+        ticket = post.door.enter(sock, peer)
+        if ticket is None:
+            return
+        listener = post.listener
+        kind = AskingSession if listener.asks else Session
+        if listener.far_side is not None:
+            kind = ArrivingSession
+        session = kind(sock, peer, listener, post.patience, self._shared, next(self._numbers))
+        self.sessions.add(session)
+        self._counters.accepted(listener.name)
+        if ticket is not FREE:
+            self._tickets[session] = post.door, ticket
+        session.begin(self._nursery)
+
+    def _introduced(self, session: Session) -> str | None:
+        """A PROXY header has told whom ``session`` is of; why that client has too much already."""
+        door, ticket = self._tickets.get(session, (None, FREE))
+        source = session.record.source
+        return None if door is None or source is None else door.introduce(ticket, source.host)
+
+    def _reset(self, sock: socket.socket) -> None:
+        """Close with a RST: at once, or as soon as what it holds has gone."""
+        with suppress(OSError):  # no descriptor for it: at once
+            if unsent(sock):
+                self._watch.let_go(sock.fileno())
+                self._nursery.start_soon(close_with_reset, sock.dup())
+                return
+        sockopt.reset_on_close(sock)
+
+    def _farewell(self, sock: socket.socket, reply: bytes) -> None:
+        self._nursery.start_soon(sniff.farewell, sock, reply)
+
+    def _ended(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self._clocks.forget(session)
+        if self._tickets and session in self._tickets:
+            door, ticket = self._tickets.pop(session)
+            door.leave(ticket)
+        self.recent.append(session.record)
+        self._counters.ended(session.record)
+        if self.snapshot.log.sessions:
+            self._events.session(session.record)
+        self._memory.ledger.add(session.record)
+        if self._draining and not self.sessions:
+            self._no_sessions.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP)
+            now = trio.current_time()
+            for session in list(self.sessions):
+                reason = self._clocks.overdue(session, now)
+                if reason is not None:
+                    session.interrupt(EndedBy.TIMEOUT, reason)
+
+    def _trouble(self, post: _Post, error: OSError) -> None:
+        now, name = trio.current_time(), post.listener.name
+        if now >= self._trouble_after.get(name, 0.0):
+            self._trouble_after[name] = now + _TROUBLE_PAUSE
+            self._events.accept_trouble(name, error)
+
+    def _no_fast_open(self, code: int) -> None:
+        self.spares.unavailable()
+        if not self._said_unavailable:
+            self._said_unavailable = True
+            self._events.fast_open_unavailable(code)

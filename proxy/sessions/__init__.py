@@ -1,0 +1,1 @@
+"""One connection, from accepted to accounted for: `session` is where the stages meet."""

@@ -1,0 +1,293 @@
+"""How a session comes to its upstream: what may ride in the SYN, how to dial, and what the dial has shown."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+from proxy.core import replay
+from proxy.core.address import Endpoint
+from proxy.core.evidence import Evidence
+from proxy.core.families import rival
+from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
+from proxy.core.outcomes import Reason, Stage
+from proxy.core.record import SessionRecord
+from proxy.core.snapshot import Cluster, Replay, SendHeader
+from proxy.core.standings import Standings
+from proxy.net import dial, silence
+from proxy.net.sniff import EarlyData
+from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.watch import Watch
+from proxy.sessions import doubt, introduction
+from proxy.sessions.pools import Pool
+from proxy.sessions.spares import Spares, alive
+
+_BLAMED = frozenset(
+    {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
+)  # on the endpoint or the way there
+
+
+class Dialling:
+    """The dials of one session, written down in its record."""
+
+    __slots__ = ("_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings", "_told",
+                 "_unavailable", "_watch", "begun")  # fmt: skip
+
+    _is_plain = True  # whether a connection is all that is wanted
+
+    def __init__(  # noqa: PLR0913, PLR0917  # what a session shares with others
+        self,
+        record: SessionRecord,
+        cluster: Cluster,
+        standings: Standings,
+        watch: Watch,
+        unavailable: Callable[[int], None],
+        spares: Spares,
+        pool: Pool | None,
+    ) -> None:
+        """``unavailable`` is told the errno when the kernel would not fast-open at all; ``pool`` is the cluster's."""
+        self._record = record
+        self._cluster = cluster
+        self._standings = standings
+        self._watch = watch
+        self._unavailable = unavailable
+        self._spares = spares
+        self._pool = pool
+        self._counted: Endpoint | None = None
+        self._plan: Plan = PLAIN_PLAN
+        self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
+        self._preface = b""  # what stands in front of the client's bytes: a PROXY header
+        self._told = 0  # SYN data sent to endpoints that then did not answer
+
+    def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
+        """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
+        record, clock = self._record, self._watch.clock
+        record.during = Stage.DIAL
+        record.tried += 1
+        safe = self._safe_prefix(early.data) if early.data else 0
+        standing = self._standings.get(endpoint)
+        plan = self._plan = standing.plan(self._cluster, safe, clock(), len(early.data) - safe)
+        record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
+        try:
+            attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source)
+        except DialFailed:
+            standing.abandon(plan)
+            raise
+        if self.begun is not None:
+            self.begun(attempt.sock, endpoint)
+        return attempt
+
+    def near(
+        self, endpoint: Endpoint, standing: Standing, early: bytes
+    ) -> tuple[dial.Attempt, Upstream | None]:
+        """Dial an endpoint that is near, plainly, and say ``early`` at once; None: it takes time after all."""
+        record, clock = self._record, self._watch.clock
+        record.during = Stage.DIAL
+        record.tried += 1
+        state = standing.state
+        record.endpoint, record.standing_before, record.standing_after = endpoint, state, state
+        record.open, record.evidence, record.rtt = Open.PLAIN, Evidence.PLAIN, standing.rtt
+        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock, self._cluster.source)
+        now = clock()
+        record.dial_time = now - attempt.started
+        return attempt, dial.say_at_once(endpoint, attempt, early, now)
+
+    def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
+        """The connection, where nothing has to be waited for; raises `DialFailed`."""
+        try:
+            upstream = dial.at_once(endpoint, attempt, self._watch.clock)
+        except DialFailed:
+            self._abandon(endpoint)
+            raise
+        standing, safe = self._standings.get(endpoint), self._record.safe_bytes
+        if upstream is None or doubt.is_due(upstream, self._plan, standing, early, safe):
+            return None
+        self._learn(upstream)
+        return upstream
+
+    def connected(self, endpoint: Endpoint) -> None:
+        """The session goes to ``endpoint``, and counts as its load until it is `disconnected`."""
+        if self._pool is not None:
+            self._counted = endpoint
+            self._pool.began(endpoint)
+
+    def disconnected(self) -> None:
+        """The session is over."""
+        if self._pool is not None and self._counted is not None:
+            self._pool.ended(self._counted)
+
+    async def first_of(
+        self,
+        candidates: Sequence[Endpoint],
+        early: EarlyData,
+        downstream: socket.socket,
+        begun: dial.Attempt | None,
+    ) -> Upstream:
+        """The first endpoint that answers, of as many as may be tried, from ``begun`` on; raises `DialFailed`."""
+        if self._cluster.proxy_header is not SendHeader.OFF:
+            self._preface = introduction.header(self._record, self._cluster, downstream)
+            early = early._replace(data=self._preface + early.data)
+            upstream = await self._first_of(candidates, early, downstream, begun)
+            return introduction.completed(upstream, self._preface)
+        return await self._first_of(candidates, early, downstream, begun)
+
+    async def _first_of(
+        self,
+        candidates: Sequence[Endpoint],
+        early: EarlyData,
+        downstream: socket.socket,
+        begun: dial.Attempt | None,
+    ) -> Upstream:
+        failure: DialFailed | None = None
+        if len(candidates) > 1 and begun is None:
+            candidates = self._families_in_order(candidates)
+        for number, endpoint in enumerate(candidates[: 1 + self._cluster.connect.retries]):
+            try:
+                if begun is None and self._cluster.preconnect:
+                    upstream = await self._on_spare(endpoint, early)
+                    if upstream is not None:
+                        return upstream
+                attempt = begun or self.send_syn(endpoint, early)
+                near = (
+                    self._is_plain and begun is None and self._standings.get(endpoint).is_near(self._cluster)
+                )
+                begun = None
+                if near and (upstream := self.at_once(endpoint, attempt, early)) is not None:
+                    return upstream
+                return await self._one(endpoint, attempt, early, downstream, rival(candidates, number))
+            except DialFailed as failed:
+                failure = failed
+                if not self.blame(endpoint, failed):
+                    break
+        raise failure or DialFailed(Reason.NO_ENDPOINT)
+
+    def blame(self, endpoint: Endpoint, failed: DialFailed) -> bool:
+        """``endpoint`` could not be dialled; whether another may be tried, for it was no trouble of ours."""
+        if self._pool is not None and failed.reason in _BLAMED:
+            self._pool.failed(endpoint, self._watch.clock())
+        self._standings.get(endpoint).reached = None
+        return failed.reason not in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY} and self._may_go_on()
+
+    def ended(self, *, answered: bool) -> None:
+        """The session is over; its upstream has said something, or it has not."""
+        endpoint = self._record.endpoint
+        if endpoint is not None and self._record.evidence is not Evidence.PLAIN:
+            standing, now = self._standings.get(endpoint), self._watch.clock()
+            doubt.look_back(self._record, self._plan, standing, now, answered=answered)
+
+    async def _one(
+        self,
+        endpoint: Endpoint,
+        attempt: dial.Attempt,
+        early: EarlyData,
+        downstream: socket.socket,
+        rival: Endpoint | None,
+    ) -> Upstream:
+        plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
+        try:
+            upstream = await dial.connect(
+                endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, rival=rival
+            )
+            upstream = await self._answering(upstream, endpoint, early, downstream)
+        except BaseException:
+            self._told += attempt.syn_bytes
+            self._abandon(endpoint)
+            raise
+        if rival is not None:
+            if upstream.endpoint is rival:
+                self._overtaken(endpoint, rival)
+            elif self._pool is None:
+                self._standings.families.worked(self._name(), endpoint)
+        self._learn(upstream)
+        return upstream
+
+    async def _answering(
+        self, upstream: Upstream, endpoint: Endpoint, early: EarlyData, downstream: socket.socket
+    ) -> Upstream:
+        """A connection that is there, or another one where it stays silent and that is the path's doing."""
+        plan, standing, safe = self._plan, self._standings.get(endpoint), self._record.safe_bytes
+        if plan.hedge is None or not doubt.may_start_over(upstream, plan, standing, early, safe):
+            return upstream
+        timeout = self._cluster.connect.timeout
+        return await doubt.answering(
+            upstream, early, downstream, self._watch, standing, plan.hedge, timeout, self._may_doubt
+        )
+
+    def _may_go_on(self) -> bool:
+        """Whether another endpoint may be tried after one that failed."""
+        return True
+
+    def _may_doubt(self) -> bool:
+        plan, endpoint = self._plan, self._record.endpoint
+        assert endpoint is not None
+        standing = self._standings.get(endpoint)
+        if not plan.alone and not standing.doubted:
+            if not standing.take_risk(self._watch.clock()):
+                return False
+            self._plan = plan._replace(alone=True)
+        return True
+
+    def _abandon(self, endpoint: Endpoint) -> None:
+        self._standings.get(endpoint).abandon(self._plan)
+
+    async def _on_spare(self, endpoint: Endpoint, early: EarlyData) -> Upstream | None:
+        """A connection dialled beforehand, where there is one for these first bytes and the server still has it."""
+        record, clock, data = self._record, self._watch.clock, early.data
+        record.during = Stage.DIAL
+        safe = self._safe_prefix(data) if data else 0
+        spare = None if early.ended else self._spares.take(self._cluster, endpoint, len(data), safe)
+        if spare is None:
+            return None
+        taken, standing = clock(), self._standings.get(endpoint)
+        try:
+            sent = silence.say(spare.sock, data)
+            if data and not spare.greeted and not await alive(spare.sock, standing, self._watch):
+                self._spares.died(self._cluster, endpoint, spare)
+                record.repeated_bytes, record.dead_spare = sent, clock() - taken
+                return None
+        except BaseException:
+            spare.sock.close()
+            raise
+        record.tried += 1
+        record.endpoint, record.open, record.spare = endpoint, "spare", True
+        record.standing_before = record.standing_after = standing.state
+        record.evidence, record.dial_time, record.rtt = Evidence.PLAIN, 0.0, standing.rtt
+        return Upstream(endpoint, spare.sock, sent, Evidence.PLAIN, 0, taken, taken, None)
+
+    def _overtaken(self, slow: Endpoint, rival: Endpoint) -> None:
+        """The other address family was faster, by far."""
+        record = self._record
+        record.tried += 1
+        record.endpoint = rival
+        self._abandon(slow)
+        self._plan = PLAIN_PLAN
+        if self._pool is not None:
+            self._pool.failed(slow, self._watch.clock())
+        else:
+            self._standings.families.overtaken(self._name(), slow, self._watch.clock())
+
+    def _families_in_order(self, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Without the memory of a pool, that of the way to this name."""
+        if self._pool is not None:
+            return candidates
+        return self._standings.families.ordered(self._name(), candidates, self._watch.clock())
+
+    def _name(self) -> str:
+        authority = self._record.authority
+        return authority.host if authority is not None else ""
+
+    def _learn(self, upstream: Upstream) -> None:
+        standing = self._standings.get(upstream.endpoint)
+        doubt.learn(self._record, upstream, standing, self._plan, self._told)
+        if upstream.unavailable:
+            self._unavailable(upstream.unavailable)
+
+    def _safe_prefix(self, early: bytes) -> int:
+        record, mode, preface = self._record, self._cluster.replay, len(self._preface)
+        known, record.protocol = replay.classify(early[preface:] if preface else early)
+        if mode is Replay.NONE:
+            return 0
+        # A client that put bytes into its own SYN has said that they may come twice.
+        own = min(record.client_syn_bytes, len(early) - preface)
+        safe = record.safe_bytes = len(early) if mode is Replay.ANY else preface + max(known, own)
+        return safe

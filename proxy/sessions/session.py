@@ -1,0 +1,297 @@
+"""One connection, from accepted to accounted for: the only place where the stages meet.
+
+Read `Session.run`: take the first bytes, decide how to dial, dial, relay. `Session.begin` goes the same way as far as
+it can without waiting, which on a short path is all of it: a session has a task only while it waits for first bytes,
+for a name or for a handshake. The relay needs none, and the end of it is an event like any other (`_relayed`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+
+import trio
+
+from proxy.core.address import Endpoint
+from proxy.core.clusters import Balance, SendHeader
+from proxy.core.ledger import settle
+from proxy.core.outcomes import EndedBy, Reason, Stage
+from proxy.core.patience import Patience
+from proxy.core.record import Peer, SessionRecord
+from proxy.core.snapshot import Cluster, Listener
+from proxy.net import sockopt
+from proxy.net.dial import Attempt
+from proxy.net.relay import Relay
+from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
+from proxy.net.upstream import DialFailed, Upstream
+from proxy.sessions.dialling import Dialling
+from proxy.sessions.shared import Shared
+
+
+class Session:
+    """One downstream connection and what became of it."""
+
+    __slots__ = (
+        "_cluster",
+        "_dialling",
+        "_downstream",
+        "_interruption",
+        "_only",
+        "_patience",
+        "_shared",
+        "_since",
+        "_upstream",
+        "listener",
+        "record",
+        "relay",
+    )
+
+    def __init__(
+        self,
+        downstream: socket.socket,
+        peer: Peer,
+        listener: Listener,
+        patience: Patience,
+        shared: Shared[Session],
+        number: int,
+    ) -> None:
+        cluster = listener.cluster
+        self.listener = listener
+        self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
+        self.relay: Relay | None = None
+        self._interruption: tuple[EndedBy, Reason] | None = None
+        self._since = self.record.began  # when the client could first have said something for the upstream
+        self._cluster = cluster
+        self._only: Sequence[Endpoint] = cluster.only
+        self._downstream = downstream
+        self._upstream: socket.socket | None = None
+        self._patience = patience
+        self._shared = shared
+        self._dialling = self._dial_to(cluster)
+
+    def _dial_to(self, cluster: Cluster) -> Dialling:
+        return self._shared.dialling(self.record, cluster)
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
+        try:
+            only = self._only = self._only or self._candidates_now()
+            if only and self._begin_near(only[0], nursery):
+                return
+            early = self._sniff_now(only[0]) if only else None
+            if early is None or self._cluster.preconnect:
+                nursery.start_soon(self.run, early)
+                return
+            try:
+                attempt = self._dialling.send_syn(only[0], early)
+                upstream = self._dialling.at_once(only[0], attempt, early)
+            except DialFailed as failed:
+                self._go_on(failed, early, nursery)
+                return
+            if upstream is None:
+                nursery.start_soon(self.run, early, attempt)
+            else:
+                self._relay(upstream, early)
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    def _candidates_now(self) -> Sequence[Endpoint]:
+        """Whom to dial, where that is known already and nothing stands in front of the client's bytes."""
+        cluster = self._cluster
+        if not cluster.endpoints or cluster.via is not None or cluster.proxy_header is not SendHeader.OFF:
+            return ()
+        source = self.record.source if cluster.balance is Balance.SOURCE_HASH else None
+        return self._shared.pools.candidates_now(cluster, source.host if source is not None else "")
+
+    def _begin_near(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
+        """To an upstream on this host: no round trip to save, and no thought spent on one."""
+        standing = self._shared.standings.get(endpoint)
+        if not standing.is_near(self._cluster) or self._cluster.preconnect:
+            return False
+        record = self.record
+        record.during = Stage.SNIFF
+        early = early_data_now(self._downstream)
+        if not early.data:
+            return False
+        if self._shared.takes_syn_data:
+            self._look_at_syn()
+        record.early_bytes = len(early.data)
+        record.client_first = True
+        try:
+            attempt, upstream = self._dialling.near(endpoint, standing, early.data)
+        except DialFailed as failed:
+            self._go_on(failed, early, nursery)
+            return True
+        if upstream is None:
+            nursery.start_soon(self.run, early, attempt)
+        else:
+            self._relay(upstream, early)
+        return True
+
+    def _go_on(self, failed: DialFailed, early: EarlyData, nursery: trio.Nursery) -> None:
+        """With the next candidate; raises ``failed`` where there is none."""
+        first, *rest = self._only
+        if not self._dialling.blame(first, failed) or not rest:
+            raise failed
+        self._only = rest
+        nursery.start_soon(self.run, early)
+
+    async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
+        """The same way, waiting where there is something to wait for, from where `begin` has got to."""
+        try:
+            candidates = self._only or await self._resolve()
+            if early is None:
+                early = await self._sniff(candidates[0])
+            self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
+        except trio.Cancelled:
+            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+            raise
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    def keep_alive(self) -> None:
+        """This session lasts: have its upstream watched for vanishing. Short ones are spared the system calls."""
+        upstream, keepalive = self._upstream, self._cluster.keepalive
+        if upstream is not None and keepalive is not None and upstream.family != socket.AF_UNIX:
+            with suppress(OSError):
+                sockopt.keep_alive(upstream, keepalive)
+
+    def interrupt(self, ended_by: EndedBy, reason: Reason) -> None:
+        """End it from outside. A session that is not relaying yet has clocks of its own."""
+        self._interruption = (ended_by, reason)
+        if self.relay is not None:
+            self.relay.stop()
+        else:
+            self.record.ended_by, self.record.reason = self._interruption
+            self._reset_both()
+            self._finish()
+
+    async def _resolve(self) -> Sequence[Endpoint]:
+        self.record.during = Stage.ROUTE
+        source = self.record.source
+        return await self._shared.pools.candidates(self._cluster, source.host if source is not None else "")
+
+    def _look_at_syn(self) -> None:
+        """How the client opened its connection to us."""
+        record = self.record
+        if self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
+            syn = sockopt.client_syn_data(self._downstream)
+            record.client_syn_bytes = syn.size
+            record.duplicate = bool(syn.size) and self._shared.duplicates.seen(syn.headers, record.began)
+
+    def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
+        """What the client has said already; None where it is worth waiting for more than nothing."""
+        record, shared = self.record, self._shared
+        record.during = Stage.SNIFF
+        if shared.takes_syn_data:
+            self._look_at_syn()
+        early = early_data_now(self._downstream)
+        if early is NOTHING_YET and self._worth_waiting(likely) > 0:
+            return None
+        return self._sniffed(early)
+
+    async def _sniff(self, likely: Endpoint) -> EarlyData:
+        """The client's first bytes, waited for no longer than they are likely to be worth."""
+        early = self._sniff_now(likely)
+        if early is None:
+            early = await early_data(self._downstream, self._worth_waiting(likely))
+            self.record.waited = early.waited
+            self._sniffed(early)
+        return early
+
+    def _sniffed(self, early: EarlyData) -> EarlyData:
+        if early.data:
+            self.record.early_bytes = len(early.data)
+            self.record.client_first = True
+            self._patience.client_spoke(early.waited)
+        return early
+
+    def _worth_waiting(self, likely: Endpoint) -> float:
+        cluster, shared = self._cluster, self._shared
+        standing = shared.standings.get(likely)
+        spare_waits = cluster.preconnect != 0 and shared.spares.want_bytes(cluster, likely)
+        if not (spare_waits or standing.worth_waiting(cluster, shared.watch.clock())):
+            return 0.0
+        return self._patience.wait_for(cluster, self.listener.timeouts.first_bytes, standing.rtt)
+
+    def _relay(self, upstream: Upstream, early: EarlyData) -> None:
+        shared = self._shared
+        self._upstream = upstream.sock
+        self.record.during = Stage.RELAY
+        self._dialling.connected(upstream.endpoint)
+        heard = None if early.data else self._heard
+        relay = self.relay = Relay(
+            self._downstream, upstream.sock, shared.watch, shared.buffer, self._relayed, heard
+        )
+        relay.up.moved = upstream.sent
+        relay.start(early.data[upstream.sent :], downstream_ended=early.ended)
+
+    def _relayed(self) -> None:
+        """The relay has ended, by itself or because it was stopped."""
+        record, relay = self.record, self.relay
+        assert relay is not None
+        if self._interruption is not None:
+            record.ended_by, record.reason = self._interruption
+            self._reset_both()  # a FIN would make what was cut off look complete
+        elif relay.fault is not None:
+            self._failed(relay.fault)
+            return
+        else:
+            record.ended_by, record.reason = relay.ended_by or EndedBy.PROXY, relay.reason
+            survivor = relay.survivor()
+            if survivor is not None:
+                self._shared.reset(survivor)
+        self._finish()
+
+    def _heard(self, downstream: bool) -> None:
+        """The first word after the dial tells who speaks first here."""
+        record = self.record
+        if downstream:
+            record.client_first = True
+            record.client_delay = self._shared.watch.clock() - self._since
+            self._patience.client_spoke(record.client_delay, self._silent_until())
+        else:
+            record.server_first = True
+            self._patience.server_spoke()
+
+    def _silent_until(self) -> float | None:
+        """When it was last known that the client had not spoken; None: it has been heard since it could."""
+        return self.record.waited
+
+    def _failed(self, error: Exception) -> None:
+        """It ends here, because of this."""
+        try:
+            self._explain(error)
+        except Exception as fault:  # noqa: BLE001  # it ends nevertheless, and nobody else does
+            self._shared.fault(self.record, fault)
+        self._reset_both()
+        self._finish()
+
+    def _explain(self, error: Exception) -> None:
+        """Write down why it ends."""
+        self._shared.explain(self.record, error)
+
+    def _reset_both(self) -> None:
+        sockopt.reset_on_close(self._downstream)
+        if self._upstream is not None:
+            sockopt.reset_on_close(self._upstream)
+
+    def _finish(self) -> None:
+        record, relay, shared = self.record, self.relay, self._shared
+        if relay is not None:
+            record.up_bytes, record.down_bytes = relay.up.moved, relay.down.moved
+            if relay.first_byte is not None:
+                record.first_byte = relay.first_byte - record.began
+            elif not (record.client_first or record.server_first):
+                self._patience.silent()
+            self._dialling.ended(answered=relay.first_byte is not None)
+            relay.drop()
+            self.relay = None  # it knows us as we know it: nothing for the garbage collector
+        self._downstream.close()
+        if self._upstream is not None:
+            self._upstream.close()
+            self._dialling.disconnected()
+        record.duration = shared.watch.clock() - record.began
+        settle(record)
+        shared.ended(self)
