@@ -62,7 +62,7 @@ class Session:
         self.relay: Relay | None = None
         self._interruption: tuple[EndedBy, Reason] | None = None
         self._since = self.record.began  # when the client could first have said something for the upstream
-        self._cluster = cluster
+        self._cluster: Cluster = cluster
         self._only: Sequence[Endpoint] = cluster.only
         self._downstream = downstream
         self._upstream: socket.socket | None = None

@@ -11,8 +11,10 @@ from proxy.core.clusters import Tls, Via
 from proxy.core.snapshot import FarSide, Mode
 
 KEY = "000102030405060708090a0b0c0d0e0f"
-NEAR = "listeners: {{a: {{bind: '127.0.0.1:1', mode: forward, to: c}}}}\n"
-NEAR += "clusters: {{c: {{endpoints: 'h:1', via: {}}}}}\n"
+NEAR = (
+    "listeners: {{a: {{bind: '127.0.0.1:1', mode: forward, to: c}}}}\n"
+    "clusters: {{c: {{endpoints: 'h:1', via: {}}}}}\n"
+)
 FAR = "listeners: {{a: {{bind: '*:7413', mode: tunnel, {}}}}}\n"
 
 
