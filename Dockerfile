@@ -24,6 +24,7 @@ RUN --mount=type=secret,id=pip.conf \
 COPY . .
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip --python /app/bin/python install --no-index --no-deps /wheel/*.whl \
+ && /app/bin/python tools/sbom.py /app/share/tfo-proxy \
  && find /app -name direct_url.json -delete \
  && rm -f /app/bin/[Aa]ctivate* \
  && PYTHONHASHSEED=0 /app/bin/python -m compileall -q --invalidation-mode unchecked-hash /app/lib \

@@ -87,6 +87,14 @@ def test_the_image_holds_what_it_needs_and_no_more(engine: Engine, image: str) -
     assert len(sources) == len(compiled) > 10
 
 
+def test_the_image_says_what_is_in_it(engine: Engine, image: str) -> None:
+    said = engine.podman("run", "--rm", "--network", "none", *LIMITS, "--entrypoint", "cat", image,
+                         "/app/share/tfo-proxy/sbom.cdx.json")  # fmt: skip
+    bill = json.loads(said)
+    assert bill["bomFormat"] == "CycloneDX"
+    assert {"trio", "structlog"} <= {part["name"] for part in bill["components"]}
+
+
 def test_the_image_is_small(engine: Engine, image: str) -> None:
     sizes = [json.loads(engine.podman("image", "inspect", name))[0]["Size"] for name in (image, BASE)]
     assert sizes[0] - sizes[1] < 80 << 20
