@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -103,7 +104,10 @@ def running(wan: Wan, gateway: Gateway, host: str, folder: Path) -> Iterator[Non
     """The gateway in the server's namespace, once it listens."""
     command = gateway.command(host, "wan0", folder)
     log = (folder / "said").open("w+b")
-    server = wan.server.popen(command, stdout=log, stderr=subprocess.STDOUT)
+    with wan.server.entered():  # in a session of its own, so that its children can be found in the end
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -120,7 +124,8 @@ def running(wan: Wan, gateway: Gateway, host: str, folder: Path) -> Iterator[Non
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
             server.wait(10)
-        server.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait(10)
         log.close()
 
