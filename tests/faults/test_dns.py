@@ -29,9 +29,16 @@ NAME = "service.example.com"
 @asynccontextmanager
 async def name_server(answering: Answering) -> AsyncIterator[Endpoint]:
     """On UDP and TCP; what ``answering`` makes of a question is what is said."""
-    sock = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
-    await sock.bind(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
+    while True:  # until a port is free for both
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        sock = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
+        try:
+            await sock.bind(("127.0.0.1", port))
+            break
+        except OSError:
+            sock.close()
+            await listeners[0].aclose()
 
     async def datagrams() -> None:
         while True:
@@ -48,7 +55,7 @@ async def name_server(answering: Answering) -> AsyncIterator[Endpoint]:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(datagrams)
-        nursery.start_soon(trio.serve_tcp, stream, port)
+        nursery.start_soon(trio.serve_listeners, stream, listeners)
         yield Endpoint("127.0.0.1", port)
         nursery.cancel_scope.cancel()
     sock.close()
