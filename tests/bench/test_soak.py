@@ -22,7 +22,12 @@ raise SystemExit(bool(verdict.complaints) or verdict.balance.clients < 60 or len
 def test_traffic_of_all_kinds_while_everything_is_disturbed() -> None:
     # In a process of its own: trio keeps threads for later, and these would stay in the lab's namespace.
     done = subprocess.run(
-        [sys.executable, "-c", SOAKED], env=python_environment(), capture_output=True, text=True, timeout=110
+        [sys.executable, "-c", SOAKED],
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
