@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from typing import NamedTuple
 
 _UNLIMITED = 1 << 20
 _LARGEST_RESERVE = 256  # for files, look-ups, second dials, and answers to those who are turned away
+_USUAL = 16
 _A_SESSION = 2  # its two sockets; pipes are a luxury that a relay can do without
 
 
@@ -27,11 +29,11 @@ def budget() -> Budget:
     if limit == resource.RLIM_INFINITY or limit > _UNLIMITED:
         limit = _UNLIMITED
     reserve = min(_LARGEST_RESERVE, limit // 8)
-    return Budget(max(1, (limit - reserve - _open_now()) // _A_SESSION), max(1, limit - reserve // 2))
+    return Budget(max(1, (limit - reserve - _open_now(limit)) // _A_SESSION), max(1, limit - reserve // 2))
 
 
-def _open_now() -> int:
+def _open_now(limit: int) -> int:
     try:
         return len(os.listdir("/proc/self/fd"))
-    except OSError:  # no /proc in this jail
-        return 16
+    except OSError as error:
+        return limit if error.errno == errno.EMFILE else _USUAL  # no /proc in this jail

@@ -36,6 +36,19 @@ def test_there_is_always_room_for_one() -> None:
         assert budget().sessions == 1
 
 
+def test_none_left_to_look_with() -> None:
+    taken = []
+    with limited(max(map(int, os.listdir("/proc/self/fd"))) + 40):
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            assert budget().sessions == 1
+        finally:
+            for each in taken:
+                os.close(each)
+
+
 def test_a_huge_limit_is_not_taken_at_its_word() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with limited(hard):
