@@ -25,6 +25,7 @@ ELSEWHERE = {
     "make test": (".ci/run", "make test"),
     "make check": (".ci/run", "make check"),
     "make bench": ("tests/bench/test_bench.py", 'sys.executable, "-m", "bench"'),  # what the Makefile runs
+    "python -m bench pages": ("tests/bench/test_pages.py", '"-m", "bench", "pages", "--quick"'),
     "docker build": ("tests/e2e/containers.py", '"buildah", *self.store'),
     "docker run": ("tests/e2e/containers.py", 'self.podman("run"'),
 }
