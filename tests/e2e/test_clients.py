@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.e2e.programs import needs
+
 pytestmark = pytest.mark.slow
 
 NOBODY = 65534
@@ -39,15 +41,6 @@ def free_ports(count: int) -> list[int]:
     for one in taken:
         one.close()
     return ports
-
-
-def needs(program: str) -> str:
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if path is None:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"{program} is not installed", pytrace=False)
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 def run(*command: str | Path, timeout: float = 60, **environment: str) -> str:

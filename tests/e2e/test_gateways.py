@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import pytest
 from proxy.lab.behaviours import answers
 from proxy.lab.clients import ask
 from proxy.lab.wan import Wan
+from tests.e2e.programs import needs
 from tests.wire.program import GET, Program, forward
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.wan(rtt=0.05)]
@@ -43,15 +43,6 @@ class Gateway(NamedTuple):
     steps: int
 
 
-def _program(name: str) -> str:
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if path is None:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"{name} is not installed", pytrace=False)
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
 def _dante(host: str, device: str, folder: Path) -> list[str]:
     config = folder / "danted.conf"
     config.write_text(
@@ -59,11 +50,11 @@ def _dante(host: str, device: str, folder: Path) -> list[str]:
         "socksmethod: none\nclient pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
         "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }\n"
     )
-    return [_program("danted"), "-f", str(config), "-p", str(folder / "danted.pid")]
+    return [needs("danted"), "-f", str(config), "-p", str(folder / "danted.pid")]
 
 
 def _microsocks(host: str, _: str, __: Path) -> list[str]:
-    return [_program("microsocks"), "-i", host, "-p", str(PORT)]
+    return [needs("microsocks"), "-i", host, "-p", str(PORT)]
 
 
 def _squid(host: str, _: str, folder: Path) -> list[str]:
@@ -74,13 +65,13 @@ def _squid(host: str, _: str, folder: Path) -> list[str]:
         f"cache deny all\npid_filename {folder}/squid.pid\ncoredump_dir {folder}\npinger_enable off\n"
         "shutdown_lifetime 0 seconds\nvisible_hostname gateway.test\nnetdb_filename none\n"
     )
-    return [_program("squid"), "-N", "-n", f"test{os.getpid()}", "-f", str(config)]
+    return [needs("squid"), "-N", "-n", f"test{os.getpid()}", "-f", str(config)]
 
 
 def _tinyproxy(host: str, _: str, folder: Path) -> list[str]:
     config = folder / "tinyproxy.conf"
     config.write_text(f'Port {PORT}\nListen {host}\nTimeout 60\nMaxClients 20\nPidFile "{folder}/pid"\n')
-    return [_program("tinyproxy"), "-d", "-c", str(config)]
+    return [needs("tinyproxy"), "-d", "-c", str(config)]
 
 
 def _pproxy(host: str, _: str, __: Path) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -19,15 +19,7 @@ from proxy.net import acceptance, dial
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import Watch
 from tests.net.pairs import pair, reset
-
-
-@asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watch.run)
-        yield watch
-        nursery.cancel_scope.cancel()
+from tests.net.watching import watching
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ from proxy.lab.servers import Server
 from proxy.lab.wan import Wan
 from proxy.net import dial
 from proxy.net.upstream import DialFailed, Upstream
-from proxy.net.watch import Watch
+from tests.net.watching import watching
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.04)]
 
@@ -30,15 +28,6 @@ HEDGE = 0.06
 DATA = Plan(Open.DATA, 1000, HEDGE, probe=False, era=0)
 EMPTY = Plan(Open.EMPTY, 0, HEDGE, probe=False, era=0)
 PING = b"ping"
-
-
-@asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watch.run)
-        yield watch
-        nursery.cancel_scope.cancel()
 
 
 async def dialled(

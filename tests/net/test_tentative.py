@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -12,17 +12,8 @@ import trio
 from proxy.core.reader import Malformed
 from proxy.core.tunnel import ACCEPTED, COMMITTED
 from proxy.net.tentative import Abandoned, Tentative
-from proxy.net.watch import Watch
 from tests.net.pairs import pair, reset
-
-
-@asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watch.run)
-        yield watch
-        nursery.cancel_scope.cancel()
+from tests.net.watching import watching
 
 
 @contextmanager
