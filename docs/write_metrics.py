@@ -76,6 +76,7 @@ LABELS = {  # of families whose samples take them from elsewhere
     "endpoint_rtt_seconds": ("endpoint",), "endpoint_healthy": ("endpoint",), "worker_up": ("worker",),
     "worker_open_sessions": ("worker",), "worker_restarts_total": ("worker",), "worker_cpu_seconds_total": ("worker",),
     "worker_resident_memory_bytes": ("worker",), "worker_open_fds": ("worker",),
+    "worker_tasks": ("worker",),
 }  # fmt: skip
 
 

@@ -120,6 +120,13 @@ class Metrics:
         out.family("worker_open_sessions", "gauge", "Sessions that are open in a worker.")
         for worker, _ in used:
             out.sample(worker.open, _label(worker))
+        out.family(
+            "worker_tasks",
+            "gauge",
+            "Tasks of a worker: a few of its own, and one for each session that waits for more than bytes.",
+        )
+        for worker, _ in used:
+            out.sample(worker.tasks, _label(worker))
         out.family("worker_restarts_total", "counter", "How often a worker had to be replaced.")
         for worker, _ in used:
             out.sample(worker.restarts, _label(worker))

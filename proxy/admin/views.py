@@ -95,6 +95,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     open: int  # sessions
     restarts: int  # how often it had to be replaced
     began: float  # seconds since 1970
+    tasks: int = 0  # of its event loop: its own, and one for each session that waits for more than bytes
 
 
 class Reload(Struct, frozen=True, kw_only=True):

@@ -184,8 +184,11 @@ class Supervisor(Front):
 
     def _say_status(self) -> None:
         account = self._memory.ledger.total.plain()
-        sessions = sum(worker.open for worker in self._crew.workers())
-        self._events.say("status", open_sessions=sessions, spares=self._crew.spares(), **account)
+        workers = self._crew.workers()
+        sessions, spares = sum(worker.open for worker in workers), self._crew.spares()
+        tasks = [trio.lowlevel.current_statistics().tasks_living]  # ours, which are a lone worker's too
+        tasks += [worker.tasks for worker in workers if worker.pid != os.getpid()]
+        self._events.say("status", open_sessions=sessions, tasks=tasks, spares=spares, **account)
 
     async def _apply(self, loaded: Loaded) -> list[str]:
         """Make this the configuration in force; raises `CannotListen`, and then nothing has changed."""

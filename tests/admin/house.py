@@ -65,7 +65,13 @@ class SmallHouse:
 
         return [
             views.Worker(
-                number=0, pid=os.getpid(), state=self.state, open=self.open.total(), restarts=0, began=0.0
+                number=0,
+                pid=os.getpid(),
+                state=self.state,
+                open=self.open.total(),
+                restarts=0,
+                began=0.0,
+                tasks=9,
             )
         ]
 

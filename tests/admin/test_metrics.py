@@ -81,6 +81,7 @@ async def test_what_the_numbers_are() -> None:
     assert found["tfoproxy_ready{}"] == 1
     assert found["process_open_fds{}"] > 3
     assert found["tfoproxy_worker_up{worker=0}"] == 1
+    assert found["tfoproxy_worker_tasks{worker=0}"] == 9
 
 
 async def test_prometheus_own_parsers_take_both_forms() -> None:

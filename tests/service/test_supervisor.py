@@ -118,7 +118,9 @@ async def test_status_on_request_while_it_drains_too() -> None:
             await stream.receive_some()
             os.kill(os.getpid(), signal.SIGUSR1)
             await until_said(events, "status")
-            assert said(events, "status")[0]["open_sessions"] == 1
+            status = said(events, "status")[0]
+            assert status["open_sessions"] == 1
+            assert status["tasks"] == [trio.lowlevel.current_statistics().tasks_living]
             os.kill(os.getpid(), signal.SIGTERM)
             await until_said(events, "draining")
             os.kill(os.getpid(), signal.SIGUSR1)

@@ -76,6 +76,7 @@ class Alone:
             open=len(self.worker.sessions),
             restarts=0,
             began=self._began,
+            tasks=trio.lowlevel.current_statistics().tasks_living,
         )
         return (one,)
 

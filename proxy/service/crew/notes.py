@@ -50,6 +50,7 @@ class Notes:
             ],
             health=worker.pools.checked(orders.MOST_CHECKED),
             spares=(spares["ready"], spares["taken"], spares["wasted"]),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
         )
 
     def learn(self, order: orders.Learn) -> None:

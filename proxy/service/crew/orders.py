@@ -119,6 +119,7 @@ class Report(_Order, frozen=True):
     accounts: list[Spent]
     health: list[tuple[Endpoint, bool]]  # what checks say, of all that are checked
     spares: tuple[int, int, int]  # ready, taken, wasted
+    tasks: int = 0  # as `views.Worker` has it
 
 
 Answer: TypeAlias = Serving | Left | Drained | Report

@@ -159,6 +159,7 @@ class Team:
                 open=sum(way[3] for way in hand.report.open) if hand.report is not None else 0,
                 restarts=max(hand.restarts, 0),
                 began=hand.began,
+                tasks=hand.report.tasks if hand.report is not None else 0,
             )
             for hand in self._hands
         ]

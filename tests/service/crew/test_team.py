@@ -72,6 +72,7 @@ async def test_what_they_do_is_reported_and_they_end_in_order() -> None:
         assert cluster.only[0] in dict(memory.standings)
         assert team.health(cluster.only[0]) is None
         assert team.spares() == {"ready": 0, "taken": 0, "wasted": 0}
+        assert all(3 < one.tasks < 100 for one in team.workers())
         team.warm_up()
         team.set_level("warning")
         assert await team.drain(0.2) == 1
