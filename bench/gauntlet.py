@@ -18,7 +18,7 @@ import click
 from bench.load import OUT
 from bench.paths import Path, choose
 from bench.process import waited
-from bench.runners import OWN, PEER, PLAIN, Line, NotReady, Runner, Running, present
+from bench.runners import NEWER_PEER, OWN, PEER, PLAIN, Line, NotReady, Runner, Running, present
 from proxy.config.scalars import read_seconds
 from proxy.lab.namespaces import LabUnavailableError
 from proxy.lab.servers import Address, Server
@@ -183,6 +183,7 @@ def markdown(paths: Sequence[Path], results: dict[str, dict[str, Result]], versi
     titles = {
         PLAIN: "a plain connect",
         PEER: f"HAProxy {versions.get(PEER, '')} with `tfo`",
+        NEWER_PEER: f"HAProxy {versions.get(NEWER_PEER, '')} with `tfo`",
         OWN: "tfo-proxy",
     }
     lines = [
@@ -207,7 +208,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 @click.command()
 @click.option("--paths", default="", metavar="NAME,…", help="Paths; `usual` for those of the short table.")
-@click.option("--only", default="", metavar="NAME,…", help="Runners: plain, haproxy, ours.")
+@click.option("--only", default="", metavar="NAME,…", help="Runners: plain, haproxy, haproxy-newer, ours.")
 @click.option("--connections", type=click.IntRange(1), default=12, show_default=True, help="On each path.")
 @click.option("--rtt", default="100ms", show_default=True, help="Round trip of the path.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")

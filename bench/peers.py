@@ -25,7 +25,7 @@ from bench.ours import (
 )
 from bench.peer import Missing, Peer
 
-__all__ = ["OURS", "PEERS", "haproxy_version"]
+__all__ = ["OURS", "PEERS", "haproxy_newer", "haproxy_version"]
 
 
 def _first_line(program: str, flag: str) -> str:
@@ -40,12 +40,21 @@ def _descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def haproxy_version() -> str:
-    said = re.search(r"version ([0-9.]+)", _first_line("haproxy", "-v"))
+def haproxy_version(program: str = "haproxy") -> str:
+    said = re.search(r"version ([0-9.]+)", _first_line(program, "-v"))
     return said[1] if said else "?"
 
 
-def _haproxy(*options: str) -> Callable[[Path, int, int], list[str]]:
+def haproxy_newer() -> str:
+    """The program `HAPROXY_NEWER` names: a distribution's own is often some years old."""
+    if program := os.environ.get("HAPROXY_NEWER"):
+        return program
+    raise Missing("HAPROXY_NEWER names no newer one")
+
+
+def _haproxy(
+    *options: str, program: Callable[[], str] = lambda: "haproxy"
+) -> Callable[[Path, int, int], list[str]]:
     def command(directory: Path, port: int, upstream: int) -> list[str]:
         file = directory / "haproxy.cfg"
         # Two descriptors a connection; HAProxy refuses to start when maxconn asks for more than the limit.
@@ -70,7 +79,7 @@ backend out
     server upstream 127.0.0.1:{upstream}
 """
         )
-        return ["haproxy", "-db", "-f", str(file)]
+        return [program(), "-db", "-f", str(file)]
 
     return command
 
@@ -209,6 +218,11 @@ PEERS = (
     Peer("haproxy", haproxy_version, _haproxy("splice-auto")),
     # splice-auto guesses, and often guesses that it should copy; this one is told.
     Peer("haproxy-splice", haproxy_version, _haproxy("splice-request", "splice-response"), extra=True),
+    Peer(
+        "haproxy-newer",
+        lambda: haproxy_version(haproxy_newer()),
+        _haproxy("splice-auto", program=haproxy_newer),
+    ),
     Peer("nginx", _nginx_version, _nginx),
     Peer("socat", _debian("socat", "socat"), _socat),
     Peer("shadowsocks", _debian("ss-tunnel", "shadowsocks-libev"), _shadowsocks),

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import bench.paths
 from bench.ours import OURS
 from bench.peer import Missing
-from bench.peers import haproxy_version
+from bench.peers import haproxy_newer, haproxy_version
 from proxy.lab.namespaces import python_environment
 from proxy.lab.servers import Address
 from proxy.lab.wan import Wan
@@ -105,11 +106,13 @@ backend out
 
 
 @contextlib.contextmanager
-def _haproxy(wan: Wan, _: bench.paths.Path, upstream: Address) -> Iterator[Running]:
+def _haproxy(
+    wan: Wan, _: bench.paths.Path, upstream: Address, *, named: Callable[[], str] | None = None
+) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         file, output = Path(directory, "haproxy.cfg"), Path(directory, "output")
         file.write_text(HAPROXY.format(port=HAPROXY_PORT, host=upstream[0], upstream=upstream[1]))
-        program = shutil.which("haproxy") or "/usr/sbin/haproxy"
+        program = named() if named else shutil.which("haproxy") or "/usr/sbin/haproxy"
         with _program(wan, [program, "-db", "-f", str(file)], output) as process:
             _until(lambda: listens(process.pid, HAPROXY_PORT), process, output)
             yield Running(("127.0.0.1", HAPROXY_PORT), [process.pid])
@@ -162,10 +165,11 @@ def _our_version() -> str:
     return said[-1] if said else shlex.join(OURS)
 
 
-PLAIN, PEER, OWN = "plain", "haproxy", "ours"
+PLAIN, PEER, NEWER_PEER, OWN = "plain", "haproxy", "haproxy-newer", "ours"
 RUNNERS = (
     Runner(PLAIN, lambda: f"Python {sys.version.split()[0]}", _plain),
     Runner(PEER, haproxy_version, _haproxy),
+    Runner(NEWER_PEER, lambda: haproxy_version(haproxy_newer()), partial(_haproxy, named=haproxy_newer)),
     Runner(OWN, _our_version, _ours),
 )
 
