@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from proxy.lab.namespaces import Namespace, python_environment
 from proxy.lab.servers import Address
@@ -19,6 +19,18 @@ from proxy.lab.servers import Address
 Line: TypeAlias = dict[str, Any]
 PATIENCE = 30.0
 _SESSION = b'"event":"session"'
+
+
+class Holdings(NamedTuple):
+    """What a program has, all its processes together or one after the other."""
+
+    memory: int  # bytes
+    descriptors: list[int]  # by process, in ascending order
+    tasks: list[int]  # the same
+
+    def __str__(self) -> str:
+        mine = " + ".join(map(str, self.descriptors)), " + ".join(map(str, self.tasks))
+        return f"{self.memory / 1e6:.1f} MB, {mine[0]} descriptors, {mine[1]} tasks"
 
 
 class Service:
@@ -136,10 +148,18 @@ class Service:
         self.kills.append(time.time())
         return victim
 
-    def open_sessions(self) -> int:
+    def status(self) -> Line:
+        """What it says when asked."""
         before = self.count("status")
         os.kill(self.pid, signal.SIGUSR1)
-        return int(self.wait_for("status", before + 1)["open_sessions"])
+        return self.wait_for("status", before + 1)
+
+    def open_sessions(self) -> int:
+        return int(self.status()["open_sessions"])
+
+    def holdings(self) -> Holdings:
+        """What it has now."""
+        return Holdings(self.memory(), sorted(self.descriptors().values()), sorted(self.status()["tasks"]))
 
     def descriptors(self) -> dict[int, int]:
         """Open ones, by process."""

@@ -1,8 +1,9 @@
 """`python -m bench soak`: every kind of client for a long time, while everything is disturbed every few seconds.
 
-Reloads, upgrades, killed workers, a path that misbehaves. In the end every byte that clients count must stand in the
-log, and descriptors and memory must be back where they began. `--sessions 200000` instead has so many short sessions
-one after the other: memory after the last is compared with memory after the first tenth.
+Reloads, upgrades, killed workers, a path that misbehaves; clients of every mode. In the end every byte that clients
+count must stand in the log, and descriptors, tasks and memory must be back where they began. `--sessions 200000`
+instead has so many short sessions one after the other: memory after the last is compared with memory after the first
+tenth.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,19 +27,9 @@ import trio
 
 from bench.accounts import Balance, balance
 from bench.echo import echo_server
-from bench.service import Line, Service, until
-from bench.traffic import (
-    Talk,
-    Traffic,
-    bulk,
-    greets,
-    leaves,
-    says_nothing,
-    short,
-    talks,
-    through_connect,
-    through_socks,
-)
+from bench.service import Holdings, Line, Service, until
+from bench.traffic import Traffic, short
+from bench.ways import SOURCES, document, far_side, kinds, redirect, redirected
 from proxy.lab.behaviours import echoes
 from proxy.lab.namespaces import LabUnavailableError
 from proxy.lab.servers import Address
@@ -61,16 +54,16 @@ class Verdict:
 
     balance: Balance = field(default_factory=Balance)
     deeds: list[str] = field(default_factory=list[str])
-    memory: list[int] = field(default_factory=list[int])  # after the warm-up, and in the end
-    descriptors: list[list[int]] = field(default_factory=list[list[int]])  # the same, by process
+    held: dict[str, list[Holdings]] = field(
+        default_factory=dict[str, list[Holdings]]
+    )  # after the warm-up, in the end
     complaints: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
-        figures = [f"{self.balance}; disturbed {len(self.deeds)} times"]
-        if len(self.memory) == 2:
-            before, after = (bytes_ / 1e6 for bytes_ in self.memory)
-            figures.append(f"memory {before:.1f} MB after the warm-up, {after:.1f} MB in the end")
-            figures.append(f"descriptors by process {self.descriptors[0]}, then {self.descriptors[1]}")
+        deeds = ", ".join(f"{deed} ({number})" for deed, number in Counter(self.deeds).items())
+        figures = [f"{self.balance}; disturbed {len(self.deeds)} times: {deeds or 'by nothing'}"]
+        for name, (before, *_, after) in self.held.items():
+            figures.append(f"{name}: {before} after the warm-up; {after} in the end")
         told = ["everything is accounted for"] if not self.complaints else self.complaints[:30]
         return "\n".join([*figures, *told])
 
@@ -119,10 +112,15 @@ class _Soak:
     async def run(self) -> Verdict:
         with ExitStack() as stack:
             server = stack.enter_context(echo_server())
-            key = secrets.token_hex(16)
-            gate = await self._started(stack, "far", _far_side(key))
-            document = _document(server[1], self._far, gate.listening()["far"], key, self._workers)
-            await self._soak(await self._started(stack, "near", document), server)
+            key, modes = secrets.token_hex(16), redirected()
+            gate = await self._started(stack, "far", far_side(key))
+            near = document(server[1], self._far, gate.listening(), key, self._workers, modes)
+            service = await self._started(stack, "near", near)
+            listening = service.listening()
+            redirect(self._wan.client, server, listening)
+            calls = Traffic(kinds(server, modes), listening | dict.fromkeys(modes, server), SOURCES)
+            click.echo(f"clients of {len(calls.kinds)} kinds, at listeners {', '.join(listening)}")
+            await self._soak({"near": service, "far": gate}, calls)
         return self._verdict
 
     async def _started(self, stack: ExitStack, name: str, document: Line) -> Service:
@@ -131,17 +129,18 @@ class _Soak:
         service = await trio.to_thread.run_sync(Service, folder, document)
         return stack.enter_context(service)
 
-    async def _soak(self, service: Service, server: Address) -> None:
-        verdict = self._verdict
-        calls = Traffic(_kinds(server), service.listening())
+    async def _soak(self, services: dict[str, Service], calls: Traffic) -> None:
+        verdict, near = self._verdict, services["near"]
         await self._flow(calls, self._seconds * WARM, None)
-        await trio.to_thread.run_sync(self._measure, service)
-        await self._flow(calls, self._seconds * (1 - WARM), service)
+        await trio.to_thread.run_sync(self._measure, services)
+        await self._flow(calls, self._seconds * (1 - WARM), near)
         self._wan.clear()
-        await trio.to_thread.run_sync(self._measure, service)
-        await trio.to_thread.run_sync(service.end)
-        verdict.balance = balance(calls.calls, service.lines("session"), service.kills)
-        verdict.complaints += verdict.balance.complaints + faults(service) + _grown(verdict)
+        await trio.to_thread.run_sync(self._measure, services)
+        await trio.to_thread.run_sync(near.end)
+        verdict.balance = balance(calls.calls, near.lines("session"), near.kills)
+        verdict.complaints += verdict.balance.complaints
+        for name, service in services.items():
+            verdict.complaints += faults(service) + grown(name, *verdict.held[name])
 
     async def _flow(self, traffic: Traffic, seconds: float, service: Service | None) -> None:
         enough = trio.Event()
@@ -182,42 +181,53 @@ class _Soak:
         self._wan.clear()
         self._wan.install(name, **settings)
 
-    def _measure(self, service: Service) -> None:
+    def _measure(self, services: dict[str, Service]) -> None:
         """When nobody is there."""
-        until(lambda: service.open_sessions() == 0)
-        until(lambda: len(service.workers()) == self._workers)
-        time.sleep(min(2.0, self._seconds / 10))  # what only waits to be closed is closed
-        self._verdict.memory.append(service.memory())
-        self._verdict.descriptors.append(sorted(service.descriptors().values()))
+        until(lambda: len(services["near"].workers()) == self._workers)
+        for name, service in services.items():
+            until(partial(_is_empty, service))
+            time.sleep(min(2.0, self._seconds / 10))  # what only waits to be closed is closed
+            held = self._verdict.held.setdefault(name, [])
+            with suppress(TimeoutError):  # what has not come back until then is told
+                until(partial(_is_back, service, held))
+            held.append(service.holdings())
+
+
+def _is_empty(service: Service) -> bool:
+    return service.open_sessions() == 0
+
+
+def _is_back(service: Service, before: Sequence[Holdings]) -> bool:
+    return not before or not _left(before[0], service.holdings())
 
 
 def shorts(number: int) -> Verdict:
     """So many short sessions, and nothing else."""
     verdict = Verdict()
+    held = verdict.held.setdefault("it", [])
 
     async def run(service: Service) -> None:
         traffic = Traffic({"short": (short, "a", 1)}, service.listening())
         for part in (number // 10, number - number // 10):
             await traffic.so_many(part)
             await trio.to_thread.run_sync(until, lambda: service.open_sessions() == 0)
-            verdict.memory.append(service.memory())
-            verdict.descriptors.append(sorted(service.descriptors().values()))
-            click.echo(f"{len(traffic.calls)} clients: {verdict.memory[-1] / 1e6:.1f} MB")
+            held.append(service.holdings())
+            click.echo(f"{len(traffic.calls)} clients: {held[-1]}")
         verdict.balance = balance(traffic.calls, service.lines("session"), [])
         verdict.complaints += verdict.balance.complaints + faults(service)
 
     with echo_server() as (host, port), tempfile.TemporaryDirectory() as folder:
-        document = {
+        near = {
             "listeners": {"a": {"bind": "127.0.0.1:0", "mode": "forward", "to": "c"}},
             "clusters": {"c": {"endpoints": [f"{host}:{port}"], "warm_up": False}},
         }
-        with Service(Path(folder), document) as service:
+        with Service(Path(folder), near) as service:
             trio.run(run, service)
-    before, after = verdict.memory
-    if after > before * MOST_MORE_SHORT:
-        verdict.complaints.append(f"memory has grown from {before} to {after} bytes")
-    if verdict.descriptors[0] != verdict.descriptors[1]:
-        verdict.complaints.append(f"descriptors: {verdict.descriptors[0]}, then {verdict.descriptors[1]}")
+    before, after = held
+    if after.memory > before.memory * MOST_MORE_SHORT:
+        verdict.complaints.append(f"memory has grown from {before.memory} to {after.memory} bytes")
+    if (before.descriptors, before.tasks) != (after.descriptors, after.tasks):
+        verdict.complaints.append(f"held {before}, then {after}")
     return verdict
 
 
@@ -230,66 +240,23 @@ def faults(service: Service) -> list[str]:
     return found
 
 
-def _grown(verdict: Verdict) -> list[str]:
-    (before, after), (then, now) = verdict.memory, verdict.descriptors
+def _left(before: Holdings, after: Holdings) -> bool:
+    """Whether something is still held that was not."""
+    more_tasks = any(now > then for then, now in zip(before.tasks, after.tasks, strict=False))
+    return (
+        more_tasks
+        or len(after.tasks) != len(before.tasks)
+        or len(after.descriptors) != len(before.descriptors)
+        or max(after.descriptors) > max(before.descriptors) + 2
+    )
+
+
+def grown(name: str, before: Holdings, after: Holdings) -> list[str]:
+    """What is wrong with what a program holds after all, beside what it held at first."""
     factor, beside = MOST_MORE
     found: list[str] = []
-    if after > before * factor + beside:
-        found.append(f"memory has grown from {before} to {after} bytes")
-    if max(now) > max(then) + 2 or len(now) != len(then):
-        found.append(f"descriptors by process: {then}, then {now}")
+    if after.memory > before.memory * factor + beside:
+        found.append(f"{name}: memory has grown from {before.memory} to {after.memory} bytes")
+    if _left(before, after):
+        found.append(f"{name}: descriptors or tasks are left: {before}, then {after}")
     return found
-
-
-def _kinds(server: Address) -> dict[str, tuple[Talk, str, int]]:
-    return {
-        "short": (short, "forward", 30),
-        "talks": (talks, "forward", 6),
-        "bulk": (bulk, "forward", 2),
-        "leaves": (leaves, "forward", 4),
-        "says nothing": (says_nothing, "forward", 4),
-        "socks": (through_socks(server, short), "socks", 8),
-        "http": (through_connect(server, talks), "http", 4),
-        "mixed, socks": (through_socks(server, bulk), "mixed", 1),
-        "mixed, http": (through_connect(server, short), "mixed", 4),
-        "sni": (greets, "sni", 4),
-        "far": (short, "path", 10),
-        "far bulk": (bulk, "path", 1),
-        "tunnel": (short, "tunnel", 6),
-        "tunnel, bulk": (bulk, "tunnel", 1),
-    }
-
-
-def _document(port: int, far: Address, gate: Address, key: str, workers: int) -> Line:
-    near = {"endpoints": [f"127.0.0.1:{port}"], "warm_up": False}
-
-    def listener(mode: str, to: str = "") -> Line:
-        return {"bind": "127.0.0.1:0", "mode": mode} | ({"to": to} if to else {})
-
-    return {
-        "workers": workers,
-        "drain": "30s",
-        "listeners": {
-            "forward": listener("forward", "near"),
-            "path": listener("forward", "far"),
-            "tunnel": listener("forward", "through"),
-            "socks": listener("socks"),
-            "http": listener("http"),
-            "mixed": listener("mixed"),
-            "sni": listener("sni", "near"),
-        },
-        "clusters": {
-            "near": near,
-            "far": {"endpoints": [f"{far[0]}:{far[1]}"]},
-            "through": near | {"via": {"tunnel": f"{gate[0]}:{gate[1]}", "key": key}},
-        },
-        "direct": {"deny": ["metadata"]},
-    }
-
-
-def _far_side(key: str) -> Line:
-    return {
-        "listeners": {"far": {"bind": "127.0.0.1:0", "mode": "tunnel", "key": key}},
-        "direct": {"deny": ["metadata"]},
-        "drain": "5s",
-    }

@@ -121,47 +121,15 @@ async def greets(stream: trio.SocketStream, call: Call) -> None:
     await end(stream, call)
 
 
-def through_socks(to: Address, talk: Talk) -> Talk:
-    async def client(stream: trio.SocketStream, call: Call) -> None:
-        await stream.send_all(b"\5\1\0")
-        await _answer(stream, b"\5\0")
-        await stream.send_all(b"\5\1\0\1" + socket.inet_aton(to[0]) + to[1].to_bytes(2, "big"))
-        await _answer(stream, b"\5\0\0\1\0\0\0\0\0\0")
-        await talk(stream, call)
-
-    return client
-
-
-def through_connect(to: Address, talk: Talk) -> Talk:
-    async def client(stream: trio.SocketStream, call: Call) -> None:
-        await stream.send_all(f"CONNECT {to[0]}:{to[1]} HTTP/1.1\r\nHost: {to[0]}:{to[1]}\r\n\r\n".encode())
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            byte = await stream.receive_some(1)
-            if not byte:
-                raise trio.BrokenResourceError
-            head += byte
-        if b" 200 " not in head:
-            raise Wrong
-        await talk(stream, call)
-
-    return client
-
-
-async def _answer(stream: trio.SocketStream, expected: bytes) -> None:
-    got = b""
-    while len(got) < len(expected) and (data := await stream.receive_some(len(expected) - len(got))):
-        got += data
-    if got != expected:
-        raise trio.BrokenResourceError if expected.startswith(got) else Wrong
-
-
 @dataclass
 class Traffic:
     """Clients of these kinds (what they say, and to which listener), each as often as it weighs."""
 
     kinds: Mapping[str, tuple[Talk, str, int]]
     listeners: Mapping[str, Address]
+    sources: Mapping[str, str] = field(
+        default_factory=dict[str, str]
+    )  # where the clients of a listener come from
     calls: list[Call] = field(default_factory=list[Call])
     open: int = 0
 
@@ -201,17 +169,19 @@ class Traffic:
         call = Call(name, listener, time.time(), outcome="late")
         try:
             with trio.move_on_after(LATE):
-                call.outcome = await self._talk(talk, self.listeners[listener], call)
+                call.outcome = await self._talk(talk, listener, call)
         finally:
             call.ended = time.time()
             self.open -= 1
             self.calls.append(call)
 
-    async def _talk(self, talk: Talk, to: Address, call: Call) -> str:
+    async def _talk(self, talk: Talk, listener: str, call: Call) -> str:
         sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         outcome = "refused"
         try:
-            await sock.connect((to[0], to[1]))
+            if listener in self.sources:
+                await sock.bind((self.sources[listener], 0))
+            await sock.connect(self.listeners[listener][:2])
             host, port = sock.getsockname()
             call.client, outcome = f"{host}:{port}", "broken"
             await talk(trio.SocketStream(sock), call)

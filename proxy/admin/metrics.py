@@ -13,6 +13,7 @@ from proxy.admin.house import House
 from proxy.admin.portrait import Portrait
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing, State
+from proxy.core.warming import Warmth
 from proxy.telemetry import families, processes
 from proxy.telemetry.exposition import Exposition
 
@@ -38,6 +39,7 @@ class Metrics:
         out = Exposition(open_metrics=open_metrics)
         self._expose_program(out)
         families.expose(self._portrait.look(), out)
+        self._expose_warm_up(out)
         self._expose_endpoints(out)
         self._expose_workers(out, self._house.workers())
         _expose_process(out)
@@ -65,6 +67,17 @@ class Metrics:
         out.family("admin_requests_total", "counter", "Requests to the admin address, by status.")
         for status, number in sorted(self._answers.items()):
             out.sample(number, {"code": str(status)})
+
+    def _expose_warm_up(self, out: Exposition) -> None:
+        warming = self._house.warming()
+        if warming is None:
+            return
+        out.family("warm_up_endpoints", "gauge", "Endpoints of the warm-up by what became of them so far.")
+        out.sample(warming.waiting, {"outcome": "waiting"})
+        for warmth in Warmth:
+            out.sample(warming.number(warmth), {"outcome": warmth})
+        out.family("warm_up_seconds", "gauge", "How long the last warm-up took, or has taken so far.")
+        out.sample(warming.lasted)
 
     def _expose_endpoints(self, out: Exposition) -> None:
         standings = self._house.standings
@@ -130,18 +143,23 @@ class Metrics:
         out.family("worker_restarts_total", "counter", "How often a worker had to be replaced.")
         for worker, _ in used:
             out.sample(worker.restarts, _label(worker))
-        out.family("worker_cpu_seconds_total", "counter", "Processor time of a worker.")
-        for worker, usage in used:
-            if usage is not None:
-                out.sample(usage.cpu, _label(worker))
-        out.family("worker_resident_memory_bytes", "gauge", "Memory of a worker.")
-        for worker, usage in used:
-            if usage is not None:
-                out.sample(usage.resident, _label(worker))
-        out.family("worker_open_fds", "gauge", "File descriptors that a worker has open.")
-        for worker, usage in used:
-            if usage is not None:
-                out.sample(usage.descriptors, _label(worker))
+        _expose_usage(out, used)
+
+
+def _expose_usage(out: Exposition, used: Sequence[tuple[views.Worker, processes.Usage | None]]) -> None:
+    """What the kernel knows of workers."""
+    out.family("worker_cpu_seconds_total", "counter", "Processor time of a worker.")
+    for worker, usage in used:
+        if usage is not None:
+            out.sample(usage.cpu, _label(worker))
+    out.family("worker_resident_memory_bytes", "gauge", "Memory of a worker.")
+    for worker, usage in used:
+        if usage is not None:
+            out.sample(usage.resident, _label(worker))
+    out.family("worker_open_fds", "gauge", "File descriptors that a worker has open.")
+    for worker, usage in used:
+        if usage is not None:
+            out.sample(usage.descriptors, _label(worker))
 
 
 def _label(worker: views.Worker) -> dict[str, str]:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from bench.soak import Verdict, shorts
+from bench.service import Holdings
+from bench.soak import Verdict, grown, shorts
 from proxy.lab.namespaces import python_environment
 
 SOAKED = """
@@ -37,10 +38,21 @@ def test_short_sessions_leave_nothing_behind() -> None:
     print(verdict)
     # A tenth of so few is no time to settle in; what is left open shows at once.
     assert not [one for one in verdict.complaints if not one.startswith("memory")], str(verdict)
-    assert verdict.memory[1] < verdict.memory[0] * 1.2
+    before, after = verdict.held["it"]
+    assert after.memory < before.memory * 1.2
     assert verdict.balance.outcomes["ok"] == 1500
 
 
 def test_a_verdict_says_what_is_wrong() -> None:
     assert "everything is accounted for" in str(Verdict())
     assert "3 were lost" in str(Verdict(complaints=["3 were lost"]))
+
+
+def test_what_is_left_is_complained_of() -> None:
+    before = Holdings(50 << 20, [25, 25, 40], [15, 23, 23])
+    assert not grown("near", before, before)
+    assert not grown("near", before, Holdings(60 << 20, [25, 26, 42], [14, 22, 23]))
+    assert grown("near", before, Holdings(80 << 20, [25, 25, 40], [15, 23, 23]))
+    assert grown("near", before, Holdings(50 << 20, [25, 25, 43], [15, 23, 23]))
+    assert grown("near", before, Holdings(50 << 20, [25, 25, 40], [15, 23, 24]))
+    assert grown("near", before, Holdings(50 << 20, [25, 40], [15, 23]))

@@ -18,7 +18,8 @@ import trio
 from bench.accounts import Balance, balance
 from bench.echo import echo_server
 from bench.service import Line, Service
-from bench.traffic import Traffic, says_nothing, short, talks, through_socks
+from bench.traffic import Traffic, says_nothing, short, talks
+from bench.ways import through_socks
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 RATE = 500.0 if THOROUGH else 120.0
