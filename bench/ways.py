@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 
 import trio
 
@@ -170,7 +171,7 @@ def _kinds_redirected(modes: list[str]) -> dict[str, tuple[Talk, str, int]]:
 
 
 def document(
-    port: int, far: Address, gate: dict[str, Address], key: str, workers: int, modes: list[str]
+    port: int, far: Address, gate: Mapping[str, Address], key: str, workers: int, modes: list[str]
 ) -> Line:
     """The near side's configuration; ``gate`` is where the far side listens."""
     near = {"endpoints": [f"127.0.0.1:{port}"], "warm_up": False}
