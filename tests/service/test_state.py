@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -261,21 +262,27 @@ def test_a_read_only_directory() -> None:
     assert load("/proc/state.json") == Learned()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 64 bytes: writing fails half-way, as on a full disk."""
+    """No file may grow beyond 64 bytes: writing fails half-way, as on a full disk.
+
+    That holds for pytest's own output, too: nothing may be told inside.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, signals)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signals)
 
 
-def test_a_full_disk_keeps_the_old_file(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_keeps_the_old_file(path: Path) -> None:
     save(path, LEARNED)
-    request.getfixturevalue("full_disk")
-    assert "not written" in str(save(path, Learned(standings=LEARNED.standings * 10)))
+    with full_disk():
+        said = save(path, Learned(standings=LEARNED.standings * 10))
+    assert "not written" in str(said)
     assert load(path) == LEARNED
     assert os.listdir(path.parent) == [path.name]
 
