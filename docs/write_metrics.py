@@ -41,6 +41,7 @@ Ready-made, in [deploy/monitoring](../deploy/monitoring): a scrape configuration
 | How many seconds a minute, what it cost taken off? | `60 * (rate(tfoproxy_saved_seconds_total[5m]) - rate(tfoproxy_lost_seconds_total[5m]))` |
 | How often does Fast Open work? | `sum(rate(tfoproxy_dials_total{evidence="syn_data_acked"}[5m])) / sum(rate(tfoproxy_dials_total[5m]))` |
 | What is the first byte like, with and without? | `histogram_quantile(0.9, sum by (le, way) (rate(tfoproxy_first_byte_seconds_bucket[5m])))` |
+| Has everything been warmed up? | `tfoproxy_warm_up_endpoints{outcome="waiting"} == 0` |
 | Which endpoints are in quarantine? | `tfoproxy_endpoint_standing{standing="quarantined"}` |
 | Do sessions fail? | `rate(tfoproxy_sessions_failed_total[5m])` |
 | Is somebody turned away? | `sum by (listener, reason) (rate(tfoproxy_refused_total[5m]))` |
@@ -76,7 +77,7 @@ LABELS = {  # of families whose samples take them from elsewhere
     "endpoint_rtt_seconds": ("endpoint",), "endpoint_healthy": ("endpoint",), "worker_up": ("worker",),
     "worker_open_sessions": ("worker",), "worker_restarts_total": ("worker",), "worker_cpu_seconds_total": ("worker",),
     "worker_resident_memory_bytes": ("worker",), "worker_open_fds": ("worker",),
-    "worker_tasks": ("worker",),
+    "worker_tasks": ("worker",), "warm_up_endpoints": ("outcome",),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from proxy.core.address import Endpoint
 from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
+from proxy.core.warming import Warming
 from proxy.telemetry.region import Region
 
 
@@ -79,6 +80,10 @@ class House(Protocol):
 
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say of an endpoint; None: nobody checks it."""
+        ...
+
+    def warming(self) -> Warming | None:
+        """How far the warm-up has come; None: there is nobody to be warmed."""
         ...
 
     def last_reload(self) -> views.Reload | None:

@@ -19,6 +19,7 @@ from proxy.core.account import FIRST_BYTE_BOUNDS, Account
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing
 from proxy.core.record import SessionRecord
+from proxy.core.warming import Warmth
 from proxy.telemetry.events import session_id
 from proxy.telemetry.region import OfListener
 from proxy.telemetry.sums import Sums, add_up
@@ -80,6 +81,7 @@ class Portrait:
             reloads=done,
             reloads_failed=refused,
             last_reload=house.last_reload(),
+            warm_up=self._warm_up(wall),
             notes=self._notes(),
         )
 
@@ -183,6 +185,19 @@ class Portrait:
             rtt=standing.rtt,
             rtt_variation=standing.rtt_variation if standing.rtt is not None else None,
             tally=tally.of_account(account, open_now),
+        )
+
+    def _warm_up(self, wall: float) -> views.WarmUp | None:
+        warming = self.house.warming()
+        if warming is None:
+            return None
+        return views.WarmUp(
+            began=wall - (trio.current_time() - warming.began),
+            seconds=warming.lasted,
+            is_over=warming.over,
+            endpoints=warming.endpoints,
+            waiting=warming.waiting,
+            **{warmth: warming.number(warmth) for warmth in Warmth},
         )
 
     def _notes(self) -> list[str]:

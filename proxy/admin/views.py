@@ -110,6 +110,21 @@ class Reload(Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
+class WarmUp(Struct, frozen=True, kw_only=True):
+    """Cookies fetched before a session needs them, since the configuration came into force or was confirmed."""
+
+    began: float  # seconds since 1970
+    seconds: float  # that it took, or has taken so far
+    is_over: bool
+    endpoints: int  # all of them; the fields below add up to this
+    waiting: int  # not yet known
+    fetched: int  # a cookie has come
+    held: int  # it was there already
+    no_fast_open: int  # none comes
+    dropped: int  # the way there swallows the option
+    unreachable: int  # nobody answers
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """The whole program at a glance."""
 
@@ -132,6 +147,7 @@ class Status(Struct, frozen=True, kw_only=True):
     reloads: int  # done
     reloads_failed: int  # refused: nothing has changed
     last_reload: Reload | None
+    warm_up: WarmUp | None  # null: nobody is to be warmed
     notes: list[str]  # what an operator should know now, in whole sentences
 
 

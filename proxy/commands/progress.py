@@ -1,7 +1,13 @@
-"""One line about a wait, written over and over on a terminal; silent everywhere else, so that scripts see nothing."""
+"""One line about a wait, written over and over on a terminal; silent everywhere else, so that scripts see nothing.
+
+The cursor is left at the line's beginning, so that whatever else is written to that terminal begins there; the log
+clears the line first (`proxy.telemetry.logs`), and it comes back below. A process in the background is silent, too: the
+terminal is the shell's.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -41,13 +47,21 @@ class Progress:
     def tell(self, words: str) -> None:
         """What is being waited for now; how long that has taken is added. Cheap enough to be called often."""
         now = self._clock()
-        if not self._on or now - self._told < _OFTEN:
+        if not self._on or now - self._told < _OFTEN or not _in_foreground(self._stream):
             return
         self._told, self._shown = now, True
         width = shutil.get_terminal_size().columns
-        self._write(_CLEAR + f"{words}, {now - self._began:.0f} s"[: width - 1])
+        self._write(_CLEAR + f"{words}, {now - self._began:.0f} s"[: width - 1] + "\r")
 
     def _write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # a terminal that has gone
             self._stream.write(text)
             self._stream.flush()
+
+
+def _in_foreground(stream: TextIO) -> bool:
+    """Whether the terminal is ours to write on; one that does not control us is."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return True

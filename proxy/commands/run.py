@@ -68,6 +68,7 @@ def command(
 def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     import trio
 
+    from proxy.commands.progress import Progress
     from proxy.net.accept import CannotListen
     from proxy.net.clock import Clock
     from proxy.service import process, supervisor
@@ -79,8 +80,12 @@ def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     process.prepare()
     log = loaded.snapshot.log
     events = Events(logs.configure(log_level or log.level, log.format))
+    told = log.format != "json" and sys.stderr is not None and sys.stderr.isatty()
+    waits = Progress if told else None
     try:
-        trio.run(partial(supervisor.run, loaded, events, source, log_level=log_level), clock=Clock())
+        trio.run(
+            partial(supervisor.run, loaded, events, source, log_level=log_level, waits=waits), clock=Clock()
+        )
     except (CannotListen, CannotDrop, CannotServe) as failure:
         click.echo(f"tfo-proxy: {failure}", err=True)
         return 1

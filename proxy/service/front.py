@@ -12,6 +12,7 @@ from proxy.core.address import Endpoint
 from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
+from proxy.core.warming import Warming
 from proxy.service.crew import Crew
 from proxy.service.listeners import Listeners, places
 from proxy.service.memory import Memory
@@ -68,6 +69,10 @@ class Front:
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say."""
         return self._crew.health(endpoint)
+
+    def warming(self) -> Warming | None:
+        """How far the warm-up has come."""
+        return self._crew.warming()
 
     def config_text(self) -> str:
         """As ``tfo-proxy show`` prints it."""

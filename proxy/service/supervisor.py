@@ -22,6 +22,7 @@ from proxy.core.differences import differences, waiting
 from proxy.core.snapshot import Snapshot
 from proxy.net import accept, sockopt
 from proxy.service import privileges, systemd, upgrade
+from proxy.service.announcing import Announcing, Waits
 from proxy.service.crew import Crew
 from proxy.service.crew.alone import Alone
 from proxy.service.crew.hand import CannotServe
@@ -37,13 +38,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signa
 
 
 async def run(
-    loaded: Loaded, events: Events, source: Source | None = None, *, log_level: str | None = None
-) -> None:
+    loaded: Loaded, events: Events, source: Source | None = None, *, log_level: str | None = None,
+    waits: Waits | None = None,
+) -> None:  # fmt: skip
     """Serve until a signal says to stop and the last session has gone; raises `CannotListen`.
 
-    ``log_level`` is what the command line says, whatever the file does.
+    ``log_level`` is what the command line says, whatever the file does; ``waits`` are for those at a terminal.
     """
-    await Supervisor(loaded, events, source, log_level=log_level).run()
+    supervisor = Supervisor(loaded, events, source, log_level=log_level)
+    await supervisor.run(Announcing(supervisor.warming, events, waits))
 
 
 class Supervisor(Front):
@@ -69,7 +72,7 @@ class Supervisor(Front):
         self._successor: int | None = None  # the process that has taken over
         self._upgrading = False
 
-    async def run(self) -> None:
+    async def run(self, announcing: Announcing) -> None:
         """Serve until told to stop, and then until the last session has gone.
 
         Raises `CannotListen`, `CannotDrop`, `CannotServe`.
@@ -79,7 +82,7 @@ class Supervisor(Front):
         self._memory.load(trio.current_time())
         problem = ""
         try:
-            await self._serve()
+            await self._serve(announcing)
         except* CannotServe as group:
             problem = str(next(iter(_leaves(group))))
         finally:
@@ -88,13 +91,13 @@ class Supervisor(Front):
         if problem:
             raise CannotServe(problem)
 
-    async def _serve(self) -> None:
+    async def _serve(self, announcing: Announcing) -> None:
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._crew.run, self._listeners)
                 for task in (
                     self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
-                    self._serve_admin, self._feed_the_watchdog,
+                    self._serve_admin, self._feed_the_watchdog, announcing.run,
                 ):  # fmt: skip
                     nursery.start_soon(task)
                 nursery.start_soon(self._obey, signals, nursery)

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from proxy.core.snapshot import Cluster
+from proxy.core.warming import Warming
 from proxy.service.checks import Checks
 from proxy.service.warmup import WarmUp
 from proxy.telemetry.events import Events
@@ -33,6 +34,11 @@ class Tending:
     def again(self) -> None:
         """Fetch the cookies that are missing, as at the start."""
         self._warm_up.again()
+
+    @property
+    def warming(self) -> Warming | None:
+        """How far the warm-up has come; None where there is nobody to be warmed."""
+        return self._warm_up.warming
 
     def stop(self) -> None:
         """Nobody will be dialled any more."""

@@ -32,7 +32,7 @@ from proxy.service.clocks import Clocks
 from proxy.service.listeners import Sockets
 from proxy.service.memory import Memory
 from proxy.service.tending import Tending
-from proxy.service.warmup import WarmUp
+from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.arrivals import Arrivals
 from proxy.sessions.arriving import ArrivingSession
 from proxy.sessions.asking import AskingSession
@@ -79,8 +79,9 @@ class Worker:
         tally: Tally | None = None,
         counters: Counters | None = None,
         nonces: int | None = None,
+        share: Share | None = None,
     ) -> None:
-        """``tally``, ``counters`` and ``nonces`` are what several workers share; None: there is only this one.
+        """``tally``, ``counters``, ``nonces`` and ``share`` are what several workers have; None: this is the only one.
 
         ``nonces`` is a descriptor that `nonce_memory.open_memory` gave, and is this worker's from now on.
         """
@@ -102,7 +103,7 @@ class Worker:
             self._introduced, arrivals=Arrivals(nonces),
         )  # fmt: skip
         self.tending = Tending(
-            WarmUp(memory.standings, pools, self._watch),
+            WarmUp(memory.standings, pools, self._watch, share),
             Checks(memory.standings, pools, self._watch, events.endpoint_health),
             events,
         )

@@ -35,6 +35,7 @@ for _name in _put_off:
 
 Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_CLEAR = "\x1b[K"  # what stands there already: a line about a wait, with the cursor at its beginning
 _LONGEST = 4096  # characters of one value
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _streams: WeakKeyDictionary[BinaryIO, Lines] = WeakKeyDictionary()
@@ -59,6 +60,8 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
                 colors=out.isatty(), exception_formatter=_indented_traceback, sort_keys=False
             ),
         ]
+        if out.isatty():
+            processors.append(_on_a_clear_line)
     else:
         processors += [structlog.processors.format_exc_info, _render]
         if hasattr(out, "buffer"):
@@ -162,6 +165,10 @@ def _make_printable(
         if isinstance(value, str) and not value.isprintable():
             event[name] = _Quoted(value)
     return event
+
+
+def _on_a_clear_line(_logger: object, _method: str, line: structlog.typing.ProcessorReturnValue) -> str:
+    return f"{_CLEAR}{line!s}"
 
 
 class _Quoted:

@@ -23,6 +23,7 @@ from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Admin, Bind, Cluster, Listener, Mode, Snapshot
 from proxy.core.standings import Standings
+from proxy.core.warming import Warming
 from proxy.net.accept import close_listener, listen
 from proxy.service.listeners import admin_listener
 from proxy.telemetry.counters import Counters
@@ -50,6 +51,7 @@ class SmallHouse:
         self.reloaded = 0
         self.next_reload = views.Reload(at=0.0, ok=True)
         self.last: views.Reload | None = None
+        self.warmed: Warming | None = None
 
     @property
     def regions(self) -> Sequence[Region]:
@@ -83,6 +85,9 @@ class SmallHouse:
 
     def health(self, endpoint: Endpoint) -> bool | None:
         return None
+
+    def warming(self) -> Warming | None:
+        return self.warmed
 
     def last_reload(self) -> views.Reload | None:
         return self.last

@@ -13,6 +13,7 @@ from proxy.admin import metrics, views
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.outcomes import EndedBy, Reason, Stage
+from proxy.core.warming import Warming, Warmth
 from tests.admin.house import HERE, SmallHouse, a_record, admin_of, ask
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1"}
@@ -30,6 +31,7 @@ def busy_house() -> SmallHouse:
     house.counters.refused("web", "too_many")
     house.standings.get(HERE).learn_rtt(0.1)
     house.last = views.Reload(at=5.0, ok=False, mistakes=["x"])
+    house.warmed = Warming(1.0, 3.0, False, 7, {Warmth.HELD: 2, Warmth.UNREACHABLE: 1})
     return house
 
 
@@ -82,6 +84,9 @@ async def test_what_the_numbers_are() -> None:
     assert found["process_open_fds{}"] > 3
     assert found["tfoproxy_worker_up{worker=0}"] == 1
     assert found["tfoproxy_worker_tasks{worker=0}"] == 9
+    for outcome, number in {"waiting": 4, "fetched": 0, "held": 2, "unreachable": 1}.items():
+        assert found[f"tfoproxy_warm_up_endpoints{{outcome={outcome}}}"] == number
+    assert found["tfoproxy_warm_up_seconds{}"] == 3.0
 
 
 async def test_prometheus_own_parsers_take_both_forms() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
+import trio
 
 from proxy.admin import portrait, views
 from proxy.core.address import Authority, Endpoint
+from proxy.core.warming import Warming, Warmth
 from proxy.telemetry.events import session_fields
 from tests.admin.house import HERE, SmallHouse, a_record
 
@@ -35,6 +38,24 @@ async def test_endpoints_that_were_only_heard_of() -> None:
     assert [one.endpoint for one in made.endpoints(3).endpoints] == [str(HERE), "192.0.2.1:4", "192.0.2.1:3"]
     assert made.endpoints(3).total == 5
     assert made.endpoints(0).endpoints == []
+
+
+async def test_how_far_the_warm_up_has_come() -> None:
+    house = SmallHouse()
+    made = portrait.Portrait(house, lambda: 1e9)
+    assert made.status().warm_up is None
+    house.warmed = Warming(trio.current_time() - 3.0, 3.0, False, 7, {Warmth.FETCHED: 2, Warmth.DROPPED: 1})
+    shown = made.status().warm_up
+    assert shown is not None
+    assert shown.began == pytest.approx(1e9 - 3.0, abs=0.1)
+    assert (shown.seconds, shown.is_over, shown.endpoints, shown.waiting) == (3.0, False, 7, 4)
+    assert (shown.fetched, shown.held, shown.no_fast_open, shown.dropped, shown.unreachable) == (
+        2,
+        0,
+        0,
+        1,
+        0,
+    )
 
 
 async def test_notes_for_the_operator() -> None:

@@ -13,32 +13,33 @@ from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Cluster, FastOpen
 from proxy.core.fastopen import PLAIN_PLAN, State
 from proxy.core.standings import Standings
+from proxy.core.warming import Warmth
 from proxy.lab.behaviours import answers
 from proxy.lab.wan import Wan
 from proxy.net import cookies
 from proxy.net.resolve import Resolver
 from proxy.net.watch import Watch
-from proxy.service.warmup import WarmUp
+from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.pools import Pools
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.03)]
 
 
 class Room:
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, share: Share | None) -> None:
         self.standings = Standings()
-        self.warm_up = WarmUp(self.standings, Pools(Resolver()), watch)
+        self.warm_up = WarmUp(self.standings, Pools(Resolver()), watch, share)
 
     def state(self, endpoint: Endpoint) -> State:
         return self.standings.get(endpoint).state
 
 
 @asynccontextmanager
-async def warming() -> AsyncIterator[Room]:
+async def warming(share: Share | None = None) -> AsyncIterator[Room]:
     watch = Watch()
     async with trio.open_nursery() as nursery:
         await nursery.start(watch.run)
-        yield Room(watch)
+        yield Room(watch, share)
         nursery.cancel_scope.cancel()
 
 
@@ -50,6 +51,7 @@ async def test_the_cookie_is_there_before_anybody_needs_it(wan: Wan) -> None:
     server = wan.serve(answers())
     endpoint = Endpoint(*server.address)
     async with warming() as room:
+        assert not room.warm_up.warming, "nobody has asked for anything"
         assert await room.warm_up.clusters([cluster_of(endpoint)]) == 1
         (cookie,) = cookies.lookup(endpoint.host)
         assert cookie.has_cookie
@@ -160,6 +162,58 @@ async def test_a_name_that_does_not_resolve_is_nobodys_end(wan: Wan) -> None:
     lost = Cluster("lost", (Authority("nowhere.invalid", 80),))
     async with warming() as room:
         assert await room.warm_up.clusters([lost, cluster_of(Endpoint(*server.address))]) == 1
+
+
+async def test_it_tells_how_far_it_has_come(wan: Wan) -> None:
+    good, silent = [wan.serve(answers()) for _ in range(3)], wan.serve(answers(), fast_open=None)
+    known = [Endpoint(*server.address) for server in (*good, silent)]
+    nobody = Endpoint(wan.fresh_address(), 81)
+    async with warming() as room:
+        await room.warm_up.clusters([cluster_of(known[0])])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.warm_up.clusters, [cluster_of(*known, nobody)])
+            await trio.sleep(wan.rtt / 2)
+            now = room.warm_up.warming
+            assert now is not None
+            assert (now.over, now.endpoints, now.done, now.number(Warmth.HELD)) == (False, 5, 1, 1)
+            assert 0 < now.lasted < wan.rtt
+        then = room.warm_up.warming
+        assert then is not None
+        assert then.over
+        assert then.found == {
+            Warmth.HELD: 1, Warmth.FETCHED: 2, Warmth.NO_FAST_OPEN: 1, Warmth.UNREACHABLE: 1
+        }  # fmt: skip
+        late = Endpoint(*wan.serve(answers()).address)
+        await room.warm_up.clusters([cluster_of(late, *known)], newcomers=True)
+        after = room.warm_up.warming
+        assert after is not None
+        assert (after.endpoints, after.number(Warmth.FETCHED)) == (6, 3), "it joins the others"
+        assert after.began >= then.began + then.lasted
+        await room.warm_up.clusters([cluster_of(late)], newcomers=True)
+        assert room.warm_up.warming == after, "nobody new is no news"
+
+
+async def test_a_path_that_drops_the_option_is_told_of(wan: Wan) -> None:
+    endpoint = Endpoint(*wan.serve(answers()).address)
+    with wan.through("drops-option"):
+        async with warming() as room:
+            for _ in range(2):
+                await room.warm_up.clusters([cluster_of(endpoint)])
+                now = room.warm_up.warming
+                assert now is not None
+                assert now.found == {Warmth.DROPPED: 1}
+
+
+async def test_several_workers_share_the_work(wan: Wan) -> None:
+    servers = [wan.serve(answers()) for _ in range(12)]
+    whole = cluster_of(*(Endpoint(*server.address) for server in servers))
+    numbers: list[int] = []
+    for number in range(3):
+        async with warming(Share(number, 3)) as room:
+            numbers.append(await room.warm_up.clusters([whole]))
+    assert sum(numbers) == 12
+    assert all(numbers)
+    assert len(wan.capture().syns()) == 12, "nobody is asked twice"
 
 
 async def test_asked_again_it_looks_again(wan: Wan) -> None:

@@ -50,6 +50,19 @@ def test_json_is_one_object_a_line_with_the_event_in_front() -> None:
     assert (second["level"], second["path"]) == ("warning", "/x")
 
 
+def test_on_a_terminal_a_line_about_a_wait_gives_way() -> None:
+    out = Lines(terminal=True)
+    log = logs.configure(stream=out)
+    log.info("one")
+    log.error("two", exc_info=ValueError("first\nsecond"))
+    written = out.text().split("\n")
+    assert [line.startswith("\x1b[K") for line in written if not line.startswith("    ")] == [
+        True,
+        True,
+        False,
+    ]
+
+
 def test_what_json_cannot_hold_is_written_as_text() -> None:
     out = Lines()
     logs.configure(stream=out).info("odd", value=object, raw=b"\xff")

@@ -20,6 +20,7 @@ from proxy.admin.house import Census
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
+from proxy.core.warming import Warming
 from proxy.service.listeners import Listeners
 from proxy.telemetry.region import Region
 
@@ -53,6 +54,10 @@ class Crew(Protocol):
 
     def warm_up(self) -> None:
         """Fetch the cookies that are missing."""
+        ...
+
+    def warming(self) -> Warming | None:
+        """How far they have come with that; None where there is nobody to be warmed."""
         ...
 
     def set_level(self, level: str) -> None:

@@ -14,6 +14,7 @@ from proxy.admin.house import Census
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
+from proxy.core.warming import Warming
 from proxy.service.listeners import Listeners, server_bit
 from proxy.service.memory import Memory
 from proxy.service.worker import Worker
@@ -62,6 +63,10 @@ class Alone:
     def warm_up(self) -> None:
         """As `Crew.warm_up`."""
         self.worker.tending.again()
+
+    def warming(self) -> Warming | None:
+        """As `Crew.warming`."""
+        return self.worker.tending.warming
 
     def set_level(self, level: str) -> None:
         """The supervisor's log is ours."""

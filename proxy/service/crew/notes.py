@@ -51,6 +51,7 @@ class Notes:
             health=worker.pools.checked(orders.MOST_CHECKED),
             spares=(spares["ready"], spares["taken"], spares["wasted"]),
             tasks=trio.lowlevel.current_statistics().tasks_living,
+            warming=worker.tending.warming,
         )
 
     def learn(self, order: orders.Learn) -> None:

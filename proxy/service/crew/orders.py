@@ -16,6 +16,7 @@ from proxy.core.account import Account
 from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Remembered
+from proxy.core.warming import Warming
 from proxy.service.state import ListenerHabits
 
 MOST_STANDINGS, MOST_ACCOUNTS, MOST_CHECKED = 1000, 500, 2000  # of one report; the rest goes with the next
@@ -120,6 +121,7 @@ class Report(_Order, frozen=True):
     health: list[tuple[Endpoint, bool]]  # what checks say, of all that are checked
     spares: tuple[int, int, int]  # ready, taken, wasted
     tasks: int = 0  # as `views.Worker` has it
+    warming: Warming | None = None  # how far its share of the warm-up has come
 
 
 Answer: TypeAlias = Serving | Left | Drained | Report

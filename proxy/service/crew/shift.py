@@ -24,6 +24,7 @@ from proxy.service.crew import orders
 from proxy.service.crew.channel import Broken, Channel, Message
 from proxy.service.crew.notes import Notes
 from proxy.service.memory import Memory
+from proxy.service.warmup import Share
 from proxy.service.worker import Worker
 from proxy.telemetry import logs
 from proxy.telemetry.counters import Counters
@@ -140,6 +141,7 @@ class Shift:
             tally=Tally(memoryview(mmap.mmap(tally, 0)), hello.workers, hello.number),
             counters=Counters(Region(counters)),
             nonces=nonces,
+            share=Share(hello.number, hello.workers),
         )
         os.close(tally)
         self._notes = Notes(worker, memory, standings)

@@ -19,6 +19,7 @@ from proxy.core.address import Endpoint
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
 from proxy.core.standings import Remembered, says_more
+from proxy.core.warming import Warming, together
 from proxy.net import accept
 from proxy.service.crew import orders
 from proxy.service.crew.hand import Hand
@@ -141,6 +142,11 @@ class Team:
         for hand in self._hands:
             hand.say(orders.WarmUp())
 
+    def warming(self) -> Warming | None:
+        """As `Crew.warming`."""
+        reports = (hand.report for hand in self._hands)
+        return together(report.warming for report in reports if report is not None and report.warming)
+
     def set_level(self, level: str) -> None:
         """As `Crew.set_level`."""
         self._level = level
@@ -201,7 +207,7 @@ class Team:
     # --- what they are told, and what they tell
 
     def _hello(self, number: int) -> orders.Begin:
-        return orders.Begin(number, self._snapshot.workers, self._level, self._snapshot.log.format)
+        return orders.Begin(number, len(self.regions), self._level, self._snapshot.log.format)
 
     def _wanted(self, number: int) -> tuple[orders.Serve, Sockets]:
         shares = self._listeners.shares if self._listeners is not None and not self._leaving else []

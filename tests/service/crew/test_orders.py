@@ -17,6 +17,7 @@ from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.standings import Remembered
+from proxy.core.warming import Warming, Warmth
 from proxy.service.crew import orders
 from proxy.service.state import ListenerHabits
 
@@ -59,6 +60,7 @@ def test_orders(order: orders.Order) -> None:
         orders.Report(
             [("a", "c", HERE, 1), ("a", "c", None, 2)], [], [], [REMEMBERED], [HABITS],
             [orders.Spent("a", "c", HERE, ACCOUNT), orders.Spent("a", "c", None, ACCOUNT)], [(HERE, True)], (1, 2, 3),
+            warming=Warming(1.0, 2.0, over=False, endpoints=3, found={Warmth.HELD: 2}),
         ),
     ],
 )  # fmt: skip

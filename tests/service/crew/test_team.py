@@ -73,12 +73,25 @@ async def test_what_they_do_is_reported_and_they_end_in_order() -> None:
         assert team.health(cluster.only[0]) is None
         assert team.spares() == {"ready": 0, "taken": 0, "wasted": 0}
         assert all(3 < one.tasks < 100 for one in team.workers())
+        assert team.warming() is None
         team.warm_up()
         team.set_level("warning")
         assert await team.drain(0.2) == 1
         assert {one.pid for one in team.workers()} == {0}
         await stream.aclose()
         assert not events.said
+
+
+async def test_they_share_the_warm_up() -> None:
+    async with (
+        upstream(echo, warm_up=True) as cluster,
+        team_of(several(cluster, 2)) as (team, _, memory, _),
+    ):
+        await until(lambda: (now := team.warming()) is not None and now.over)
+        warmed = team.warming()
+        assert warmed is not None
+        assert (warmed.endpoints, warmed.done) == (1, 1), "one of the two has done it"
+        await until(lambda: memory.standings.peek(cluster.only[0]) is not None)
 
 
 async def test_one_that_dies_is_replaced_and_its_sockets_are_minded() -> None:
