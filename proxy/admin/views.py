@@ -147,8 +147,8 @@ class Status(Struct, frozen=True, kw_only=True):
     reloads: int  # done
     reloads_failed: int  # refused: nothing has changed
     last_reload: Reload | None
-    warm_up: WarmUp | None  # null: nobody is to be warmed
     notes: list[str]  # what an operator should know now, in whole sentences
+    warm_up: WarmUp | None = None  # null: nobody is to be warmed
 
 
 class Place(Struct, frozen=True, kw_only=True):

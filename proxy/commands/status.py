@@ -77,11 +77,25 @@ def _head(status: views.Status) -> Iterator[str]:
         f"sessions  {total.sessions:,} ended, {total.open:,} open, {total.failed:,} never reached a server;"
         f" {size(total.up_bytes)} up, {size(total.down_bytes)} down"
     )
+    if status.warm_up is not None:
+        yield f"warm-up   {warm_up(status.warm_up)}"
     known = ", ".join(f"{number:,} {name}" for name, number in total.evidence.items())
     if known:
         yield f"dials     {known}"
     if total.hedges or total.redials:
         yield f"          {total.hedges:,} hedged, {total.redials:,} dialled again"
+
+
+def warm_up(one: views.WarmUp) -> str:
+    """How far it has come, in words."""
+    found = {
+        "cookies fetched": one.fetched, "there already": one.held, "without Fast Open": one.no_fast_open,
+        "lost on the way": one.dropped, "unreachable": one.unreachable,
+    }  # fmt: skip
+    parts = [f"{number:,} {words}" for words, number in found.items() if number]
+    done = f"{one.endpoints - one.waiting:,} of " if one.waiting else ""
+    how = f"{done}{one.endpoints:,} endpoint{'' if one.endpoints == 1 else 's'}"
+    return f"{', '.join([how, *parts])}; {'took' if one.is_over else 'for'} {seconds(one.seconds)}"
 
 
 def _listener(one: views.Listener) -> Sequence[str]:

@@ -13,7 +13,7 @@ from proxy.admin.views import Minute, Status
 from proxy.top import lists
 from proxy.top.choice import FILTERS, Choice, Row, Section
 from proxy.top.seen import Seen
-from proxy.top.words import clock, duration, visible
+from proxy.top.words import clock, duration, visible, warm_up
 
 GOOD, BAD, QUIET = lists.GOOD, lists.BAD, lists.QUIET
 
@@ -191,7 +191,9 @@ def notices(status: Status) -> list[RenderableType]:
     lines: list[RenderableType] = [
         Text(visible(note), style=BAD, no_wrap=True, overflow="ellipsis") for note in status.notes
     ]
-    reload = status.last_reload
+    warming, reload = status.warm_up, status.last_reload
+    if warming is not None and not warming.is_over:
+        lines.append(Text(warm_up(warming), style=QUIET, no_wrap=True, overflow="ellipsis"))
     if reload is None or reload.ok:
         return lines
     lines.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from proxy.admin.views import Session
+from proxy.admin.views import Session, WarmUp
 
 NOTHING = "–"
 
@@ -94,6 +94,20 @@ def ending(session: Session) -> str:
     did = _DID.get(session.reason)
     said = f"{_WHO.get(session.ended_by, 'server')} {did}" if did else session.reason.replace("_", " ")
     return said if session.during == "relay" else f"{said} ({session.during})"
+
+
+def warm_up(one: WarmUp) -> str:
+    """How far it has come."""
+    found = {
+        "cookies fetched": one.fetched,
+        "there already": one.held,
+        "without Fast Open": one.no_fast_open,
+        "lost on the way": one.dropped,
+        "unreachable": one.unreachable,
+    }
+    parts = [f"warm-up: {one.endpoints - one.waiting:,} of {one.endpoints:,} endpoints"]
+    parts += [f"{number:,} {words}" for words, number in found.items() if number]
+    return f"{', '.join(parts)}, for {duration(one.seconds)}"
 
 
 def failed(session: Session) -> bool:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from proxy.admin import views
 from proxy.commands import group, healthcheck, status
 from proxy.core.evidence import Evidence
+from proxy.core.warming import Warming, Warmth
 from tests.admin.house import SmallHouse, a_record, admin_of
 
 
@@ -38,6 +39,17 @@ async def test_in_words() -> None:
     assert "web  forward  127.0.0.1:8080" in out
     assert "203.0.113.10:443" in out
     assert "not fast-opened yet" in out
+
+
+async def test_the_warm_up() -> None:
+    house = SmallHouse()
+    house.warmed = Warming(0.0, 3.04, False, 1200, {Warmth.FETCHED: 300, Warmth.DROPPED: 1})
+    async with admin_of(house) as where:
+        _, out = await said("status", "--admin", f"http://{where}")
+        house.warmed = Warming(0.0, 90.0, True, 1, {Warmth.HELD: 1})
+        _, then = await said("status", "--admin", f"http://{where}")
+    assert "warm-up   301 of 1,200 endpoints, 300 cookies fetched, 1 lost on the way; for 3.0 s" in out
+    assert "warm-up   1 endpoint, 1 there already; took 1 min 30 s" in then
 
 
 async def test_mistakes_of_a_reload() -> None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import re
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from proxy.admin.views import Minute
+from proxy.admin.views import Minute, WarmUp
 from proxy.top import picture
 from proxy.top.choice import Choice, Section
 from proxy.top.picture import Frame
@@ -54,6 +55,18 @@ def test_nobody_answers() -> None:
     assert "nobody answers at x; trying again every 1 s" in frame(None, gone="nobody answers at x")
     lines = frame(seen(), gone="nobody answers at x")
     assert any(line.startswith("203.0.113.10:443") for line in lines)
+
+
+def test_a_warm_up_while_it_lasts() -> None:
+    now = WarmUp(
+        began=NOW, seconds=12.3, is_over=False, endpoints=1200, waiting=944, fetched=250, held=3, no_fast_open=2,
+        dropped=0, unreachable=1,
+    )  # fmt: skip
+    words = "warm-up: 256 of 1,200 endpoints, 250 cookies fetched, 3 there already, 2 without Fast Open, 1 unreachable"
+    assert any(f"{words}, for 12 s" in line for line in frame(seen(warm_up=now), size=(160, 24)))
+    assert not any(
+        "warm-up" in line for line in frame(seen(warm_up=msgspec.structs.replace(now, is_over=True)))
+    )
 
 
 def test_mistakes_of_a_reload() -> None:
