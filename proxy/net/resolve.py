@@ -74,10 +74,22 @@ class Resolver:
     async def find(self, authority: Authority) -> Found:
         """The same, and how long that is good; raises `NoSuchHost`."""
         value, until = await self._known(self._addresses, authority.host, self._names.addresses)
-        hosts = [host for host in value.hosts if _is_of(host, self._dns.family)]
-        if not hosts:
+        endpoints = self._endpoints(value, authority.port)
+        if not endpoints:
             raise NoSuchHost(f"{authority.host}: there is no {self._dns.family} address")
-        return Found([Endpoint(host, authority.port) for host in hosts], until)
+        return Found(endpoints, until)
+
+    def lookup_now(self, authority: Authority) -> list[Endpoint]:
+        """The endpoints of one name, where they are known and nobody has to be asked again; else none."""
+        entry = self._addresses.get(authority.host)
+        if entry is None or entry.value is None or entry.asking is not None:
+            return []
+        if trio.current_time() >= max(entry.good_until, entry.retry_at):
+            return []
+        return self._endpoints(entry.value, authority.port)
+
+    def _endpoints(self, addresses: Addresses, port: int) -> list[Endpoint]:
+        return [Endpoint(host, port) for host in addresses.hosts if _is_of(host, self._dns.family)]
 
     async def service(self, name: str) -> Service:
         """The servers of ``_https._tcp.example.com``; raises `NoSuchHost`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import trio
 
@@ -56,39 +56,64 @@ class Incoming:
     ``data`` has been said and belongs to no message yet; ``consumed`` counts the bytes of those that were read.
     """
 
-    __slots__ = ("consumed", "data", "sock")
+    __slots__ = ("_reading", "consumed", "data", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.data = b""
         self.consumed = 0
+        self._reading: Reading[object] | None = None  # a message of which more has to come
 
-    async def read(self, parser: Callable[[Reader], Parser[T]], limit: int) -> T:
-        """The next message. Raises what the parser does, `HungUp`, and OSError; then ``data`` is as if none was read.
+    def read_now(
+        self, parser: Callable[[Reader], Parser[T]], limit: int, *, to_the_end: bool = True
+    ) -> T | None:
+        """The next message; None: more of it has to come, and asked again with this ``parser`` it goes on there.
 
-        Waits for as long as the client takes: bound it from outside.
+        Reads until there is nothing left, or just until a read comes back short. Raises what the parser does,
+        `HungUp`, and OSError; then ``data`` is as if no message was read.
         """
-        reading = Reading(parser, limit)
+        reading, parsed = cast("Reading[T] | None", self._reading), None
         try:
-            parsed = reading.feed(self.data)
+            if reading is None:
+                reading = Reading(parser, limit)
+                parsed = reading.feed(self.data)
             while parsed is None:
-                parsed = reading.feed(await self._more())
-        finally:
-            self.data = bytes(reading.reader.data)
-        self.data = self.data[parsed.consumed :]
+                try:
+                    data = self.sock.recv(MOST_EARLY_DATA)
+                except BlockingIOError:
+                    break
+                if not data:
+                    raise HungUp
+                parsed = reading.feed(data)
+                if not to_the_end and len(data) < MOST_EARLY_DATA:
+                    break
+        except BaseException:
+            self._reading = None
+            if reading is not None:
+                self.data = bytes(reading.reader.data)
+            raise
+        if parsed is None:
+            self._reading = cast("Reading[object]", reading)
+            return None
+        self._reading = None
+        self.data = bytes(reading.reader.data[parsed.consumed :])
         self.consumed += parsed.consumed
         return parsed.value
 
-    async def _more(self) -> bytes:
-        while True:
-            try:
-                data = self.sock.recv(MOST_EARLY_DATA)
-            except BlockingIOError:
+    async def read(self, parser: Callable[[Reader], Parser[T]], limit: int) -> T:
+        """The same, waited for as long as the client takes: bound it from outside."""
+        try:
+            while (value := self.read_now(parser, limit)) is None:
                 await trio.lowlevel.wait_readable(self.sock)
-                continue
-            if not data:
-                raise HungUp
-            return data
+        finally:
+            self.give_up()
+        return value
+
+    def give_up(self) -> None:
+        """The message on its way is not waited for any longer: what is there of it is ``data`` again."""
+        if self._reading is not None:
+            self.data = bytes(self._reading.reader.data)
+            self._reading = None
 
 
 def say(sock: socket.socket, reply: bytes) -> None:

@@ -57,9 +57,13 @@ class Watch:
     def add(self, fd: int, events: int, handler: Handler) -> None:
         """Tell ``handler`` when one of ``events`` happens; what is the case already is told in the next round.
 
-        Raises OSError (ENOMEM, and ENOSPC for ``fs.epoll.max_user_watches``), and then nothing is watched.
+        Who was told so far is told no more. Raises OSError (ENOMEM, and ENOSPC for ``fs.epoll.max_user_watches``), and
+        then nothing is watched that was not.
         """
-        self._epoll.register(fd, events)
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
         self._handlers[fd] = handler
 
     def change(self, fd: int, events: int) -> None:

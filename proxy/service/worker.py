@@ -130,12 +130,13 @@ class Worker:
                 listeners.start_soon(self._sweep)
                 listeners.start_soon(self.tending.beside, "spares", self.spares.run)
                 listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
+                listeners.start_soon(self._shared.unheard.run)
                 listeners.start_soon(self._events.keep_writing)
                 self.tending.follow(listeners, list(self.snapshot.clusters.values()))
                 self.man(sockets)
                 task_status.started()
         finally:
-            self._cut_relays()  # of sessions that came so far in their last step
+            self._cut_taskless()  # of sessions that came so far in their last step
 
     def swap(self, snapshot: Snapshot, sockets: Sockets, *, takes_syn_data: bool) -> None:
         """Serve another snapshot from now on; sessions that run keep the one they began with.
@@ -205,14 +206,16 @@ class Worker:
     def cut_off(self) -> int:
         """End all sessions now; how many there were."""
         cut_off = len(self.sessions)
-        self._cut_relays()
+        self._cut_taskless()
         self._nursery.cancel_scope.cancel()
         return cut_off
 
-    def _cut_relays(self) -> None:
+    def _cut_taskless(self) -> None:
         for session in list(self.sessions):
             if session.relay is not None:
                 session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+        for session in self._shared.unheard:
+            session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
 
     def _patience_for(self, listener: Listener) -> Patience:
         cluster = listener.cluster

@@ -2,6 +2,10 @@
 
 The way is the same, with three stops more: the request is heard and routed before the first bytes are waited for, the
 client is told that it is connected (before the dial or after it), and where nothing comes of it, it is told why.
+
+Most clients are heard without a task, too: their bytes are parsed where they are noticed, in the worker's `Watch`, and
+the relay takes the descriptor over from there. Only passwords, PROXY headers, tunnels, and names that have to be
+looked up take one (decision 0022).
 """
 
 from __future__ import annotations
@@ -11,31 +15,35 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+import trio
+
 from proxy.core.address import Endpoint
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer
 from proxy.core.request import Refused, Request
 from proxy.core.routes import RouteQuery
-from proxy.core.snapshot import Cluster, Listener, Mode, Reply
+from proxy.core.snapshot import Cluster, Listener, Mode, Reply, SendHeader
 from proxy.net import sockopt
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
 from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.watch import EDGE, HUNG_UP, READ, URGENT
 from proxy.sessions import routing
 from proxy.sessions.dialling import Dialling
-from proxy.sessions.reception import Reception
+from proxy.sessions.reception import Reception, too_slow
 from proxy.sessions.session import Session
 from proxy.sessions.shared import Shared
 
 # Where a client need say nothing of its own to be sent on: a dial of ours that comes back would be sent on again.
 _MAY_LOOP = frozenset({Mode.TRANSPARENT, Mode.TPROXY, Mode.SNI})
+_NOT_ALL = HUNG_UP | URGENT  # a read that comes back short has not emptied the socket
 
 
 class AskingSession(Session):
     """As `Session`, for listeners that ask."""
 
-    __slots__ = ("_answered", "_own", "_reception", "_routing")
+    __slots__ = ("_answered", "_nursery", "_own", "_reception", "_routing", "_watched")
 
     def __init__(
         self,
@@ -52,34 +60,102 @@ class AskingSession(Session):
         self._only = ()  # there is nothing to do before the client is heard
         self._reception = Reception(downstream, listener, self.record)
         self._answered = False  # the client gets a reply that must not be reset away
+        self._watched = False  # it is being heard without a task
+        self._nursery: trio.Nursery | None = None  # for the task that it may need yet
 
-    def _candidates_now(self) -> Sequence[Endpoint]:
-        return ()
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Hear as much as has come, and the rest when it comes; a task only where something else is waited for."""
+        self._nursery = nursery
+        try:
+            self.record.during = Stage.SNIFF
+            if self._shared.takes_syn_data:
+                self._shared.look_at_syn(self.record, self.listener, self._downstream)
+            if self._reception.waits_for_bytes_only:
+                self._listen(0)
+            else:
+                nursery.start_soon(self.run)
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    def _said(self, events: int) -> None:
+        """The client has said more, or has gone."""
+        try:
+            self._listen(events)
+        except Exception as error:  # noqa: BLE001  # told apart in _failed
+            self._failed(error)
+
+    def _listen(self, events: int) -> None:
+        """An end behind what is said is told together with it and not once more: then there is more than one read."""
+        shared = self._shared
+        request = self._reception.hear_now(shared.listening, to_the_end=bool(events & _NOT_ALL))
+        if request is not None:
+            self._heard_out(request)
+        elif not self._watched:
+            shared.watch.add(self._downstream.fileno(), READ | EDGE, self._said)
+            self._watched = True
+            record, limit = self.record, self.listener.timeouts.handshake
+            shared.unheard.set(self, record.began, limit, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._failed(too_slow())
+
+    def _heard_out(self, request: Request) -> None:
+        """Go on with the request as far as nothing has to be waited for."""
+        self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
+        assert self._nursery is not None
+        self._understood(request)
+        way = self._way_now(self._query(request))
+        if way is None:
+            self._nursery.start_soon(self.run)
+        else:
+            candidates = self._take(*way)
+            if self._may_set_out(candidates):
+                self._set_out(candidates, self._nursery)
+            else:
+                self._only = candidates
+                self._nursery.start_soon(self.run)
+        if self.relay is None:
+            self._listen_no_more()
+
+    def _may_set_out(self, candidates: Sequence[Endpoint]) -> bool:
+        """Whether there is nothing in front of the client's bytes, and no choice that takes a second look."""
+        cluster = self._cluster
+        if cluster.via is not None or cluster.proxy_header is not SendHeader.OFF:
+            return False
+        return len(candidates) == 1 or bool(cluster.endpoints)
+
+    def _listen_no_more(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._shared.watch.let_go(self._downstream.fileno())
 
     async def _resolve(self) -> Sequence[Endpoint]:
         """Hear the request, and find its way."""
-        record, shared = self.record, self._shared
-        record.during = Stage.SNIFF
-        request = await self._hear()
+        request = self._reception.request
+        if request is None:
+            request = await self._hear()
+            self._understood(request)
+        return self._take(*await self._find_way(self._query(request)))
+
+    def _understood(self, request: Request) -> None:
         self._avoid_myself(request)
-        self._since = shared.watch.clock()
+        record = self.record
+        self._since = self._shared.watch.clock()
         record.asked = self._since - record.began
         record.during = Stage.ROUTE
-        cluster, candidates = await self._find_way(request)
+
+    def _take(self, cluster: Cluster, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """This is the way."""
         if cluster is not self._cluster or not cluster.endpoints:
-            self._cluster, record.cluster = cluster, cluster.name
-            self._patience = shared.patience(self.listener, cluster, candidates[0])
+            self._cluster, self.record.cluster = cluster, cluster.name
+            self._patience = self._shared.patience(self.listener, cluster, candidates[0])
             self._dialling = self._dial_to(cluster)
         return candidates
 
     async def _hear(self) -> Request:
         shared = self._shared
         return await self._reception.hear(
-            takes_syn_data=shared.takes_syn_data,
-            seen=shared.duplicates.seen,
-            listening=shared.listening,
-            introduced=partial(shared.introduced, self),
-            lockout=shared.lockout,
+            listening=shared.listening, introduced=partial(shared.introduced, self), lockout=shared.lockout
         )
 
     def _avoid_myself(self, request: Request) -> None:
@@ -103,46 +179,78 @@ class AskingSession(Session):
             self._shared.own.add(self._own[-1])
 
     def _finish(self) -> None:
+        self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
+        self._listen_no_more()
         self._shared.own.difference_update(self._own)
         super()._finish()
 
-    async def _find_way(self, request: Request) -> tuple[Cluster, Sequence[Endpoint]]:
-        record, shared, fixed = self.record, self._shared, self.listener.cluster
-        client = record.source.host if record.source is not None else ""
-        query = RouteQuery(request.authority, client, self.listener.name, request.user, request.sni)
+    def _query(self, request: Request) -> RouteQuery:
+        source = self.record.source
+        client = source.host if source is not None else ""
+        return RouteQuery(request.authority, client, self.listener.name, request.user, request.sni)
+
+    def _is_routed(self, query: RouteQuery) -> bool:
+        """Whether the routes are asked; else it goes where the listener says."""
+        if query.authority is None:
+            return False
+        stays = self.listener.mode is Mode.SNI and self.listener.cluster.endpoints
+        return not stays or self._routing.route(query).rule is not None
+
+    def _way_now(self, query: RouteQuery) -> tuple[Cluster, Sequence[Endpoint]] | None:
+        """Its way, where nothing has to be looked up first."""
         try:
-            if request.authority is not None and not (
-                self.listener.mode is Mode.SNI and fixed.endpoints and self._routing.route(query).rule is None
-            ):
+            if self._is_routed(query):
+                way = self._routing.way_now(query)
+                return None if way is None else (way.cluster, way.candidates)
+        except routing.Refused as refused:
+            raise Refused(refused.reason, str(refused)) from None
+        fixed = self.listener.cluster
+        candidates = self._shared.pools.candidates_now(fixed, query.client)
+        return (fixed, candidates) if candidates else None
+
+    async def _find_way(self, query: RouteQuery) -> tuple[Cluster, Sequence[Endpoint]]:
+        try:
+            if self._is_routed(query):
                 way = await self._routing.way(query)
                 return way.cluster, way.candidates
         except routing.Refused as refused:
             raise Refused(refused.reason, str(refused)) from None
-        return fixed, fixed.only or await shared.pools.candidates(fixed, client)
+        fixed = self.listener.cluster
+        return fixed, await self._shared.pools.candidates(fixed, query.client)
 
-    async def _sniff(self, likely: Endpoint) -> EarlyData:
-        """The client's first bytes: those behind its request, or those that it says when it is told to."""
+    def _words_near(self) -> EarlyData | None:
+        """A near endpoint is asked for its handshake at once, unless the client is told before."""
         reception = self._reception
+        if self._dialling.begun is not None or self.listener.reply is Reply.OPTIMISTIC:
+            return None
         if reception.held is not None:
             return self._sniffed(reception.held)
+        return super()._words_near() if reception.granted else NOTHING_YET
+
+    def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
+        """The client's first bytes: those behind its request, or those that it says when it is told to."""
+        reception, record = self._reception, self.record
+        if reception.held is not None:
+            return self._sniffed(reception.held)
+        record.during = Stage.SNIFF
+        early = early_data_now(self._downstream)
+        if early is not NOTHING_YET:
+            return self._sniffed(early)
+        worth = self._worth_waiting(likely) > 0
         if not reception.granted:
-            self.record.during = Stage.SNIFF
-            early = early_data_now(self._downstream)
-            if early is not NOTHING_YET:
-                return self._sniffed(early)
             standing, now = self._shared.standings.get(likely), self._shared.watch.clock()
-            worth = self._worth_waiting(likely) > 0
             if not reception.may_promise(standing, self._cluster, now, worth=worth):
                 return NOTHING_YET
             reception.grant(Reply.OPTIMISTIC)
             self._since = now
-        return await super()._sniff(likely)
+        return None if worth else NOTHING_YET
 
     def _relay(self, upstream: Upstream, early: EarlyData) -> None:
         if not self._reception.granted:
             with suppress(OSError):  # the relay will meet it again, and knows what to say
                 self._reception.grant(Reply.DIALED)
             self._since = self._shared.watch.clock()
+        self._watched = False  # the relay takes the descriptor over
         super()._relay(upstream, early)
         request = self._reception.request
         if self.relay is not None and request is not None:

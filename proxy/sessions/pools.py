@@ -291,3 +291,7 @@ class Pools:
     async def lookup(self, authority: Authority) -> list[Endpoint]:
         """The endpoints of one name; raises `NoSuchHost`."""
         return await self._resolver.lookup(authority)
+
+    def lookup_now(self, authority: Authority) -> list[Endpoint]:
+        """The same where nobody has to be asked; else none."""
+        return self._resolver.lookup_now(authority)

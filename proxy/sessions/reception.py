@@ -16,24 +16,21 @@ import trio
 from proxy.core import http1, proxy_header, sni, socks, tunnel
 from proxy.core.address import Endpoint
 from proxy.core.fastopen import Standing
-from proxy.core.limits import client_of
 from proxy.core.lockout import Lockout
 from proxy.core.networks import is_within
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, NotMine, Parser, Reader
 from proxy.core.record import SessionRecord
-from proxy.core.request import Credentials, Opening, OpeningParser, Refused, Request, Turn
+from proxy.core.request import Opening, OpeningParser, Refused, Request, Turn
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
 from proxy.core.tunnel import Sealed
-from proxy.core.users import Users
 from proxy.net import sniff, sockopt
 from proxy.net.listening import Listening
 from proxy.net.sheath import BadTls, Sheath, Sheathed, context
 from proxy.net.sniff import EarlyData, HungUp, Incoming
+from proxy.sessions import passwords
 
 _HEAD_LIMIT = 3 * http1.LIMIT  # the parser says no before that, in words
-_LOCKOUT_PATIENCE = 3.0  # seconds for which an answer is put off, rather than given unseen
-_HASHING = trio.CapacityLimiter(2)  # passwords checked against a hash at a time
 
 
 def _mixed(reader: Reader, *, login: bool) -> Parser[Opening]:
@@ -49,7 +46,7 @@ class Reception:
     """One client's way in."""
 
     __slots__ = (
-        "_incoming", "_listener", "_record", "behind", "downstream", "granted", "held", "request", "sealed",
+        "_incoming", "_listener", "_parser", "_record", "behind", "downstream", "granted", "held", "request", "sealed",
     )  # fmt: skip
 
     def __init__(self, downstream: socket.socket, listener: Listener, record: SessionRecord) -> None:
@@ -57,39 +54,60 @@ class Reception:
         self._incoming = Incoming(downstream)
         self._listener = listener
         self._record = record
+        self._parser: OpeningParser | None = (
+            None  # of what the client says next; None: it has said nothing yet
+        )
         self.request: Request | None = None
         self.held: EarlyData | None = None  # first bytes that came with the request
         self.granted = False  # it has been told that it is connected, or is owed nothing of the kind
         self.sealed: Sealed | None = None  # the opening of a tunnel
         self.behind = b""  # and what came behind all that it covers
 
+    @property
+    def waits_for_bytes_only(self) -> bool:
+        """Whether `hear_now` is enough: nothing that the client may say takes time to be judged."""
+        listener = self._listener
+        return (
+            listener.users is None
+            and listener.proxy_header is ProxyHeader.OFF
+            and listener.mode is not Mode.TUNNEL
+        )
+
+    def hear_now(self, listening: Listening, *, to_the_end: bool) -> Request | None:
+        """What the client wants, as far as it `waits_for_bytes_only`; None: it has not said all yet. Raises as `hear`.
+
+        ``to_the_end``: read until there is nothing left, or just until a read comes back short.
+        """
+        try:
+            if self._parser is None:
+                self._is_allowed()
+            request = self._next(listening, to_the_end=to_the_end)
+        except HungUp:
+            raise _left() from None
+        except (Malformed, NotMine) as error:
+            raise Refused(Reason.BAD_REQUEST, str(error)) from None
+        if request is None:
+            return None
+        assert isinstance(request, Request)  # nobody is asked for a password here
+        self._take(request)
+        return request
+
     async def hear(
-        self,
-        *,
-        takes_syn_data: bool,
-        seen: Callable[[bytes, float], bool],
-        listening: Listening,
-        introduced: Callable[[], str | None],
-        lockout: Lockout,
+        self, *, listening: Listening, introduced: Callable[[], str | None], lockout: Lockout
     ) -> Request:
         """What the client wants; raises `Refused`, and OSError where it hung up rudely.
 
-        ``seen`` is `core.duplicates.Duplicates.seen`; ``introduced`` is asked, once it is known whose connection it
-        is, why that one may not come in; ``lockout`` slows down who guesses passwords.
+        ``introduced`` is asked, once it is known whose connection it is, why that one may not come in; ``lockout``
+        slows down who guesses passwords.
         """
-        listener = self._listener
-        if takes_syn_data and listener.fast_open and self.downstream.family != socket.AF_UNIX:
-            syn = sockopt.client_syn_data(self.downstream)
-            self._record.client_syn_bytes = syn.size
-            self._record.duplicate = bool(syn.size) and seen(syn.headers, self._record.began)
         try:
             await self._who(introduced)
-            with trio.fail_after(listener.timeouts.handshake):
+            with trio.fail_after(self._listener.timeouts.handshake):
                 request = await self._where(listening, lockout)
         except trio.TooSlowError:
-            raise Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go") from None
+            raise too_slow() from None
         except HungUp:
-            raise Refused(Reason.NO_REQUEST, "the client left before it said where to go") from None
+            raise _left() from None
         except (Malformed, NotMine) as error:
             raise Refused(Reason.BAD_REQUEST, str(error)) from None
         self._take(request)
@@ -124,12 +142,15 @@ class Reception:
                 await self._proxied()
             elif listener.proxy_header is ProxyHeader.REQUIRE:
                 raise Refused(Reason.NOT_ALLOWED, "not trusted with a PROXY header")
-        source = record.source
-        if listener.allow and source is not None and not is_within(source.host, listener.allow):
-            raise Refused(Reason.NOT_ALLOWED, "the listener does not allow this client")
+        self._is_allowed()
         why = introduced()
         if why is not None:
             raise Refused(Reason.LIMITED, why)
+
+    def _is_allowed(self) -> None:
+        allow, source = self._listener.allow, self._record.source
+        if allow and source is not None and not is_within(source.host, allow):
+            raise Refused(Reason.NOT_ALLOWED, "the listener does not allow this client")
 
     async def _proxied(self) -> None:
         """Read the PROXY header; where it may be missing, so may the first bytes."""
@@ -150,22 +171,34 @@ class Reception:
 
     async def _where(self, listening: Listening, lockout: Lockout) -> Request:
         """Where it wants to go."""
-        mode = self._listener.mode
+        if self._listener.mode is Mode.TUNNEL:
+            return await self._opened()
+        while True:
+            opening = self._next(listening, to_the_end=True)
+            if isinstance(opening, Request):
+                return opening
+            if opening is None:
+                await trio.lowlevel.wait_readable(self.downstream)
+            else:
+                await self._check(opening, lockout)
+
+    def _next(self, listening: Listening, *, to_the_end: bool) -> Opening | None:
+        """What it has said, once it has said all of it, and been answered where that takes no time to judge."""
+        listener = self._listener
+        mode = listener.mode
         if mode is Mode.FORWARD:
             return Request("")
         if mode in {Mode.TRANSPARENT, Mode.TPROXY}:
             return self._redirected(mode, listening)
         if mode is Mode.SNI:
-            return await self._named()
-        if mode is Mode.TUNNEL:
-            return await self._opened()
-        users = self._listener.users
-        parser: OpeningParser = partial(_OPENINGS[mode], login=users is not None)
+            return self._named(to_the_end=to_the_end)
+        if self._parser is None:
+            self._parser = partial(_OPENINGS[mode], login=listener.users is not None)
         while True:
-            opening = await self._incoming.read(parser, _HEAD_LIMIT)
-            if isinstance(opening, Request):
+            opening = self._incoming.read_now(self._parser, _HEAD_LIMIT, to_the_end=to_the_end)
+            if not isinstance(opening, Turn) or opening.credentials is not None:
                 return opening
-            parser = await self._answer(opening, users, lockout)
+            self._answer(opening, None)
 
     async def _opened(self) -> Request:
         """By the opening of a tunnel, within TLS where the listener wants that."""
@@ -182,37 +215,29 @@ class Reception:
         self.sealed = await self._incoming.read(tunnel.opening, tunnel.LIMIT)
         return Request(Mode.TUNNEL.value, self.sealed.ticket.destination, self.sealed.early)
 
-    async def _answer(self, turn: Turn, users: Users | None, lockout: Lockout) -> OpeningParser:
-        user = None
-        if turn.credentials is not None:
-            user = turn.credentials.user
-            wrong = await self._check(users, turn.credentials, lockout)
-            if wrong:
-                raise Refused(Reason.NOT_AUTHENTICATED, f"user {user!r}: {wrong}", turn.rejected)
+    def _answer(self, turn: Turn, user: str | None) -> None:
         sniff.say(self.downstream, turn.reply)
-        return turn.proceed(user)
+        self._parser = turn.proceed(user)
 
-    async def _check(self, users: Users | None, credentials: Credentials, lockout: Lockout) -> str:
-        """What is wrong with them, looked at no sooner than whoever has guessed before may have it."""
-        source = self._record.source
-        client = client_of(source.host) if source is not None else b""
-        patience = min(_LOCKOUT_PATIENCE, self._listener.timeouts.handshake / 2)
-        pause = lockout.turn(client, credentials.user, trio.current_time(), patience)
-        if pause is None:
-            return "too many wrong passwords before this one, which was not looked at"
-        if pause:
-            await trio.sleep(pause)
-        if users is None or not await _are_right(users, credentials):
-            lockout.failed(client, credentials.user, trio.current_time())
-            return "wrong password"
-        return ""
+    async def _check(self, turn: Turn, lockout: Lockout) -> None:
+        """Whether its credentials are right; raises `Refused`."""
+        credentials = turn.credentials
+        assert credentials is not None
+        source, patience = self._record.source, self._listener.timeouts.handshake / 2
+        wrong = await passwords.wrong(self._listener.users, credentials, source, lockout, patience)
+        if wrong:
+            raise Refused(Reason.NOT_AUTHENTICATED, f"user {credentials.user!r}: {wrong}", turn.rejected)
+        self._answer(turn, credentials.user)
 
-    async def _named(self) -> Request:
+    def _named(self, *, to_the_end: bool) -> Request | None:
         """By the name in a ClientHello; what has none, or is none, goes where the listener says."""
+        parser = self._parser = self._parser or partial(sni.opening, port=self._port())
         try:
-            request = await self._incoming.read(partial(sni.opening, port=self._port()), sni.LIMIT)
+            request = self._incoming.read_now(parser, sni.LIMIT, to_the_end=to_the_end)
         except (NotMine, Malformed):
             request = Request("")
+        if not isinstance(request, Request):
+            return None
         if request.authority is None and not self._listener.cluster.endpoints:
             reply = request.refused(Reason.BAD_REQUEST, "")
             raise Refused(Reason.BAD_REQUEST, "no server name, and the listener has no `to`", reply)
@@ -258,9 +283,10 @@ class Reception:
             self.held = EarlyData(request.early + rest, ended=False, waited=0.0)
 
 
-async def _are_right(users: Users, credentials: Credentials) -> bool:
-    if users.known(credentials):
-        return True
-    if not users.slow:
-        return False
-    return await trio.to_thread.run_sync(users.check, credentials, limiter=_HASHING)
+def too_slow() -> Refused:
+    """Why a client is sent away that has not said in time where to go."""
+    return Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go")
+
+
+def _left() -> Refused:
+    return Refused(Reason.NO_REQUEST, "the client left before it said where to go")

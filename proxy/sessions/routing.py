@@ -59,20 +59,42 @@ class Routing:
     async def way(self, query: RouteQuery) -> Way:
         """Where to dial; raises `Refused`, and `NoSuchHost` for names without an address."""
         route = self.route(query)
-        cluster = route.cluster
-        assert cluster is not None
-        if cluster.endpoints:
-            return Way(route, cluster, await self._pools.candidates(cluster, query.client))
+        name = self._to_be_resolved(query, route)
+        found = await self._pools.lookup(name) if name is not None else ()
+        route, cluster, endpoints = self._decided(query, route, found)
+        return Way(route, cluster, endpoints or await self._pools.candidates(cluster, query.client))
+
+    def way_now(self, query: RouteQuery) -> Way | None:
+        """The same where nothing has to be looked up first; else None. Raises `Refused`."""
+        route = self.route(query)
+        name = self._to_be_resolved(query, route)
+        found = self._pools.lookup_now(name) if name is not None else ()
+        if name is not None and not found:
+            return None
+        route, cluster, endpoints = self._decided(query, route, found)
+        endpoints = endpoints or self._pools.candidates_now(cluster, query.client)
+        return Way(route, cluster, endpoints) if endpoints else None
+
+    def _to_be_resolved(self, query: RouteQuery, route: Route) -> Authority | None:
+        """The name whose addresses matter, if there is one: a gateway resolves names itself."""
+        assert route.cluster is not None
+        if route.cluster.endpoints or not isinstance(query.authority, Authority):
+            return None
+        return query.authority if self._direct.via is None or route.needs_address else None
+
+    def _decided(
+        self, query: RouteQuery, route: Route, found: Sequence[Endpoint]
+    ) -> tuple[Route, Cluster, Sequence[Endpoint]]:
+        """The route for good, when the name is resolved; no endpoints: the cluster's own. Raises `Refused`."""
+        assert route.cluster is not None
+        if route.cluster.endpoints:
+            return route, route.cluster, ()
         if query.authority is None:
             raise Refused("the client named no destination, and the route says direct", route)
-        return await self._direct_way(query, route)
-
-    async def _direct_way(self, query: RouteQuery, route: Route) -> Way:
-        authority = query.authority
-        assert authority is not None
-        if self._direct.via is not None and not isinstance(authority, Endpoint) and not route.needs_address:
-            return Way(route, self._direct, await self._pools.candidates(self._direct, query.client))
-        found = [authority] if isinstance(authority, Endpoint) else await self._lookup(authority)
+        if isinstance(query.authority, Endpoint):
+            found = (query.authority,)
+        elif not found:
+            return route, self._direct, ()
         allowed: list[Endpoint] = []
         refused: Refused | None = None
         for endpoint in found:
@@ -81,19 +103,15 @@ class Routing:
             except Refused as error:
                 refused = refused or error
                 continue
+            assert settled.cluster is not None
             if settled.cluster is not self._direct and not allowed:
-                assert settled.cluster is not None
-                return Way(
-                    settled, settled.cluster, await self._pools.candidates(settled.cluster, query.client)
-                )
+                return settled, settled.cluster, ()
             if settled.cluster is self._direct:
                 route = route if allowed else settled
                 allowed.append(endpoint)
         if not allowed:
             raise refused or Refused("no address is left", route)
-        if self._direct.via is not None:
-            return Way(route, self._direct, await self._pools.candidates(self._direct, query.client))
-        return Way(route, self._direct, allowed)
+        return route, self._direct, allowed if self._direct.via is None else ()
 
     def _settled(self, query: RouteQuery, route: Route, endpoint: Endpoint) -> Route:
         """The route now that the address is known; raises `Refused` where it may not be dialled."""
@@ -106,9 +124,6 @@ class Routing:
             if self._listening.holds(endpoint):
                 raise Refused(f"{endpoint} is this proxy itself", route, Reason.LOOP)
         return route
-
-    async def _lookup(self, authority: Authority) -> list[Endpoint]:
-        return await self._pools.lookup(authority)
 
 
 def _open(route: Route) -> Route:

@@ -76,25 +76,29 @@ class Session:
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
         try:
-            only = self._only = self._only or self._candidates_now()
-            if only and self._begin_near(only[0], nursery):
-                return
-            early = self._sniff_now(only[0]) if only else None
-            if early is None or self._cluster.preconnect:
-                nursery.start_soon(self.run, early)
-                return
-            try:
-                attempt = self._dialling.send_syn(only[0], early)
-                upstream = self._dialling.at_once(only[0], attempt, early)
-            except DialFailed as failed:
-                self._go_on(failed, early, nursery)
-                return
-            if upstream is None:
-                nursery.start_soon(self.run, early, attempt)
-            else:
-                self._relay(upstream, early)
+            self._set_out(self._only or self._candidates_now(), nursery)
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+
+    def _set_out(self, only: Sequence[Endpoint], nursery: trio.Nursery) -> None:
+        """The same, now that it is known whom to dial, if it is."""
+        self._only = only
+        if only and self._begin_near(only[0], nursery):
+            return
+        early = self._sniff_now(only[0]) if only else None
+        if early is None or self._cluster.preconnect:
+            nursery.start_soon(self.run, early)
+            return
+        try:
+            attempt = self._dialling.send_syn(only[0], early)
+            upstream = self._dialling.at_once(only[0], attempt, early)
+        except DialFailed as failed:
+            self._go_on(failed, early, nursery)
+            return
+        if upstream is None:
+            nursery.start_soon(self.run, early, attempt)
+        else:
+            self._relay(upstream, early)
 
     def _candidates_now(self) -> Sequence[Endpoint]:
         """Whom to dial, where that is known already and nothing stands in front of the client's bytes."""
@@ -109,15 +113,9 @@ class Session:
         standing = self._shared.standings.get(endpoint)
         if not standing.is_near(self._cluster) or self._cluster.preconnect:
             return False
-        record = self.record
-        record.during = Stage.SNIFF
-        early = early_data_now(self._downstream)
-        if not early.data:
+        early = self._words_near()
+        if early is None:
             return False
-        if self._shared.takes_syn_data:
-            self._look_at_syn()
-        record.early_bytes = len(early.data)
-        record.client_first = True
         try:
             attempt, upstream = self._dialling.near(endpoint, standing, early.data)
         except DialFailed as failed:
@@ -128,6 +126,19 @@ class Session:
         else:
             self._relay(upstream, early)
         return True
+
+    def _words_near(self) -> EarlyData | None:
+        """What the client has said for an endpoint that is near; None where that needs a second thought."""
+        record = self.record
+        record.during = Stage.SNIFF
+        early = early_data_now(self._downstream)
+        if not early.data:
+            return None
+        if self._shared.takes_syn_data:
+            self._shared.look_at_syn(record, self.listener, self._downstream)
+        record.early_bytes = len(early.data)
+        record.client_first = True
+        return early
 
     def _go_on(self, failed: DialFailed, early: EarlyData, nursery: trio.Nursery) -> None:
         """With the next candidate; raises ``failed`` where there is none."""
@@ -172,20 +183,12 @@ class Session:
         source = self.record.source
         return await self._shared.pools.candidates(self._cluster, source.host if source is not None else "")
 
-    def _look_at_syn(self) -> None:
-        """How the client opened its connection to us."""
-        record = self.record
-        if self.listener.fast_open and self._downstream.family != socket.AF_UNIX:
-            syn = sockopt.client_syn_data(self._downstream)
-            record.client_syn_bytes = syn.size
-            record.duplicate = bool(syn.size) and self._shared.duplicates.seen(syn.headers, record.began)
-
     def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
         """What the client has said already; None where it is worth waiting for more than nothing."""
         record, shared = self.record, self._shared
         record.during = Stage.SNIFF
         if shared.takes_syn_data:
-            self._look_at_syn()
+            shared.look_at_syn(record, self.listener, self._downstream)
         early = early_data_now(self._downstream)
         if early is NOTHING_YET and self._worth_waiting(likely) > 0:
             return None

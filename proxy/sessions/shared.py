@@ -17,6 +17,7 @@ from proxy.core.request import Refused
 from proxy.core.snapshot import Cluster, Listener
 from proxy.core.standings import Standings
 from proxy.net import sockopt
+from proxy.net.deadlines import Deadlines
 from proxy.net.listening import Listening
 from proxy.net.resolve import NoSuchHost
 from proxy.net.upstream import SHORTAGES, DialFailed
@@ -59,6 +60,8 @@ class Shared(Generic[AnySession]):
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)
     arrivals: Arrivals = field(default_factory=Arrivals)
+    # Those who have not been heard out, and have no task.
+    unheard: Deadlines[AnySession] = field(default_factory=Deadlines[AnySession])
 
     def dialling(self, record: SessionRecord, cluster: Cluster) -> Dialling:
         """The dials of one session to ``cluster``."""
@@ -71,6 +74,13 @@ class Shared(Generic[AnySession]):
         elif isinstance(dialling, ChainedDialling):
             dialling.go_through(self.gateways, self.pools.destination(cluster) or record.authority)
         return dialling
+
+    def look_at_syn(self, record: SessionRecord, listener: Listener, downstream: socket.socket) -> None:
+        """How the client opened its connection to us, where servers are allowed to take SYN data."""
+        if listener.fast_open and downstream.family != socket.AF_UNIX:
+            syn = sockopt.client_syn_data(downstream)
+            record.client_syn_bytes = syn.size
+            record.duplicate = bool(syn.size) and self.duplicates.seen(syn.headers, record.began)
 
     def explain(self, record: SessionRecord, error: Exception) -> None:
         """Write down why it ends."""

@@ -169,6 +169,7 @@ def left_behind(house: House, records: int | None) -> list[str]:
         "descriptors are watched": watched,
         "pools count sessions": [load for load in loads if load],
         "own dials are remembered": shared.own,
+        "deadlines are kept": list(shared.unheard),
         "clocks are kept": worker._clocks._clocks,
         "tickets are kept": worker._tickets,
         "limits still count": sum(worker._admission._tally._mine),

@@ -237,3 +237,17 @@ async def test_there_is_a_bound_to_the_names_that_are_asked_for_at_once(
         assert sorted(found) == [False] * 3 + [True] * 5
         assert await resolver.lookup(Authority("7.example", 80)), "it was not remembered as missing"
         assert resolver._open == 0
+
+
+async def test_what_is_known_is_said_at_once(pass_time: Callable[[float], None]) -> None:
+    async with name_server() as server:
+        server.records["api.example", "A"] = ["192.0.2.1"]
+        resolver = resolver_of(server)
+        assert not resolver.lookup_now(API), "nobody was asked"
+        await resolver.lookup(API)
+        asked = len(server.asked)
+        assert resolver.lookup_now(API) == [A]
+        assert not resolver.lookup_now(Authority("other.example", 80))
+        pass_time(7200.0)
+        assert not resolver.lookup_now(API), "it is good no more"
+        assert len(server.asked) == asked

@@ -262,3 +262,19 @@ async def test_what_cannot_be_watched_has_no_handler() -> None:
         with pytest.raises(OSError, match="Bad file descriptor"):
             watch.add(99_999, READ, lambda _: None)
         assert not watch._handlers
+
+
+async def test_who_adds_a_descriptor_that_is_watched_takes_it_over() -> None:
+    before: list[int] = []
+    events: list[int] = []
+    async with running() as watch:
+        with pair() as (ours, peer):
+            watch.add(ours.fileno(), READ | EDGE, before.append)
+            peer.sendall(b"x")
+            assert await told(before) & READ
+            watch.add(ours.fileno(), READ | EDGE, events.append)
+            assert await told(events) & READ, "what is the case already is told again"
+            peer.sendall(b"x")
+            assert await told(events) & READ
+            assert not before
+            watch.forget(ours.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -203,10 +204,11 @@ async def test_a_server_that_speaks_first_behind_an_optional_header() -> None:
 
 async def test_who_is_not_allowed_gets_nothing() -> None:
     allow = (parse_network("10.0.0.0/8"),)
-    async with at(asking(allow=allow)) as (here, cluster), await here.connect() as stream:
-        with pytest.raises(trio.BrokenResourceError):
-            await stream.send_all(connect5(target(cluster)))
-            await read(stream, 1)
+    async with at(asking(allow=allow)) as (here, cluster):
+        with pytest.raises((trio.BrokenResourceError, OSError)):  # which one is a matter of moments
+            async with await here.connect() as stream:
+                await stream.send_all(connect5(target(cluster)))
+                await read(stream, 1)
         assert (await here.events.record()).reason is Reason.NOT_ALLOWED
 
 
@@ -219,3 +221,111 @@ async def test_many_clients_that_ask_for_the_same_hash_wait_for_two_at_a_time() 
                 await stream.send_all(b"\5\1\2\1\5alice\1x")
                 assert await read_to_the_end(stream) == b"\5\2\1\1"
             assert (await here.events.record(number + 1)).reason is Reason.NOT_AUTHENTICATED
+
+
+def sleepers() -> int:
+    """Tasks that there are."""
+
+    def count(task: trio.lowlevel.Task) -> int:
+        return 1 + sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return count(root)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(Mode.SOCKS, b"\5"), (Mode.MIXED, b"CONN"), (Mode.HTTP, b""), (Mode.SNI, b"\x16\3")]
+)
+async def test_who_has_not_said_all_yet_has_no_task(mode: Mode, said: bytes) -> None:
+    async with at(asking(mode)) as (here, _):
+        before = sleepers()
+        streams = [await here.connect() for _ in range(3)]
+        for stream in streams:
+            await stream.send_all(said)
+        with trio.fail_after(2):
+            while len(here.worker.sessions) < 3:  # noqa: ASYNC110  # nobody tells
+                await trio.sleep(0.001)
+        await trio.sleep(0.02)
+        assert sleepers() <= before
+        assert len(list(here.worker._shared.unheard)) == 3
+        for number, stream in enumerate(streams, 1):
+            assert await read_to_the_end(stream) == b""
+            await stream.aclose()
+            record = await here.events.record(number)
+            assert record.reason is Reason.HANDSHAKE_TIMEOUT
+            assert 0.28 < record.duration < 1
+        assert not list(here.worker._shared.unheard)
+
+
+async def test_who_is_asked_while_everything_ends() -> None:
+    async with at(asking()) as (here, _):
+        async with await here.connect() as stream:
+            await stream.send_all(b"\5\1\0")
+            assert await read(stream, 2) == b"\5\0"
+            assert here.worker.cut_off() == 1
+            with pytest.raises(trio.BrokenResourceError):
+                await read(stream)
+        record = await here.events.record()
+        assert (record.ended_by, record.reason, record.during) == (
+            EndedBy.OPERATOR, Reason.DRAIN, Stage.SNIFF,
+        )  # fmt: skip
+
+
+async def test_an_end_right_behind_the_first_bytes() -> None:
+    """Told by one event, together with them."""
+    async with at(asking()) as (here, cluster):
+        async with await here.connect() as stream:
+            await stream.send_all(b"\5\1\0")
+            assert await read(stream, 2) == b"\5\0"
+            await stream.send_all(b"\5\1\0")
+            await stream.send_eof()
+            began = trio.current_time()
+            await read_to_the_end(stream)
+            assert trio.current_time() - began < 0.2, "it is not waited for until the deadline"
+        assert (await here.events.record()).reason is Reason.NO_REQUEST
+        async with await here.connect() as stream:
+            await stream.send_all(connect5(target(cluster)) + b"hello")
+            await stream.send_eof()
+            assert (await read(stream))[-5:] == b"hello", "a half-close is passed on"
+        assert (await here.events.record(2)).reason is Reason.CLOSED
+
+
+async def test_urgent_bytes_in_the_middle_of_the_request() -> None:
+    """A read stops short at their mark, though there is more (tcp(7))."""
+    async with at(asking()) as (here, cluster), await here.connect() as stream:
+        said = connect5(target(cluster))
+        await stream.send_all(b"\5\1\0")
+        assert await read(stream, 2) == b"\5\0"
+        sock = stream.socket
+        await sock.send(said[3:6])
+        await sock.send(b"!", socket.MSG_OOB)
+        await sock.send(said[6:])
+        assert await read(stream, 10) == b"\5\0\0\1\0\0\0\0\0\0"
+
+
+async def test_names_are_looked_up_in_a_task_and_known_ones_are_not() -> None:
+    async with at(asking()) as (here, cluster):
+        head = f"CONNECT localhost:{target(cluster).port} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        for _ in range(3):
+            async with await here.connect() as stream:
+                await stream.send_all(head)
+                assert (await read(stream, 39)).startswith(b"HTTP/1.1 200 ")
+                await stream.send_all(b"hello")
+                assert await read(stream, 5) == b"hello"
+        async with await here.connect() as stream:
+            await stream.send_all(b"CONNECT nowhere.invalid:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await read(stream)).startswith(b"HTTP/1.1 502 ")
+        assert (await here.events.record(4)).reason is Reason.NO_SUCH_HOST
+
+
+async def test_who_is_allowed_to_be_forwarded_has_no_task() -> None:
+    async with upstream(echo) as cluster:
+        snapshot = asking(Mode.FORWARD, cluster=cluster, allow=NAMED["loopback"])
+        async with serving(snapshot) as here:
+            for number in (1, 2, 3):
+                async with await here.connect() as stream:
+                    await stream.send_all(b"hello")
+                    assert await read(stream, 5) == b"hello"
+                record = await here.events.record(number)
+                assert (record.reason, record.up_bytes, record.down_bytes) == (Reason.CLOSED, 5, 5)

@@ -28,17 +28,11 @@ def reception(sock: socket.socket, mode: Mode = Mode.MIXED, reply: Reply = Reply
     return Reception(sock, Listener("a", (), mode, DIRECT, reply=reply), record)
 
 
-def never(headers: bytes, now: float) -> bool:
-    return False
-
-
 def nobody() -> None:
     return None
 
 
 ASIDE: Any = {
-    "takes_syn_data": False,
-    "seen": never,
     "listening": Listening(),
     "introduced": nobody,
     "lockout": Lockout(),

@@ -65,3 +65,17 @@ async def test_no_destination_at_all() -> None:
 async def test_names_without_an_address() -> None:
     with pytest.raises(NoSuchHost):
         await routing().way(ask(Authority("nowhere.invalid", 80)))
+
+
+async def test_what_can_be_told_at_once_is_the_same() -> None:
+    at_once = routing(Rule(Route(API, None, 1), networks=NAMED["loopback"]))
+    query = ask(LOCAL)
+    assert at_once.way_now(query) is None, "the name was not looked up yet"
+    way = await at_once.way(query)
+    assert at_once.way_now(query) == way
+    for other in (ask(Endpoint("192.0.2.9", 25)), ask(Endpoint("127.0.0.1", 25))):
+        assert at_once.way_now(other) == await at_once.way(other)
+    with pytest.raises(Refused, match="named no destination"):
+        at_once.way_now(ask(None))
+    with pytest.raises(Refused, match=r"is loopback, which direct.deny forbids"):
+        routing(deny=("loopback",)).way_now(ask(Endpoint("127.0.0.1", 80)))
