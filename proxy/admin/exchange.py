@@ -74,6 +74,7 @@ class Exchange:
         self._stream = stream
         self._peer = peer
         self._refuse = refuse
+        self._head_only = False  # the request that came last wants no body
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD)
 
     async def serve(self, respond: Respond) -> None:
@@ -90,17 +91,18 @@ class Exchange:
                 return
             if request is None:
                 return
-            await self._send(await respond(request), head_only=request.method == "HEAD")
+            await self._send(await respond(request))
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 return
             http.start_next_cycle()
 
     async def _request(self) -> Request | None:
         """The next request; None once there is none."""
-        self.idle = True
+        self.idle, self._head_only = True, False
         head = await self._head()
         if head is None:
             return None
+        self._head_only = head.method == b"HEAD"
         if head.http_version not in _VERSIONS:
             raise BadRequest(505, "this speaks HTTP/1.1")
         with trio.move_on_after(HEAD_PATIENCE):
@@ -150,7 +152,7 @@ class Exchange:
     async def _read(self) -> None:
         self._http.receive_data(await self._stream.receive_some(_PIECE))
 
-    async def _send(self, answer: Answer, *, head_only: bool) -> None:
+    async def _send(self, answer: Answer) -> None:
         headers: Headers = [("content-type", answer.content_type), *_ALWAYS, *answer.headers]
         headers.append(
             ("content-length", str(len(answer.body))) if answer.stream is None else ("connection", "close")
@@ -158,13 +160,13 @@ class Exchange:
         head = self._http.send(h11.Response(status_code=answer.status, headers=headers))
         assert head is not None
         if answer.stream is None:
-            body = b"" if head_only else self._http.send(h11.Data(answer.body)) or b""
+            body = b"" if self._head_only else self._http.send(h11.Data(answer.body)) or b""
             end = self._http.send(h11.EndOfMessage()) or b""
             await self._write(head + body + end)
             return
         self.streams = True
         await self._write(head)
-        if not head_only:
+        if not self._head_only:
             async with contextlib.aclosing(answer.stream) as pieces:
                 async for piece in pieces:
                     await self._write(self._http.send(h11.Data(piece)))
@@ -184,7 +186,8 @@ class Exchange:
         headers: Headers = [("content-type", answer.content_type), *_ALWAYS, ("connection", "close")]
         headers.append(("content-length", str(len(answer.body))))
         data = self._http.send(h11.Response(status_code=answer.status, headers=headers)) or b""
-        data += self._http.send(h11.Data(answer.body)) or b""
+        if not self._head_only:
+            data += self._http.send(h11.Data(answer.body)) or b""
         await self._write(data + (self._http.send(h11.EndOfMessage()) or b""))
         with contextlib.suppress(OSError):
             self._stream.socket.shutdown(socket.SHUT_WR)

@@ -28,6 +28,8 @@ HOST = b"Host: localhost\r\n"
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 500 + b"\r\n\r\n", [400]),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 50, [505]),
         (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", [400]),
+        (b"HEAD * HTTP/1.1\r\n" + HOST + b"\r\n", [400]),
+        (b"HEAD /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 9999\r\n\r\n" + b"x" * 9999, [413]),
         (b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", [400]),
         (b"GET http://localhost/livez HTTP/1.1\r\n" + HOST + b"\r\n", [400]),
         (b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 40_000 + b"\r\n\r\n", [431]),
