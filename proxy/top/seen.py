@@ -53,7 +53,7 @@ def read(bodies: dict[str, bytes]) -> Seen:
             msgspec.json.decode(bodies["endpoints"], type=Endpoints),
             msgspec.json.decode(bodies["sessions"], type=Sessions),
         )
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"the answer is not what this version knows: {error}") from None
 
 
@@ -62,5 +62,5 @@ def as_json(bodies: dict[str, bytes], *, indent: bool) -> str:
     try:
         whole = msgspec.json.encode({name: msgspec.Raw(body) for name, body in bodies.items()})
         return msgspec.json.format(whole, indent=2 if indent else -1).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"the answer is no JSON: {error}") from None

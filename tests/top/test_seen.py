@@ -26,7 +26,10 @@ def test_everything_is_asked_once_and_read() -> None:
     assert len(source.asked) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b"<html>", b"\xff", b'{"version": 1}'])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{}", b"[1]", b"<html>", b"\xff", b'{"version": 1}', b'{"\xff":1}', b'{"a":' + b"[" * 5000],
+)
 def test_another_program_is_told(damage: bytes) -> None:
     with pytest.raises(seen.Unreadable, match="not what this version knows"):
         seen.read(bodies() | {"status": damage})

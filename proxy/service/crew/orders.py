@@ -7,9 +7,9 @@ only, from the supervisor to a process that it has started itself.
 from __future__ import annotations
 
 import pickle
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from msgspec import Struct, msgpack
+from msgspec import DecodeError, Struct, msgpack
 
 from proxy.admin.views import Session
 from proxy.core.account import Account
@@ -126,6 +126,8 @@ class Report(_Order, frozen=True):
 
 Answer: TypeAlias = Serving | Left | Drained | Report
 
+T = TypeVar("T")
+
 _ENCODER = msgpack.Encoder()
 _ORDERS: msgpack.Decoder[Order] = msgpack.Decoder(Order)
 _ANSWERS: msgpack.Decoder[Answer] = msgpack.Decoder(Answer)
@@ -138,12 +140,19 @@ def encode(message: Order | Answer) -> bytes:
 
 def order(body: bytes) -> Order:
     """What the supervisor says. Raises `msgspec.DecodeError`."""
-    return _ORDERS.decode(body)
+    return _read(_ORDERS, body)
 
 
 def answer(body: bytes) -> Answer:
     """What a worker says. Raises `msgspec.DecodeError`."""
-    return _ANSWERS.decode(body)
+    return _read(_ANSWERS, body)
+
+
+def _read(decoder: msgpack.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError) as error:  # text that is none; a list in a list in a list …
+        raise DecodeError(str(error)) from None
 
 
 def pack(snapshot: Snapshot) -> bytes:

@@ -68,6 +68,15 @@ def test_answers(answer: orders.Answer) -> None:
     assert orders.answer(orders.encode(answer)) == answer
 
 
+@pytest.mark.parametrize(
+    "raw", [b"\x81\xa4type\xa6Re\xdd\xffor", b"\x82\xa1a" + b"\x91" * 5000 + b"\xc0\xa4type\xa4Left"]
+)
+def test_what_msgspec_has_other_words_for(raw: bytes) -> None:
+    for read in (orders.answer, orders.order):
+        with pytest.raises(msgspec.DecodeError):
+            read(raw)
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=200)
 def test_nonsense_is_refused(raw: bytes) -> None:
