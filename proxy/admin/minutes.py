@@ -37,8 +37,8 @@ def mark(total: Sequence[float]) -> Mark:
 class Minutes:
     """``now`` is monotonic seconds, minutes are counted from when this was made."""
 
-    def __init__(self, now: float, wall: float) -> None:
-        self._began, self._began_wall = now, wall
+    def __init__(self, now: float) -> None:
+        self._began = now
         self._marks: deque[tuple[int, Mark]] = deque(
             [(0, Mark())], maxlen=KEPT
         )  # at the beginning of a minute
@@ -64,12 +64,15 @@ class Minutes:
             (self._last.seconds_saved - before.seconds_saved) / span,
         )
 
-    def views(self) -> list[views.Minute]:
-        """The oldest first; minutes in which nobody looked are part of the one before."""
+    def views(self, began: float) -> list[views.Minute]:
+        """The oldest first; minutes in which nobody looked are part of the one before.
+
+        ``began`` is when this was made, by the clock on the wall as it goes now.
+        """
         ends = [start for _, start in list(self._marks)[1:]] + [self._last]
         return [
             views.Minute(
-                began=self._began_wall + 60 * minute,
+                began=began + 60 * minute,
                 sessions=int(end.sessions - start.sessions),
                 round_trips_saved=int(end.round_trips_saved - start.round_trips_saved),
                 seconds_saved=end.seconds_saved - start.seconds_saved,

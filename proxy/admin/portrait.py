@@ -35,13 +35,13 @@ class Portrait:
     house: House
     wall: Callable[[], float]
     cookies: Cookies = field(default_factory=Cookies)
-    began: float = field(init=False)
+    _began: float = field(init=False)
     minutes: Minutes = field(init=False)
     _counted: tuple[float, Census] = field(init=False, default=(-LOOK_AGAIN, Census({}, ())))
 
     def __post_init__(self) -> None:
-        self.began = self.wall()
-        self.minutes = Minutes(trio.current_time(), self.began)
+        self._began = trio.current_time()  # somebody may set the other clock
+        self.minutes = Minutes(self._began)
 
     def look(self) -> Sums:
         """What has been counted so far; the ring of minutes hears of it, too."""
@@ -59,6 +59,7 @@ class Portrait:
     def status(self) -> views.Status:
         """The whole at a glance."""
         house, wall, sums = self.house, self.wall(), self.look()
+        uptime = trio.current_time() - self._began
         trips, seconds = self.minutes.per_minute(trio.current_time())
         done, refused = house.reloads()
         return views.Status(
@@ -67,13 +68,13 @@ class Portrait:
             pid=os.getpid(),
             state=house.state,
             now=wall,
-            began=self.began,
-            uptime=wall - self.began,
+            began=wall - uptime,
+            uptime=uptime,
             config=house.config_path,
             log_level=house.log_level,
             bounds=list(FIRST_BYTE_BOUNDS),
             total=tally.of_numbers(sums.total, sums.endings_of(), _open(sums)),
-            minutes=self.minutes.views(),
+            minutes=self.minutes.views(wall - uptime),
             saved_per_minute=trips,
             seconds_saved_per_minute=seconds,
             standings=dict(Counter(str(standing.state) for _, standing in house.standings)),

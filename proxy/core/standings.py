@@ -23,7 +23,11 @@ _LONGEST_RTT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One endpoint's standing as plain data. ``until`` is wall-clock time (seconds since 1970)."""
+    """One endpoint's standing as plain data.
+
+    ``until`` is seconds since 1970 in the state file, which outlives the machine's other clocks. Between workers, who
+    share one that nobody can set, it is of that one: ``wall`` is ``now`` then.
+    """
 
     host: str
     port: int

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 from proxy.core.outcomes import Reason
 from proxy.sessions.session import Session
+
+_STOOD_STILL = 3.0  # seconds that nobody has asked, after which it must have been the whole process
 
 
 class Clocks:
     """One for each session that relays. ``now`` is trio's clock."""
 
-    __slots__ = ("_clocks",)
+    __slots__ = ("_asked", "_clocks")
 
     def __init__(self) -> None:
         self._clocks: dict[
             Session, tuple[int, float]
         ] = {}  # bytes moved so far, and since when it is so many
+        self._asked = math.inf
+
+    def stood_still(self, now: float) -> bool:
+        """Whether this process was stopped, and what has come meanwhile is to be looked at before anybody is ended."""
+        before, self._asked = self._asked, now
+        return now - before > _STOOD_STILL
 
     def forget(self, session: Session) -> None:
         """It is over."""

@@ -280,6 +280,8 @@ class Worker:
         while True:
             await trio.sleep(SWEEP)
             now = trio.current_time()
+            if self._clocks.stood_still(now):
+                continue
             for session in list(self.sessions):
                 reason = self._clocks.overdue(session, now)
                 if reason is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import dns.rcode
 import pytest
 
@@ -30,3 +33,14 @@ async def test_what_does_not_exist_is_told_from_what_does_not_answer() -> None:
         with pytest.raises(LookupFailed) as failing:
             await records.addresses("b.example")
         assert not failing.value.lasting
+
+
+@pytest.mark.parametrize("jump", [3600.0, -7200.0])
+async def test_a_clock_that_is_set_ends_no_lookup(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    """dnspython asks the clock on the wall how long it has waited."""
+    real, asked = time.time, itertools.count()
+    monkeypatch.setattr("time.time", lambda: real() + (jump if next(asked) else 0.0))
+    async with name_server() as server:
+        server.records["a.example", "A"] = ["192.0.2.1"]
+        assert (await Records((server.endpoint,)).addresses("a.example")).hosts == ("192.0.2.1",)
+    assert next(asked) > 1

@@ -53,3 +53,11 @@ async def test_without_limits_nothing_is_overdue() -> None:
     ):
         clocks = Clocks()
         assert [clocks.overdue(session, session.record.began + day * 86400) for day in range(5)] == [None] * 5
+
+
+def test_who_stood_still_looks_again_first() -> None:
+    clocks = Clocks()
+    assert not clocks.stood_still(100.0)
+    assert not clocks.stood_still(101.0)
+    assert clocks.stood_still(700.0)
+    assert not clocks.stood_still(701.5)

@@ -33,7 +33,7 @@ class Alone:
         counters = Counters()
         self.worker = Worker(snapshot, memory, events, takes_syn_data=server_bit(), counters=counters)
         self.regions: Sequence[Region] = (counters.region,)
-        self._began = wall_clock()
+        self._began = trio.current_time()
         self._draining = False
 
     async def run(
@@ -80,7 +80,7 @@ class Alone:
             state=state,
             open=len(self.worker.sessions),
             restarts=0,
-            began=self._began,
+            began=wall_clock() - (trio.current_time() - self._began),
             tasks=trio.lowlevel.current_statistics().tasks_living,
         )
         return (one,)

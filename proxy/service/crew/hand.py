@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import time as wall_clock  # noqa: TID251  # the operator reads it
 
 import msgspec
 import trio
@@ -58,7 +57,7 @@ class Hand:
         self.number = hello().number
         self.pid = 0
         self.restarts = -1
-        self.began = 0.0
+        self.began = 0.0  # of the clock that nobody sets
         self.state = "starting"
         self.report: orders.Report | None = None
         self.has_served = False  # one of its processes
@@ -164,7 +163,7 @@ class Hand:
             process.pid,
             "starting",
             self.restarts + 1,
-            wall_clock(),
+            trio.current_time(),
         )
         self.report, self._known, self._served, self.taught = None, {}, -1, False
         self._pending.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, log2
-from time import time as wall_clock  # noqa: TID251  # as in the state file, which no other clock can be compared in
+from time import time as wall_clock  # noqa: TID251  # the operator reads it
 from typing import TypeAlias
 
 import trio
@@ -43,7 +43,7 @@ class Notes:
             open=[(*way, count) for way, count in open_now.by_way.items()],
             oldest=list(open_now.oldest),
             recent=[portrait.session(record, now, wall) for record in recent],
-            standings=self._news(now, wall),
+            standings=self._news(now),
             patience=self._new_habits(),
             accounts=[
                 orders.Spent(*key, account) for key, account in memory.ledger.take(orders.MOST_ACCOUNTS)
@@ -56,35 +56,31 @@ class Notes:
 
     def learn(self, order: orders.Learn) -> None:
         """Take over what others know better."""
-        now, wall = trio.current_time(), wall_clock()
+        now = trio.current_time()
         for entry in order.standings:
             endpoint = Endpoint(entry.host, entry.port)
             ours = self._standings.peek(endpoint)
-            if (
-                ours is not None
-                and self._is_fresh(endpoint, now, wall)
-                and not says_more(entry.state, ours.state)
-            ):
+            if ours is not None and self._is_fresh(endpoint, now) and not says_more(entry.state, ours.state):
                 continue
-            if self._standings.adopt(entry, now, wall):
-                adopted = self._standings.shared(endpoint, now, wall)
+            if self._standings.adopt(entry, now, now):
+                adopted = self._standings.shared(endpoint, now, now)
                 self._told[endpoint] = _gist(adopted or entry)
         for habits in order.patience:
             patience = self._memory.patience(habits.listener, habits.cluster, set())
             if patience.sessions * 2 < habits.habits.sessions and patience.recall(habits.habits):
                 self._habits[habits.listener, habits.cluster] = patience.sessions
 
-    def _is_fresh(self, endpoint: Endpoint, now: float, wall: float) -> bool:
+    def _is_fresh(self, endpoint: Endpoint, now: float) -> bool:
         """Whether we have found something out ourselves that the others may not have known when they spoke."""
         if now < self._spoke.get(endpoint, -inf) + FRESH:
             return True
-        entry = self._standings.shared(endpoint, now, wall)
+        entry = self._standings.shared(endpoint, now, now)
         return entry is not None and self._told.get(endpoint) != _gist(entry)
 
-    def _news(self, now: float, wall: float) -> list[Remembered]:
+    def _news(self, now: float) -> list[Remembered]:
         standings, news = self._standings, list[Remembered]()
         for endpoint in standings.take_touched(orders.MOST_STANDINGS):
-            entry = standings.shared(endpoint, now, wall)
+            entry = standings.shared(endpoint, now, now)
             if entry is None:
                 self._told.pop(endpoint, None)
             elif self._told.get(endpoint) != (gist := _gist(entry)):

@@ -8,7 +8,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Sequence
 from functools import partial
-from time import time as wall_clock  # noqa: TID251  # as in the state file
+from time import time as wall_clock  # noqa: TID251  # near sides of tunnels, and the operator, have no other
 
 import trio
 
@@ -157,6 +157,7 @@ class Team:
 
     def workers(self) -> Sequence[views.Worker]:
         """As `Crew.workers`."""
+        now, wall = trio.current_time(), wall_clock()
         return [
             views.Worker(
                 number=hand.number,
@@ -164,7 +165,7 @@ class Team:
                 state=hand.state,
                 open=sum(way[3] for way in hand.report.open) if hand.report is not None else 0,
                 restarts=max(hand.restarts, 0),
-                began=hand.began,
+                began=wall - (now - hand.began),
                 tasks=hand.report.tasks if hand.report is not None else 0,
             )
             for hand in self._hands
@@ -244,7 +245,7 @@ class Team:
                 self._rearrange()
         if not isinstance(answer, orders.Report):
             return
-        now, wall, memory = trio.current_time(), wall_clock(), self._memory
+        now, memory = trio.current_time(), self._memory
         if len(self._last_word) > _LAST_WORDS:
             self._last_word.clear()
         self._recent.extend(answer.recent)
@@ -256,7 +257,7 @@ class Team:
             if by != hand.number and now < at + FRESH and known and not says_more(entry.state, known.state):
                 continue
             self._last_word[entry.host, entry.port] = hand.number, now
-            memory.standings.adopt(entry, now, wall)
+            memory.standings.adopt(entry, now, now)
             self._pass_on(hand, (entry.host, entry.port), orders.Learn(standings=[entry]))
         for habits in answer.patience:
             patience = memory.patience(habits.listener, habits.cluster, set())
@@ -271,7 +272,8 @@ class Team:
 
     def _teach_all(self, hand: Hand) -> None:
         """One that has just begun hears everything."""
-        known: list[Remembered] = self._memory.standings.remember(trio.current_time(), wall_clock())
+        now = trio.current_time()
+        known: list[Remembered] = self._memory.standings.remember(now, now)
         for at in range(0, len(known), _LESSON):
             hand.say(orders.Learn(standings=known[at : at + _LESSON]))
         habits = [ListenerHabits(*key, patience.habits()) for key, patience in self._memory.patiences()]
