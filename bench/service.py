@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -36,7 +36,13 @@ class Holdings(NamedTuple):
 class Service:
     """`tfo-proxy run` of a document, in ``namespace`` or here; what it logs goes to a file."""
 
-    def __init__(self, folder: Path, document: Line, namespace: Namespace | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        document: Line,
+        namespace: Namespace | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._file = folder / "proxy.yaml"
         self.log = folder / "proxy.log"
         self._document = document
@@ -44,7 +50,7 @@ class Service:
         command = [sys.executable, "-m", "proxy", "run", str(self._file)]
         start = subprocess.Popen if namespace is None else namespace.popen
         with self.log.open("ab") as log:
-            self._process = start(command, env=python_environment(), stderr=log)
+            self._process = start(command, env={**python_environment(), **(env or {})}, stderr=log)
         self.pid = self._process.pid
         self.kills: list[float] = []  # time.time()
         self._events: list[Line] = []
