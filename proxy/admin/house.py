@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from proxy.admin import views
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
@@ -80,6 +81,10 @@ class House(Protocol):
 
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say of an endpoint; None: nobody checks it."""
+        ...
+
+    def outages(self) -> Mapping[str, Outages]:
+        """Endpoints that nobody is sent to just now, by cluster; through a gateway: ``cluster via gateway``."""
         ...
 
     def warming(self) -> Warming | None:

@@ -17,6 +17,7 @@ from proxy.admin.house import Census, House
 from proxy.admin.minutes import Minutes, mark
 from proxy.core.account import FIRST_BYTE_BOUNDS, Account
 from proxy.core.address import Endpoint
+from proxy.core.clusters import Cluster
 from proxy.core.fastopen import Standing
 from proxy.core.record import SessionRecord
 from proxy.core.warming import Warmth
@@ -118,14 +119,19 @@ class Portrait:
         known.setdefault(snapshot.direct.name, snapshot.direct)
         names = sorted({*known, *(cluster for (_, cluster), numbers in sums.ways.items() if numbers[0])})
         found: list[views.Cluster] = []
+        outages = house.outages()
         for name in names:
             cluster = known.get(name)
+            out = outages.get(_dialled(cluster)) if cluster else None
             found.append(
                 views.Cluster(
                     name=name,
                     endpoints=[str(endpoint) for endpoint in cluster.endpoints] if cluster else [],
                     fast_open=cluster.fast_open if cluster else "",
                     balance=cluster.balance if cluster else "",
+                    members=out.members if out else len(cluster.only) or None if cluster else None,
+                    down=sorted(map(str, out.down)) if out else [],
+                    ejected=sorted(map(str, out.ejected)) if out else [],
                     tally=tally.of_numbers(
                         sums.of_cluster(name), sums.endings_of(cluster=name), open_now[name]
                     ),
@@ -271,6 +277,11 @@ def session(record: SessionRecord, now: float, wall: float, *, is_open: bool = F
         reason="" if is_open else record.reason,
         detail=record.detail,
     )
+
+
+def _dialled(cluster: Cluster) -> str:
+    """The name under which its endpoints, or its gateway's, are kept."""
+    return cluster.name if cluster.via is None else f"{cluster.name} via {cluster.via.gateway}"
 
 
 def _open(sums: Sums, listener: str | None = None) -> int:

@@ -65,9 +65,7 @@ class Tally(Struct, frozen=True, kw_only=True):
     duplicates: int = 0  # sessions that began with a SYN that had come before
     on_spares: int = 0  # sessions carried by a connection that was ready
     failed: int = 0  # sessions that never reached a server
-    evidence: dict[
-        str, int
-    ] = {}  # sessions by what their handshake showed: syn_data_acked, empty_open, plain ...
+    evidence: dict[str, int] = {}  # sessions by what their handshake showed: syn_data_acked, plain ...
     endings: list[Ending] = []  # the most frequent first
     first_byte_fast: Spread = field(
         default_factory=Spread
@@ -104,9 +102,7 @@ class Reload(Struct, frozen=True, kw_only=True):
     at: float  # seconds since 1970
     ok: bool
     changed: list[str] = []  # in words: "listener web", "cluster api"; empty where nothing has changed
-    mistakes: list[
-        str
-    ] = []  # as `tfo-proxy check` prints them: file:line:column: what is wrong; what was meant
+    mistakes: list[str] = []  # as `tfo-proxy check` prints them: file:line:column: what is wrong
     warnings: list[str] = []
 
 
@@ -183,6 +179,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
     endpoints: list[str]  # as written; empty: what the client asked for
     fast_open: str  # auto, always, off
     balance: str
+    members: int | None = None  # addresses that are dialled for it; null: it has not been looked up yet
+    down: list[str] = []  # of these, where health checks find nobody
+    ejected: list[str] = []  # of these, left alone for a while because dials failed in a row
     tally: Tally
 
 

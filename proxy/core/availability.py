@@ -6,11 +6,27 @@ that the rest could not carry the load. The first dial that works wipes the slat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Ejection
 from proxy.core.members import Members
 
 _NONE: frozenset[Endpoint] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Outages:
+    """A cluster's endpoints: how many there are, and whom nobody is sent to just now."""
+
+    members: int
+    down: frozenset[Endpoint] = _NONE  # health checks find nobody there
+    ejected: frozenset[Endpoint] = _NONE  # dials failed in a row
+
+    def __or__(self, other: Outages) -> Outages:
+        """What two workers have found."""
+        members = max(self.members, other.members)
+        return Outages(members, self.down | other.down, self.ejected | other.ejected)
 
 
 class _Trouble:
@@ -86,9 +102,16 @@ class Availability:
         """Those to be left alone now. None at all where every member is: then any may be as good as another."""
         if not self._troubles and not self._down:
             return _NONE
-        ejected = {endpoint for endpoint, trouble in self._troubles.items() if now < trouble.until}
-        out = frozenset((ejected | self._down) & members.at.keys())
+        out = frozenset((self._ejected(now) | self._down) & members.at.keys())
         return out if len(out) < len(members) else _NONE
+
+    def outages(self, members: Members, now: float) -> Outages:
+        """The same in full, for those who look on."""
+        down = frozenset(self._down & members.at.keys())
+        return Outages(len(members), down, frozenset(self._ejected(now) & members.at.keys()) - down)
+
+    def _ejected(self, now: float) -> set[Endpoint]:
+        return {endpoint for endpoint, trouble in self._troubles.items() if now < trouble.until}
 
     def inherit(self, former: Availability, *, checked: bool) -> None:
         """Go on from what was known under another policy; who is not checked any more is not down any more."""

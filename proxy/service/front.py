@@ -9,6 +9,7 @@ from proxy.admin.house import Census
 from proxy.config import Loaded
 from proxy.config.render import render
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
@@ -69,6 +70,10 @@ class Front:
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say."""
         return self._crew.health(endpoint)
+
+    def outages(self) -> Mapping[str, Outages]:
+        """Whom nobody is sent to just now."""
+        return self._crew.outages()
 
     def warming(self) -> Warming | None:
         """How far the warm-up has come."""

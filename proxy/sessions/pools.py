@@ -6,7 +6,6 @@ Pools outlive a reload where their cluster stays the same, so nothing that was l
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,13 +14,13 @@ from typing import TypeAlias
 
 import trio
 
-from proxy.config.endpoints import read_endpoints
-from proxy.config.mistakes import ConfigError
 from proxy.core.address import Authority, Endpoint, Target
+from proxy.core.availability import Outages
 from proxy.core.balance import Balancer
 from proxy.core.clusters import Cluster, EndpointFile, Origin, SendHeader, Service, Via
 from proxy.core.members import Members, members_of
 from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.sessions.endpoint_files import EndpointsFile
 
 _LOOK = 1.0  # seconds between two looks at a file
 _AGAIN = 1.0  # seconds before those who could not be found are looked for again
@@ -43,7 +42,7 @@ class Pool:
         self._resolver = resolver
         self._members: Members | None = None
         self._good_until = -math.inf
-        self._files: dict[EndpointFile, _File] = {}
+        self._files: dict[EndpointFile, EndpointsFile] = {}
 
     async def candidates(self, client: str = "") -> list[Endpoint]:
         """The endpoints that a session of ``client`` (its address) tries, in this order; raises `NoSuchHost`."""
@@ -101,6 +100,10 @@ class Pool:
             return None
         return not self.balancer.availability.is_down(endpoint)
 
+    def outages(self, now: float) -> Outages | None:
+        """Which of its endpoints are left alone now; None: they have not been looked up yet."""
+        return None if self._members is None else self.balancer.availability.outages(self._members, now)
+
     def began(self, endpoint: Endpoint) -> None:
         """A session has been connected to ``endpoint``."""
         if self.balancer.availability.worked(endpoint) and self._told is not None:
@@ -142,7 +145,7 @@ class Pool:
                 some, until = await self._expand_all(service.servers)
                 return some, min(until, service.until)
             case EndpointFile():
-                file = self._files.setdefault(origin, _File(origin.path))
+                file = self._files.setdefault(origin, EndpointsFile(origin.path))
                 some, until = await self._expand_all(file.read())
                 return some, min(until, trio.current_time() + _LOOK)
 
@@ -166,30 +169,6 @@ class Pool:
         return found, until
 
 
-class _File:
-    """A file of endpoints, read again when it has changed; one that is broken leaves what it said before."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._targets: tuple[tuple[Target, int], ...] = ()
-        self._problem = ""
-
-    def read(self) -> Sequence[tuple[Target, int]]:
-        """What it says; raises `NoSuchHost` where it never could be read."""
-        try:
-            status = os.stat(self._path)
-            seen = status.st_mtime_ns, status.st_size, status.st_ino
-            if seen != self._seen:
-                self._seen = seen
-                self._targets, self._problem = read_endpoints(self._path), ""
-        except (OSError, ConfigError) as error:
-            self._problem = str(error)
-        if not self._targets:
-            raise NoSuchHost(self._problem or f"{self._path} names no endpoints")
-        return self._targets
-
-
 class Pools:
     """The pools of a worker, by cluster."""
 
@@ -202,7 +181,7 @@ class Pools:
         self._former: dict[str, Pool] = {}  # those of the snapshot before, for sessions that began with it
         self._gateways: dict[str, tuple[Cluster, Cluster]] = {}
         self._turns: dict[str, int] = {}
-        self._files: dict[EndpointFile, _File] = {}  # those whose endpoints gateways are asked for
+        self._files: dict[EndpointFile, EndpointsFile] = {}  # those whose endpoints gateways are asked for
 
     def of(self, cluster: Cluster) -> Pool:
         """The pool of what is dialled for ``cluster``: a new one where one of this name was another before."""
@@ -255,6 +234,12 @@ class Pools:
                 found[endpoint] = healthy and found.get(endpoint, True)
         return list(found.items())
 
+    def outages(self, most: int) -> dict[str, Outages]:
+        """The same of every cluster that has been looked up, no more than ``most``, by name."""
+        now = trio.current_time()
+        found = {name: pool.outages(now) for name, pool in list(self._pools.items())[:most]}
+        return {name: outages for name, outages in found.items() if outages is not None}
+
     def candidates_now(self, cluster: Cluster, client: str = "") -> Sequence[Endpoint]:
         """The same where nothing has to be looked up first; else none."""
         return cluster.only or self.of(cluster).candidates_now(client)
@@ -271,10 +256,10 @@ class Pools:
         turn = self._turns[cluster.name] = self._turns.get(cluster.name, -1) + 1
         return targets[turn % len(targets)] if targets else None
 
-    def _file(self, origin: EndpointFile) -> _File:
+    def _file(self, origin: EndpointFile) -> EndpointsFile:
         file = self._files.get(origin)
         if file is None:
-            file = self._files[origin] = _File(origin.path)
+            file = self._files[origin] = EndpointsFile(origin.path)
         return file
 
     def _gateway(self, cluster: Cluster, via: Via) -> Cluster:

@@ -17,6 +17,7 @@ from proxy.admin import server, views
 from proxy.admin.house import Census
 from proxy.admin.portrait import session
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.evidence import Evidence
 from proxy.core.ledger import Ledger
 from proxy.core.outcomes import EndedBy, Reason, Stage
@@ -52,6 +53,7 @@ class SmallHouse:
         self.next_reload = views.Reload(at=0.0, ok=True)
         self.last: views.Reload | None = None
         self.warmed: Warming | None = None
+        self.out: dict[str, Outages] = {}
 
     @property
     def regions(self) -> Sequence[Region]:
@@ -85,6 +87,9 @@ class SmallHouse:
 
     def health(self, endpoint: Endpoint) -> bool | None:
         return None
+
+    def outages(self) -> Mapping[str, Outages]:
+        return self.out
 
     def warming(self) -> Warming | None:
         return self.warmed

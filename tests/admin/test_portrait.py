@@ -6,6 +6,9 @@ import trio
 
 from proxy.admin import portrait, views
 from proxy.core.address import Authority, Endpoint
+from proxy.core.availability import Outages
+from proxy.core.clusters import Via
+from proxy.core.snapshot import Cluster, Snapshot
 from proxy.core.warming import Warming, Warmth
 from proxy.telemetry.events import session_fields
 from tests.admin.house import HERE, SmallHouse, a_record
@@ -56,6 +59,29 @@ async def test_how_far_the_warm_up_has_come() -> None:
         1,
         0,
     )
+
+
+async def test_clusters_and_whom_nobody_is_sent_to() -> None:
+    other, gateway = Endpoint("203.0.113.11", 443), Endpoint("192.0.2.9", 1080)
+    api = Cluster("api", (HERE, other))
+    chained = Cluster("chained", (HERE,), via=Via("socks", gateway))
+    house = SmallHouse(Snapshot((), {"api": api, "chained": chained, "one": Cluster("one", (HERE,))}))
+    made = portrait.Portrait(house, lambda: 1e9)
+
+    def shown() -> dict[str, tuple[int | None, list[str], list[str]]]:
+        return {one.name: (one.members, one.down, one.ejected) for one in made.clusters().clusters}
+
+    nothing: list[str] = []
+    assert shown() == {
+        "api": (None, nothing, nothing), "chained": (None, nothing, nothing), "one": (1, nothing, nothing),
+        "direct": (None, nothing, nothing),
+    }  # fmt: skip
+    house.out = {
+        "api": Outages(2, frozenset({HERE}), frozenset({other})),
+        f"chained via {gateway}": Outages(1),
+    }
+    assert shown()["api"] == (2, [str(HERE)], [str(other)])
+    assert shown()["chained"] == (1, nothing, nothing), "the gateway is what is dialled"
 
 
 async def test_notes_for_the_operator() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from proxy.core.address import Endpoint
-from proxy.core.availability import Availability
+from proxy.core.availability import Availability, Outages
 from proxy.core.clusters import Ejection
 from proxy.core.members import Members, members_of
 
@@ -94,3 +94,20 @@ def test_another_policy_goes_on_from_what_is_known() -> None:
     assert checked.out(TEN, 1.0) == {A, B}
     unchecked.inherit(before, checked=False)
     assert unchecked.out(TEN, 1.0) == {A}, "nobody would ever find out that it is up again"
+
+
+def test_what_onlookers_are_told() -> None:
+    state = Availability(Ejection(after=1, most=100))
+    assert state.outages(TEN, 0.0) == Outages(10)
+    state.failed(A, 10, 0.0)
+    state.checked(B, healthy=False, rise=1, fall=1)
+    state.failed(B, 10, 0.0)
+    assert state.outages(TEN, 1.0) == Outages(10, frozenset({B}), frozenset({A})), (
+        "down is what matters of both"
+    )
+    two = Members((A, B), (1, 1))
+    assert state.out(two, 1.0) == frozenset(), "they are dialled all the same"
+    assert state.outages(two, 1.0) == Outages(2, frozenset({B}), frozenset({A}))
+    assert state.outages(TEN, 1e6) == Outages(10, frozenset({B}))
+    both = Outages(2, frozenset({A})) | Outages(3, frozenset(), frozenset({B}))
+    assert both == Outages(3, frozenset({A}), frozenset({B}))

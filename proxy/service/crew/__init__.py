@@ -4,13 +4,14 @@
 ``team``     several workers; the supervisor's side
 ``hand``     one worker process, as the supervisor knows it
 ``shift``    one worker process, as it knows itself
+``together`` what all of them have reported, as one
 ``orders``   what the two sides say to each other
 ``channel``  how it gets across, descriptors included
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -18,6 +19,7 @@ import trio
 from proxy.admin import views
 from proxy.admin.house import Census
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
 from proxy.core.warming import Warming
@@ -78,6 +80,10 @@ class Crew(Protocol):
 
     def health(self, endpoint: Endpoint) -> bool | None:
         """What health checks say; None: there are none."""
+        ...
+
+    def outages(self) -> Mapping[str, Outages]:
+        """Endpoints that are left alone just now, by cluster as it is dialled (`Pools.of`), if it has been."""
         ...
 
     def spares(self) -> SparesData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time as wall_clock  # noqa: TID251  # the operator reads it
 
 import trio
@@ -12,6 +12,7 @@ import trio
 from proxy.admin import portrait, views
 from proxy.admin.house import Census
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
 from proxy.core.warming import Warming
@@ -24,6 +25,7 @@ from proxy.telemetry.events import Events
 from proxy.telemetry.region import Region
 
 OLDEST = 100  # open sessions that are shown
+MOST_CLUSTERS = 10_000
 
 
 class Alone:
@@ -97,6 +99,10 @@ class Alone:
     def health(self, endpoint: Endpoint) -> bool | None:
         """As `Crew.health`."""
         return self.worker.pools.health(endpoint)
+
+    def outages(self) -> Mapping[str, Outages]:
+        """As `Crew.outages`."""
+        return self.worker.pools.outages(MOST_CLUSTERS)
 
     def spares(self) -> SparesData:
         """As `Crew.spares`."""

@@ -52,6 +52,7 @@ class Notes:
             spares=(spares["ready"], spares["taken"], spares["wasted"]),
             tasks=trio.lowlevel.current_statistics().tasks_living,
             warming=worker.tending.warming,
+            outages=worker.pools.outages(orders.MOST_ACCOUNTS),
         )
 
     def learn(self, order: orders.Learn) -> None:

@@ -14,6 +14,7 @@ from msgspec import DecodeError, Struct, msgpack
 from proxy.admin.views import Session
 from proxy.core.account import Account
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Remembered
 from proxy.core.warming import Warming
@@ -122,6 +123,7 @@ class Report(_Order, frozen=True):
     spares: tuple[int, int, int]  # ready, taken, wasted
     tasks: int = 0  # as `views.Worker` has it
     warming: Warming | None = None  # how far its share of the warm-up has come
+    outages: dict[str, Outages] = {}  # by cluster
 
 
 Answer: TypeAlias = Serving | Left | Drained | Report

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import time as wall_clock  # noqa: TID251  # near sides of tunnels, and the operator, have no other
 
@@ -16,12 +15,13 @@ from proxy.admin import views
 from proxy.admin.house import Census
 from proxy.core import limits
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.snapshot import Snapshot
 from proxy.core.spares import SparesData
 from proxy.core.standings import Remembered, says_more
-from proxy.core.warming import Warming, together
+from proxy.core.warming import Warming
 from proxy.net import accept
-from proxy.service.crew import orders
+from proxy.service.crew import orders, together
 from proxy.service.crew.hand import Hand
 from proxy.service.crew.notes import FRESH
 from proxy.service.listeners import Listeners, Sockets, server_bit
@@ -52,7 +52,7 @@ class Team:
         self._recent: deque[views.Session] = deque(maxlen=RECENT)
         self._tally = _memory_of(limits.size(count))
         with mmap.mmap(self._tally, 0) as region, memoryview(region) as view:
-            limits.prepare(view, secrets.token_bytes(limits.KEY_SIZE))
+            limits.prepare(view, os.urandom(limits.KEY_SIZE))
         self._nonces = self._open_nonces()
         self._hands = [self._hand(number) for number in range(count)]
         self._hurry = trio.Event()
@@ -144,8 +144,7 @@ class Team:
 
     def warming(self) -> Warming | None:
         """As `Crew.warming`."""
-        reports = (hand.report for hand in self._hands)
-        return together(report.warming for report in reports if report is not None and report.warming)
+        return together.warm_up(self._reports())
 
     def set_level(self, level: str) -> None:
         """As `Crew.set_level`."""
@@ -173,37 +172,27 @@ class Team:
 
     def census(self) -> Census:
         """As `Crew.census`."""
-        by_way: Counter[tuple[str, str, Endpoint | None]] = Counter()
-        oldest: list[views.Session] = []
-        for hand in self._hands:
-            if hand.report is not None:
-                for listener, cluster, endpoint, count in hand.report.open:
-                    by_way[listener, cluster, endpoint] += count
-                oldest += hand.report.oldest
-        return Census(by_way, sorted(oldest, key=lambda session: session.began))
+        return together.census(self._reports())
 
     def recent(self) -> Sequence[views.Session]:
         """As `Crew.recent`."""
         return list(self._recent)
 
     def health(self, endpoint: Endpoint) -> bool | None:
-        """As `Crew.health`: down where any of them has found it so."""
-        found = [
-            healthy
-            for hand in self._hands
-            if hand.report is not None
-            for checked, healthy in hand.report.health
-            if checked == endpoint
-        ]
-        return all(found) if found else None
+        """As `Crew.health`."""
+        return together.health(self._reports(), endpoint)
+
+    def outages(self) -> Mapping[str, Outages]:
+        """As `Crew.outages`."""
+        return together.outages(self._reports())
 
     def spares(self) -> SparesData:
         """As `Crew.spares`."""
-        reports = [hand.report.spares for hand in self._hands if hand.report is not None]
-        ready, taken, wasted = (
-            (sum(numbers) for numbers in zip(*reports, strict=True)) if reports else (0, 0, 0)
-        )
-        return {"ready": ready, "taken": taken, "wasted": wasted}
+        return together.spares(self._reports())
+
+    def _reports(self) -> list[orders.Report]:
+        """The last one of everybody who is there."""
+        return [hand.report for hand in self._hands if hand.report is not None]
 
     # --- what they are told, and what they tell
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.config import load
 from proxy.core.account import Account
 from proxy.core.address import Endpoint
+from proxy.core.availability import Outages
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
@@ -60,6 +61,7 @@ def test_orders(order: orders.Order) -> None:
         orders.Report(
             [("a", "c", HERE, 1), ("a", "c", None, 2)], [], [], [REMEMBERED], [HABITS],
             [orders.Spent("a", "c", HERE, ACCOUNT), orders.Spent("a", "c", None, ACCOUNT)], [(HERE, True)], (1, 2, 3),
+            outages={"c": Outages(2, frozenset({HERE}))},
             warming=Warming(1.0, 2.0, over=False, endpoints=3, found={Warmth.HELD: 2}),
         ),
     ],
