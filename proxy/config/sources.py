@@ -85,14 +85,15 @@ class Mark(Scalar[int]):
     json_schema: ClassVar[dict[str, object]] = {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 0xFFFFFFFF},
-            {"type": "string", "pattern": "^(0x[0-9a-fA-F]{1,8}|[0-9]{1,10})$"},
+            {"type": "string", "pattern": "^(0x[0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9})$"},
         ]
     }
 
     @classmethod
     def read(cls, text: str) -> Self:
         """As `Scalar.read`."""
-        if re.fullmatch(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,10}", text) is None or int(text, 0) > 0xFFFFFFFF:
+        is_number = re.fullmatch(r"0x[0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9}", text)
+        if is_number is None or int(text, 0) > 0xFFFFFFFF:
             raise BadScalar(f"{text!r} is not a mark; write {cls.kind}")
         return cls(int(text, 0))
 

@@ -36,6 +36,7 @@ def test_what_is_written_is_read_back(cls: type[Scalar[object]], text: str, writ
         (InterfaceName, "a/b"),
         (InterfaceName, ".."),
         (Mark, "-1"),
+        (Mark, "010"),
         (Mark, "0x100000000"),
         (Mark, "4294967296"),
         (Gateway, "gw"),
