@@ -21,7 +21,13 @@ The way of the data, and the rooms it passes::
 ``commands``  the command line, one module a command
 ``lab``       a WAN in a box for tests, benchmarks and demonstrations; ``demo`` draws what happens in it
 
+``later``     modules that few configurations need are read when one does
+
 Read ``sessions/session.py`` first, then ``core/fastopen.py`` and ``net/dial.py``.
 """
+
+from proxy import later
+
+later.install()  # before trio imports any of them
 
 __version__ = "0.1.0"

@@ -1,7 +1,8 @@
-"""The page's files, read once: they are part of the program."""
+"""The page's files, read with this module: they are part of the program."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 
 from proxy.admin.exchange import Answer, BadRequest
@@ -23,16 +24,19 @@ _HEADERS = [("content-security-policy", _POLICY)]
 class Assets:
     """Every file below ``proxy/admin/page``, by its path on the admin; ``/`` is ``index.html``."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, Answer] = {}
-        for file in resources.files("proxy.admin").joinpath("page").iterdir():
-            content_type = _TYPES.get(file.name.rpartition(".")[2])
-            if content_type is not None:
-                self._files[f"/{file.name}"] = Answer(200, file.read_bytes(), content_type, _HEADERS)
-
     def answer(self, path: str) -> Answer:
         """A file; raises `BadRequest` where there is none."""
-        found = self._files.get("/index.html" if path == "/" else path)
+        found = _FILES.get("/index.html" if path == "/" else path)
         if found is None:
             raise BadRequest(404, "there is nothing here")
         return found
+
+
+def _read() -> Iterator[tuple[str, Answer]]:
+    for file in resources.files("proxy.admin").joinpath("page").iterdir():
+        content_type = _TYPES.get(file.name.rpartition(".")[2])
+        if content_type is not None:
+            yield f"/{file.name}", Answer(200, file.read_bytes(), content_type, _HEADERS)
+
+
+_FILES = dict(_read())

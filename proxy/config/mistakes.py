@@ -124,9 +124,9 @@ def listed(names: Iterable[str]) -> str:
 
 def closest(text: str, words: Iterable[str]) -> str | None:
     """The word that ``text`` was probably meant to be."""
-    if len(text) > _QUOTED:
-        return None
     candidates = list(islice(words, 200))
+    if len(text) > _QUOTED or not candidates:
+        return None
     found = difflib.get_close_matches(text, candidates, 1) or difflib.get_close_matches(
         text.lower(), candidates, 1
     )

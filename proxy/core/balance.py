@@ -7,11 +7,11 @@ that a cluster of a thousand costs a session what one of ten does.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from itertools import accumulate, islice
 from typing import Protocol
 
@@ -259,4 +259,4 @@ class _Ring:
 
 
 def _point(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

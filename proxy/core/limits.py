@@ -99,7 +99,8 @@ class Tally:
 
     __slots__ = ("_all", "_key", "_mine", "_times")
 
-    def __init__(self, region: memoryview, workers: int = 1, me: int = 0) -> None:
+    def __init__(self, region: memoryview, workers: int = 1, me: int = 0, *, used: bool = True) -> None:
+        """``used``: another one may have counted here before, for whom nobody will count down any more."""
         self._key = bytes(region[:KEY_SIZE])
         start = _HEADER
         self._times = region[start : start + _ROWS * _CELLS * _RATE].cast("d")
@@ -107,7 +108,8 @@ class Tally:
         row = _ROWS * _CELLS * _COUNT
         self._all = [region[start + n * row : start + (n + 1) * row].cast("I") for n in range(workers)]
         self._mine = self._all[me]
-        region[start + me * row : start + (me + 1) * row] = bytes(row)
+        if used:
+            region[start + me * row : start + (me + 1) * row] = bytes(row)
 
     def cells(self, scope: str, client: bytes = b"") -> Cells:
         """Where ``client`` is counted for ``scope``, a listener's name or nothing."""
@@ -146,13 +148,12 @@ class Tally:
 class Gate:
     """One listener's way in. ``whole`` caps all listeners together, and may be changed."""
 
-    __slots__ = ("_caps", "_everybody", "_name", "_own", "_scopes", "_tally", "_whole")
+    __slots__ = ("_caps", "_name", "_scopes", "_tally", "_whole")
 
     def __init__(self, name: str, caps: Caps, whole: Caps, tally: Tally) -> None:
         self._name = name
         self._caps = caps
         self._tally = tally
-        self._own, self._everybody = tally.cells(name), tally.cells("")
         self.whole = whole
 
     @property
@@ -163,8 +164,8 @@ class Gate:
     @whole.setter
     def whole(self, caps: Caps) -> None:
         self._whole = caps
-        scopes = (self._name, self._own, self._caps), ("", self._everybody, caps)
-        self._scopes = tuple(scope for scope in scopes if scope[2].any)
+        scopes = (self._name, self._caps), ("", caps)
+        self._scopes = tuple((name, self._tally.cells(name), caps) for name, caps in scopes if caps.any)
 
     @property
     def limited(self) -> bool:

@@ -8,7 +8,7 @@ are said once a second and listener at most, and the latter are counted.
 from __future__ import annotations
 
 import errno
-import secrets
+import os
 import socket
 from collections.abc import Callable
 from mmap import mmap
@@ -31,8 +31,8 @@ _SAY_AGAIN = 1.0  # seconds
 def own_tally() -> Tally:
     """A tally that is shared with nobody."""
     region = memoryview(mmap(-1, limits.size(1)))  # a page of it is memory when it is used
-    limits.prepare(region, secrets.token_bytes(limits.KEY_SIZE))
-    return Tally(region)
+    limits.prepare(region, os.urandom(limits.KEY_SIZE))
+    return Tally(region, used=False)
 
 
 class Admission:

@@ -13,7 +13,7 @@ import trio
 from proxy.admin.views import Reload
 from proxy.config import ConfigError, Loaded, files_of
 from proxy.net.accept import CannotListen
-from proxy.service import systemd
+from proxy.service import parts, systemd
 from proxy.service.changes import Changes
 from proxy.telemetry.events import Events
 
@@ -94,6 +94,7 @@ class Reloads:
             self._source.changes.seen()
         try:
             loaded = await trio.to_thread.run_sync(self._source.read)
+            parts.fetch(loaded.snapshot)
             changed = await self._apply(loaded)
         except ConfigError as error:
             return self._refuse([str(mistake) for mistake in error.mistakes])

@@ -21,7 +21,7 @@ from proxy.core.address import join_host_port
 from proxy.core.differences import differences, waiting
 from proxy.core.snapshot import Snapshot
 from proxy.net import accept, sockopt
-from proxy.service import privileges, systemd, upgrade
+from proxy.service import parts, privileges, systemd, upgrade
 from proxy.service.announcing import Announcing, Waits
 from proxy.service.crew import Crew
 from proxy.service.crew.alone import Alone
@@ -109,6 +109,7 @@ class Supervisor(Front):
 
     def _drop_privileges(self) -> None:
         """Everything that only root may do has been done."""
+        parts.fetch(self.snapshot)
         try:
             dropped = privileges.drop(self.snapshot)
         except privileges.CannotDrop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from functools import lru_cache
 
 from proxy.core.address import Endpoint
@@ -14,7 +13,7 @@ from proxy.telemetry.lines import Lines
 from proxy.telemetry.logs import Logger, lines_for_sessions, session_line
 
 _MICRO = 6
-_PROCESS = secrets.token_hex(3)
+_PROCESS = os.urandom(3).hex()
 _SWITCH_ON = {
     errno.EOPNOTSUPP: "sysctl -w net.ipv4.tcp_fastopen=1 in this network namespace (bit 1 is the client's)",
 }

@@ -19,7 +19,7 @@ from proxy.core.limits import Tally
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import SharedStandings
 from proxy.net.clock import Clock
-from proxy.service import privileges, process
+from proxy.service import parts, privileges, process
 from proxy.service.crew import orders
 from proxy.service.crew.channel import Broken, Channel, Message
 from proxy.service.crew.notes import Notes
@@ -151,6 +151,7 @@ class Shift:
 
     def _snapshot(self, order: orders.Serve) -> Snapshot:
         snapshot = orders.unpack(order.snapshot)
+        parts.fetch(snapshot)
         privileges.harden(secrets=privileges.holds_secrets(snapshot))
         return snapshot
 
