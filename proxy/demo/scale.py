@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable
 
 TALL = 300.0  # what the time itself takes
 GAP = 21.0  # between neighbours on one lifeline
+_NO_TIME = 1e-9  # seconds: shorter than any packet takes
 
 
 class Scale:
@@ -16,8 +17,8 @@ class Scale:
         lines: dict[float, set[Hashable]] = {}
         for moment, line in marks:
             lines.setdefault(moment, set()).add(line)
-        span = max(lines, default=0.0) or 1.0
-        self._factor = TALL / span
+        span = max(lines, default=0.0)
+        self._factor = TALL / (span if span > _NO_TIME else 1.0)
         self._moments, self._places = [0.0], [0.0]
         last: dict[Hashable, float] = {}
         for moment in sorted(lines):

@@ -32,5 +32,6 @@ def test_what_lies_far_apart_is_to_scale() -> None:
 
 
 def test_nothing_to_draw_is_no_trouble() -> None:
+    assert Scale([(1e-308, "a")]).height < 1
     assert Scale([]).height == 0
     assert Scale([(0.0, "a")])(0.0) == 0

@@ -49,15 +49,27 @@ def test_the_service_is_hardened() -> None:
     assert float(exposure[1]) <= MOST_EXPOSED, said
 
 
-def test_the_files_for_sysctl_tmpfiles_and_sysusers_are_understood(tmp_path: Path) -> None:
+def add_the_user(root: Path) -> str:
+    (root / "etc").mkdir()
+    subprocess.run(
+        ["systemd-sysusers", f"--root={root}", UNITS / "sysusers.d/tfo-proxy.conf"],
+        check=True,
+        capture_output=True,
+    )
+    return (root / "etc/passwd").read_text()
+
+
+def test_the_file_for_sysusers_is_understood(tmp_path: Path) -> None:
+    assert "tfo-proxy:" in add_the_user(tmp_path)
+
+
+@pytest.mark.root
+def test_the_file_for_tmpfiles_is_understood(tmp_path: Path) -> None:
+    """Which gives files to a user."""
     (tmp_path / "usr/share/doc/tfo-proxy").mkdir(parents=True)
     (tmp_path / "usr/share/doc/tfo-proxy/config.example.yaml").write_text("listeners: {}\n")
-    (tmp_path / "etc").mkdir()
+    add_the_user(tmp_path)
     root = f"--root={tmp_path}"
-    subprocess.run(
-        ["systemd-sysusers", root, UNITS / "sysusers.d/tfo-proxy.conf"], check=True, capture_output=True
-    )
-    assert "tfo-proxy:" in (tmp_path / "etc/passwd").read_text()
     subprocess.run(
         ["systemd-tmpfiles", root, "--create", UNITS / "tmpfiles.d/tfo-proxy.conf"],
         check=True,
