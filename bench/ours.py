@@ -8,10 +8,12 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import proxy
 from bench.peer import Missing
+from bench.shares import place
 from proxy import __version__
 
 
@@ -20,7 +22,14 @@ def ours_version() -> str:
         return os.environ["PROXY"]
     if importlib.util.find_spec("proxy.__main__") is None:
         raise Missing("python -m proxy does not exist here")
+    _compile([sys.executable])
     return __version__
+
+
+def sharing_version() -> str:
+    """The same, where CPU can be shared out."""
+    place()
+    return ours_version()
 
 
 def ours(prefix: list[str], *, sessions: bool, workers: int = 1) -> Callable[[Path, int, int], list[str]]:
@@ -65,6 +74,11 @@ def ours_balancing(endpoints: int) -> Callable[[Path, int, int], list[str]]:
         return _configured(OURS, directory, document, sessions=False)
 
     return command
+
+
+def workers(pids: Sequence[int]) -> list[int]:
+    """Those of our processes that serve: the one there is, or what the supervisor has started."""
+    return [pid for pid in pids if b"_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()] or list(pids)
 
 
 def _routes(count: int) -> list[dict[str, object]]:
@@ -112,7 +126,14 @@ def system_version() -> str:
     done = subprocess.run([*system_python(), "version"], capture_output=True, text=True, check=False, cwd="/")
     if done.returncode:
         raise Missing("/usr/bin/python3 cannot run it with what is installed here")
+    _compile(["/usr/bin/python3"])
     said = subprocess.run(
         ["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True
     ).stdout.split()
     return f"{__version__} on Python {said[-1]}"
+
+
+def _compile(python: Sequence[str]) -> None:
+    """Bytecode beside the sources, as an installed program has it, whatever PYTHONDONTWRITEBYTECODE says."""
+    package = str(Path(proxy.__file__).parent)
+    subprocess.run([*python, "-m", "compileall", "-q", package], capture_output=True, check=False, cwd="/")

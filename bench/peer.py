@@ -29,3 +29,6 @@ class Peer:
     extra: bool = False
     way: str = "forward"
     wide: bool = False  # on all cores, those of the load included: it has several processes
+    share: float | None = (
+        None  # of a core, for each of its workers, all on the relay's core; None: what there is
+    )

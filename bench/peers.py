@@ -20,11 +20,14 @@ from bench.ours import (
     ours_asking,
     ours_balancing,
     ours_version,
+    sharing_version,
     system_python,
     system_version,
 )
 from bench.peer import Missing, Peer
 
+SHARE = 0.25
+"""Of a core, for one worker of a row that compares numbers of workers: two leave room for the supervisor."""
 __all__ = ["OURS", "PEERS", "haproxy_newer", "haproxy_version"]
 
 
@@ -245,4 +248,6 @@ PEERS = (
     Peer("1000-endpoints", ours_version, ours_balancing(1000), way="endpoints"),
     Peer("1-worker", ours_version, ours(OURS, sessions=False), way="workers", wide=True),
     Peer("2-workers", ours_version, ours(OURS, sessions=False, workers=2), way="workers", wide=True),
+    Peer("1-share", sharing_version, ours(OURS, sessions=False), way="shares", share=SHARE),
+    Peer("2-shares", sharing_version, ours(OURS, sessions=False, workers=2), way="shares", share=SHARE),
 )

@@ -17,6 +17,7 @@ from bench.load import Load
 from bench.peer import Peer
 from bench.process import Process
 from bench.rows import START_ROW, Effort, Row, Sample, Subject
+from bench.shares import shares
 from bench.table import Taken
 
 T = TypeVar("T")
@@ -85,13 +86,19 @@ class Bench:
         command = peer.command(directory, port, self.load.port)
         began = time.monotonic()
         core = None if peer.wide else self.core
-        with Process(command, core=core, directory=directory, env=peer.env) as process:
+        with contextlib.ExitStack() as stack:
+            shared = stack.enter_context(shares()) if peer.share is not None else None
+            process = stack.enter_context(Process(command, core=core, directory=directory, env=peer.env))
             while not replies(port, peer.way, self.load.port):
                 if process.ended or time.monotonic() - began > READY_WITHIN:
                     raise Unready(f"did not start: {process.last_words()}")
                 time.sleep(0.01)
             taken = time.monotonic() - began
-            yield Subject(port, process), {"start_ms": 1e3 * taken, "start_mib": process.resident() / 2**20}
+            if shared is not None and peer.share is not None:
+                for pid in ours.workers(process.pids()):
+                    shared.give(pid, peer.share)
+            subject = Subject(port, process, kept_short=shared is not None)
+            yield subject, {"start_ms": 1e3 * taken, "start_mib": process.resident() / 2**20}
 
     def more_ports(self, count: int) -> list[int]:
         """Ports of so many more servers of the load generator's; they stay."""

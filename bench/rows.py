@@ -26,16 +26,21 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured now: a relay on `port`, or the generator's own server (no process)."""
+    """What is measured now: a relay on `port`, or the generator's own server (no process).
+
+    `kept_short`: of CPU, so that it waits for a core at all times.
+    """
 
     port: int
     process: Process | None
+    kept_short: bool = False
 
     def cpu(self) -> float:
         return self.process.cpu() if self.process else 0.0
 
-    def pids(self) -> list[int]:
-        return self.process.pids() if self.process else []
+    def undisturbed(self) -> list[int]:
+        """The processes that never wait for a core unless other programs are running."""
+        return self.process.pids() if self.process and not self.kept_short else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ OPERATIONS = (
     *BUSY,
 )
 BULK = (Metric("gb_s", "GB/s", 2), Metric("cpu_gb", "CPU s per GB", 3), *BUSY)
+SHARES = (Metric("rate", "per second"), Metric("cpu_us", "CPU us each", 1), *OPERATIONS[2:])
 START = (Metric("start_mib", "MiB at start", 1), Metric("start_ms", "ms to first reply"))
 IDLE = (Metric("idle_kib", "KiB each", 2), Metric("idle_mib", "MiB in all", 1), Metric("open", "open"))
 
@@ -92,9 +98,9 @@ def _watched(load: Load, subject: Subject, command: str) -> tuple[Answer, Sample
 
     `disturbed` is the share of the time in which relay or load waited for a core that other programs had.
     """
-    cpu, delay = subject.cpu(), waited([load.pid, *subject.pids()])
+    cpu, delay = subject.cpu(), waited([load.pid, *subject.undisturbed()])
     answer = load.ask(command)
-    delay = waited([load.pid, *subject.pids()]) - delay
+    delay = waited([load.pid, *subject.undisturbed()]) - delay
     time.sleep(SETTLE)
     sample: Sample = {
         "load_busy": 100 * answer.cpu / answer.seconds,
@@ -224,6 +230,10 @@ ROWS = (
     Row(
         "workers", "short connections through 1 and 2 workers, which share both cores with the load; 256 at a time",
         OPERATIONS, _short("S", 256), way="workers", baseline="1-worker",
+    ),
+    Row(
+        "shares", "short connections through 1 and 2 workers that have a quarter of a core each; 256 at a time",
+        SHARES, _short("S", 256), way="shares", baseline="1-share",
     ),
 )  # fmt: skip
 
