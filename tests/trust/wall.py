@@ -22,7 +22,7 @@ class Wall:
         compiler = shutil.which("cc") or shutil.which("gcc")
         assert compiler, "needs a C compiler (Debian package gcc)"
         library, file = folder / "wall.so", folder / "wall.clock"
-        command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"]
+        command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
         subprocess.run(command, check=True)
         file.write_bytes(bytes(8))
         with file.open("r+b") as opened:
