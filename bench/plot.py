@@ -72,7 +72,10 @@ def bars(title: str, bars: Sequence[Bar]) -> str:
 
 
 def lines(title: str, across: str, up: str, several: Sequence[Line], *, log_x: bool = True) -> str:
-    """Lines through points; upwards from 0, across by powers of ten where ``log_x``."""
+    """Lines through points; upwards from 0, across by powers of ten where ``log_x``.
+
+    Each is thinner than the one before it, and every other one is dashed, so that two which are alike are both seen.
+    """
     xs = [x for line in several for x, _ in line.points]
     top = max(y for line in several for _, y in line.points) * 1.1 or 1.0
     low, high = min(xs), max(xs)
@@ -99,8 +102,12 @@ def lines(title: str, across: str, up: str, several: Sequence[Line], *, log_x: b
         colour = COLOURS[number % len(COLOURS)]
         places = [at(x, y) for x, y in line.points]
         path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        body.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2"/>')
-        body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        width = 2 + 2 * (len(several) - 1 - number)
+        dashes = ' stroke-dasharray="9 9"' if number % 2 else ""
+        body.append(f'<path d="M{path}" stroke="{colour}" stroke-width="{width}"{dashes}/>')
+        body += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width / 2 + 1.5:g}" fill="{colour}"/>' for x, y in places
+        ]
         y = TOP + 18 * number + 10
         body.append(f'<rect x="{WIDTH - 176}" y="{y - 9}" width="12" height="10" fill="{colour}"/>')
         body.append(f'<text x="{WIDTH - 158}" y="{y}">{escape(line.label)}</text>')

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -26,6 +27,15 @@ def test_lines_go_up_where_values_do() -> None:
     assert dots == sorted(dots)
     assert [y for _, y in dots] == sorted((y for _, y in dots), reverse=True)
     assert dots[1][0] - dots[0][0] == pytest.approx(dots[2][0] - dots[1][0], abs=0.2), "by powers of ten"
+
+
+def test_lines_that_are_alike_are_both_seen() -> None:
+    points = [(1.0, 2.0), (10.0, 20.0)]
+    drawing = lines("growth", "ms", "ms", [Line(label, points) for label in ("plain", "haproxy", "ours")])
+    paths = [one for one in ET.fromstring(drawing).iterfind(".//{*}path") if "stroke-width" in one.attrib]
+    widths = [float(one.attrib["stroke-width"]) for one in paths]
+    assert len({one.attrib["d"] for one in paths}) == 1
+    assert all(below >= above + 2 for below, above in pairwise(widths))
 
 
 @pytest.mark.parametrize(
