@@ -64,13 +64,15 @@ class _Compiler:
     findings: Findings
     clusters: dict[str, Cluster] = field(default_factory=dict[str, Cluster])
     used: set[str] = field(default_factory=set[str])
+    direct: Cluster = field(init=False, default=DIRECT)
 
     def snapshot(self) -> Snapshot:
         """The whole of it."""
         config = self.config
         self.clusters |= {name: _cluster(name, written) for name, written in config.clusters.items()}
+        self.direct = _cluster(DIRECT.name, config.defaults)
         listeners = tuple(listener for name in config.listeners if (listener := self.listener(name)))
-        routes = ways.compile_routes(self, _cluster(DIRECT.name, config.defaults))
+        routes = ways.compile_routes(self, self.direct)
         self.check_unused()
         return Snapshot(
             listeners=listeners,
@@ -119,7 +121,7 @@ class _Compiler:
     def forward_to(self, name: str, to: Destination | None, *, needed: bool) -> Cluster | None:
         """The cluster that a listener's ``to`` names; `direct` where nothing ``needed`` is said."""
         if to is None and not needed:
-            return _cluster(DIRECT.name, self.config.defaults)
+            return self.direct
         if to is None:
             node = self.tree.nearest("listeners", name, "to")
             if is_empty(self.tree.find("listeners", name, "to")):

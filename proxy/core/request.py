@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
 
 from proxy.core.address import Authority, BadAddress, Endpoint, Target, check_name, is_numeric
@@ -91,11 +92,14 @@ def target_of(host: str, port: int) -> Target:
     """
     if not 0 < port <= 65535:
         raise BadAddress(f"{port} is not a port that can be dialled")
-    if not is_numeric(host):
-        return Authority(check_name(host), port)
+    return Endpoint(_normal(host), port) if is_numeric(host) else Authority(check_name(host), port)
+
+
+@lru_cache(4096)  # clients come again
+def _normal(host: str) -> str:
     if "%" in host:
         raise BadAddress(f"{host!r} has a scope, which means nothing to anybody but its owner")
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return Endpoint(str(address), port)
+    return str(address)

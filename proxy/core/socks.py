@@ -59,7 +59,7 @@ def _greeting(reader: Reader, login: bool) -> Parser[Opening]:
     if wanted not in methods:
         detail = "the client offers no password" if login else "the client insists on authentication"
         raise Refused(Reason.NOT_AUTHENTICATED, detail, bytes([5, _NO_METHOD]))
-    return Turn(bytes([5, wanted]), lambda _: _password if login else partial(_request5, user=None))
+    return _TOLD_TO_LOG_IN if login else _TOLD_TO_GO_ON
 
 
 def _password(reader: Reader) -> Parser[Opening]:
@@ -110,6 +110,11 @@ def _request4(reader: Reader, login: bool) -> Parser[Opening]:
         raise Refused(Reason.NOT_AUTHENTICATED, "SOCKS4 has no passwords", _reply4(_REFUSED4))
     target = _target(host, port, _reply4(_REFUSED4))
     return Request("socks4", target, granted=_reply4(_GRANTED4), refused=_refused4)
+
+
+_of_anybody = partial(_request5, user=None)
+_TOLD_TO_LOG_IN = Turn(bytes([5, _PASSWORD]), lambda _: _password)
+_TOLD_TO_GO_ON = Turn(bytes([5, _NO_LOGIN]), lambda _: _of_anybody)
 
 
 def _name(name: bytes) -> str:

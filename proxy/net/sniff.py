@@ -100,6 +100,25 @@ class Incoming:
         self.consumed += parsed.consumed
         return parsed.value
 
+    def said_anew(self) -> bytes | None:
+        """All that was said since the last message, up to one read's worth; None: nothing yet. Raises OSError.
+
+        Nothing also where a message is on its way; `b""` where the client has ended. It stays ``data``.
+        """
+        if self._reading is not None:
+            return None
+        if not self.data:
+            try:
+                self.data = self.sock.recv(MOST_EARLY_DATA)
+            except BlockingIOError:
+                return None
+        return self.data
+
+    def understood(self) -> None:
+        """All ``data`` was a message that need not be read."""
+        self.consumed += len(self.data)
+        self.data = b""
+
     async def read(self, parser: Callable[[Reader], Parser[T]], limit: int) -> T:
         """The same, waited for as long as the client takes: bound it from outside."""
         try:

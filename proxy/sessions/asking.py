@@ -101,7 +101,8 @@ class AskingSession(Session):
 
     def _heard_out(self, request: Request) -> None:
         """Go on with the request as far as nothing has to be waited for."""
-        self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
+        if self._watched:
+            self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
         assert self._nursery is not None
         self._understood(request)
         way = self._way_now(self._query(request))
@@ -127,6 +128,7 @@ class AskingSession(Session):
     def _listen_no_more(self) -> None:
         if self._watched:
             self._watched = False
+            self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
             self._shared.watch.let_go(self._downstream.fileno())
 
     async def _resolve(self) -> Sequence[Endpoint]:
@@ -146,9 +148,11 @@ class AskingSession(Session):
 
     def _take(self, cluster: Cluster, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """This is the way."""
-        if cluster is not self._cluster or not cluster.endpoints:
+        if cluster is self._cluster and cluster.endpoints:
+            return candidates
+        self._patience = self._shared.patience(self.listener, cluster, candidates[0])
+        if cluster is not self._cluster or cluster.via is not None:
             self._cluster, self.record.cluster = cluster, cluster.name
-            self._patience = self._shared.patience(self.listener, cluster, candidates[0])
             self._dialling = self._dial_to(cluster)
         return candidates
 
@@ -160,8 +164,8 @@ class AskingSession(Session):
 
     def _avoid_myself(self, request: Request) -> None:
         """Refuse a session that is one of our own dials come back: it would go round for ever."""
-        mode, source = self.listener.mode, self.record.source
-        if mode not in _MAY_LOOP or source is None:
+        mode = self.listener.mode
+        if mode not in _MAY_LOOP or (source := self.record.source) is None:
             return
         there = request.authority if mode is Mode.TRANSPARENT else sockopt.dialled_address(self._downstream)
         if (source, there) in self._shared.own:
@@ -179,7 +183,6 @@ class AskingSession(Session):
             self._shared.own.add(self._own[-1])
 
     def _finish(self) -> None:
-        self._shared.unheard.call_off(self, self.listener.timeouts.handshake)
         self._listen_no_more()
         self._shared.own.difference_update(self._own)
         super()._finish()

@@ -15,6 +15,7 @@ import trio
 
 from proxy.core import http1, proxy_header, sni, socks, tunnel
 from proxy.core.address import Endpoint
+from proxy.core.familiar import Familiar
 from proxy.core.fastopen import Standing
 from proxy.core.lockout import Lockout
 from proxy.core.networks import is_within
@@ -39,7 +40,10 @@ def _mixed(reader: Reader, *, login: bool) -> Parser[Opening]:
     return (yield from (socks.opening if first in {b"\x04", b"\x05"} else http1.opening)(reader, login=login))
 
 
-_OPENINGS = {Mode.SOCKS: socks.opening, Mode.HTTP: http1.opening, Mode.MIXED: _mixed}
+_WAYS = {Mode.SOCKS: socks.opening, Mode.HTTP: http1.opening, Mode.MIXED: _mixed}
+_OPENINGS: dict[Mode, OpeningParser] = {mode: partial(way, login=False) for mode, way in _WAYS.items()}
+_LOGINS: dict[Mode, OpeningParser] = {mode: partial(way, login=True) for mode, way in _WAYS.items()}
+_familiar = Familiar()
 
 
 class Reception:
@@ -148,8 +152,11 @@ class Reception:
             raise Refused(Reason.LIMITED, why)
 
     def _is_allowed(self) -> None:
-        allow, source = self._listener.allow, self._record.source
-        if allow and source is not None and not is_within(source.host, allow):
+        allow = self._listener.allow
+        if not allow:
+            return
+        source = self._record.source
+        if source is not None and not is_within(source.host, allow):
             raise Refused(Reason.NOT_ALLOWED, "the listener does not allow this client")
 
     async def _proxied(self) -> None:
@@ -193,12 +200,25 @@ class Reception:
         if mode is Mode.SNI:
             return self._named(to_the_end=to_the_end)
         if self._parser is None:
-            self._parser = partial(_OPENINGS[mode], login=listener.users is not None)
+            self._parser = (_OPENINGS if listener.users is None else _LOGINS)[mode]
         while True:
-            opening = self._incoming.read_now(self._parser, _HEAD_LIMIT, to_the_end=to_the_end)
+            opening = self._opening(self._parser, to_the_end=to_the_end)
             if not isinstance(opening, Turn) or opening.credentials is not None:
                 return opening
             self._answer(opening, None)
+
+    def _opening(self, parser: OpeningParser, *, to_the_end: bool) -> Opening | None:
+        incoming = self._incoming
+        said, consumed = incoming.said_anew(), incoming.consumed
+        if said:
+            known = _familiar.meaning(parser, said)
+            if known is not None:
+                incoming.understood()
+                return known
+        opening = incoming.read_now(parser, _HEAD_LIMIT, to_the_end=to_the_end)
+        if opening is not None and said and incoming.consumed - consumed == len(said):
+            _familiar.learn(parser, said, opening)
+        return opening
 
     async def _opened(self) -> Request:
         """By the opening of a tunnel, within TLS where the listener wants that."""

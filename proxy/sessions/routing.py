@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.core.address import Authority, Endpoint
@@ -36,7 +37,7 @@ class Way(NamedTuple):
 class Routing:
     """The way of one request after another, through one snapshot."""
 
-    __slots__ = ("_destinations", "_direct", "_listening", "_pools", "_routes")
+    __slots__ = ("_direct", "_listening", "_pools", "_refusal", "_routes")
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Routing:
         self._listening = listening or Listening()
         self._routes = routes
         self._direct = routes.direct
-        self._destinations = destinations
+        self._refusal = lru_cache(4096)(destinations.refusal)  # clients come again
         self._pools = pools
 
     def route(self, query: RouteQuery) -> Route:
@@ -118,7 +119,7 @@ class Routing:
         if route.needs_address:
             route = _open(self._routes.match(query._replace(address=endpoint.host)))
         if route.cluster is self._direct:
-            reason = self._destinations.refusal(endpoint)
+            reason = self._refusal(endpoint)
             if reason is not None:
                 raise Refused(f"{endpoint} is {reason.replace('_', '-')}, which direct.deny forbids", route)
             if self._listening.holds(endpoint):

@@ -223,23 +223,11 @@ async def test_many_clients_that_ask_for_the_same_hash_wait_for_two_at_a_time() 
             assert (await here.events.record(number + 1)).reason is Reason.NOT_AUTHENTICATED
 
 
-def sleepers() -> int:
-    """Tasks that there are."""
-
-    def count(task: trio.lowlevel.Task) -> int:
-        return 1 + sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
-
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    return count(root)
-
-
 @pytest.mark.parametrize(
     ("mode", "said"), [(Mode.SOCKS, b"\5"), (Mode.MIXED, b"CONN"), (Mode.HTTP, b""), (Mode.SNI, b"\x16\3")]
 )
 async def test_who_has_not_said_all_yet_has_no_task(mode: Mode, said: bytes) -> None:
     async with at(asking(mode)) as (here, _):
-        before = sleepers()
         streams = [await here.connect() for _ in range(3)]
         for stream in streams:
             await stream.send_all(said)
@@ -247,14 +235,14 @@ async def test_who_has_not_said_all_yet_has_no_task(mode: Mode, said: bytes) -> 
             while len(here.worker.sessions) < 3:  # noqa: ASYNC110  # nobody tells
                 await trio.sleep(0.001)
         await trio.sleep(0.02)
-        assert sleepers() <= before
+        assert not here.worker._nursery.child_tasks
         assert len(list(here.worker._shared.unheard)) == 3
         for number, stream in enumerate(streams, 1):
             assert await read_to_the_end(stream) == b""
             await stream.aclose()
             record = await here.events.record(number)
             assert record.reason is Reason.HANDSHAKE_TIMEOUT
-            assert 0.28 < record.duration < 1
+            assert 0.28 < record.duration < 2
         assert not list(here.worker._shared.unheard)
 
 
@@ -274,7 +262,7 @@ async def test_who_is_asked_while_everything_ends() -> None:
 
 async def test_an_end_right_behind_the_first_bytes() -> None:
     """Told by one event, together with them."""
-    async with at(asking()) as (here, cluster):
+    async with at(asking(timeouts=Timeouts(handshake=3))) as (here, cluster):
         async with await here.connect() as stream:
             await stream.send_all(b"\5\1\0")
             assert await read(stream, 2) == b"\5\0"
@@ -282,7 +270,7 @@ async def test_an_end_right_behind_the_first_bytes() -> None:
             await stream.send_eof()
             began = trio.current_time()
             await read_to_the_end(stream)
-            assert trio.current_time() - began < 0.2, "it is not waited for until the deadline"
+            assert trio.current_time() - began < 2, "it is not waited for until the deadline"
         assert (await here.events.record()).reason is Reason.NO_REQUEST
         async with await here.connect() as stream:
             await stream.send_all(connect5(target(cluster)) + b"hello")
@@ -293,7 +281,7 @@ async def test_an_end_right_behind_the_first_bytes() -> None:
 
 async def test_urgent_bytes_in_the_middle_of_the_request() -> None:
     """A read stops short at their mark, though there is more (tcp(7))."""
-    async with at(asking()) as (here, cluster), await here.connect() as stream:
+    async with at(asking(timeouts=Timeouts(handshake=3))) as (here, cluster), await here.connect() as stream:
         said = connect5(target(cluster))
         await stream.send_all(b"\5\1\0")
         assert await read(stream, 2) == b"\5\0"
