@@ -2,10 +2,11 @@
 // do not come (a proxy in between that collects them), asking every two seconds.
 
 const EVENTS = "api/v1/events";
-const ASKED = { status: "api/v1/status", listeners: "api/v1/listeners", endpoints: "api/v1/endpoints?limit=500", sessions: "api/v1/sessions?limit=100" };
+const ASKED = { status: "api/v1/status", listeners: "api/v1/listeners", clusters: "api/v1/clusters", endpoints: "api/v1/endpoints?limit=500", sessions: "api/v1/sessions?limit=100" };
 const SILENCE = 6000;
 const POLL = 2000;
 const LONGEST = 10000;
+const LONGEST_ORDER = 60000; // names in a configuration are looked up
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const seen = () => new Promise((done) => {
@@ -33,6 +34,14 @@ async function ask(path, signal, accept = "application/json") {
   if (answer.status === 401 || answer.status === 403) throw new Locked();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer;
+}
+
+// Tells the proxy to do something; its answer, whatever it is.
+export async function order(name) {
+  const headers = { Accept: "application/json" };
+  if (token !== null) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(`api/v1/${name}`, { method: "POST", headers, cache: "no-store", signal: AbortSignal.timeout(LONGEST_ORDER) });
+  return { status: answer.status, body: await answer.json().catch(() => null) };
 }
 
 // The events of a stream (WHATWG HTML 9.2.6), as [name, data].

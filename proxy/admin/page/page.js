@@ -4,6 +4,8 @@ import { handshakes, minutesChart, span } from "./charts.js";
 import { $, el, fill, prose, put, sync, term } from "./dom.js";
 import * as endpoints from "./endpoints.js";
 import { follow, unlock } from "./live.js";
+import * as orders from "./orders.js";
+import * as places from "./places.js";
 import * as sessions from "./sessions.js";
 import * as tip from "./tip.js";
 import { bytes, clock, count, percent, plural, since, time } from "./words.js";
@@ -20,6 +22,8 @@ function head({ version, state, uptime, config, pid }) {
   $("uptime").dataset.tip = `Process ${pid}${config ? `, configured by ${config}` : ""}`;
 }
 
+const SHOWN_ABOVE = /^(The configuration was changed and refused|It is draining)/;
+
 function notices({ state, last_reload: reload, notes, now }) {
   fill($("notices"), { state, reload, notes, day: reload && since(reload.at, now) }, () => [
     state === "draining" && el("div", { class: "notice", role: "status" }, el("p", {}, el("b", {}, "Draining. "), "It takes no new connections, waits for those it has, and then stops.")),
@@ -28,8 +32,26 @@ function notices({ state, last_reload: reload, notes, now }) {
         `${plural(reload.mistakes.length, "mistake")}:`),
       el("ol", { class: "mistakes" }, ...reload.mistakes.map((mistake) => el("li", {}, mistake)))),
     reload?.ok && reload.warnings.length > 0 && el("div", { class: "notice" }, el("p", {}, el("b", {}, "The last reload had warnings:")), el("ul", { class: "mistakes" }, ...reload.warnings.map((w) => el("li", {}, w)))),
-    ...notes.map((note) => el("div", { class: "notice" }, el("p", {}, ...prose(note)))),
+    ...notes.filter((note) => !SHOWN_ABOVE.test(note)).map((note) => el("div", { class: "notice" }, el("p", {}, ...prose(note)))),
   ]);
+}
+
+// --- the warm-up
+
+function found(one) {
+  const kinds = [[one.fetched, "gave a cookie"], [one.held, "had given one before"], [one.no_fast_open, "do no Fast Open"], [one.dropped, "lie behind something that swallows it"], [one.unreachable, "did not answer"]];
+  return kinds.filter(([n]) => n).map(([n, words]) => `${count(n)} ${words}`).join(", ");
+}
+
+function warmUp({ warm_up: one, now }) {
+  const running = one && !one.is_over;
+  fill($("warming"), running && [one, Math.floor(now)], () => running && el("div", { class: "notice" },
+    el("p", {}, el("b", {}, term("warm_up", "Warming up: ")), `${count(one.endpoints - one.waiting)} of ${plural(one.endpoints, "endpoint")}, for ${time(Math.floor(one.seconds))}. ${found(one)}`),
+    el("progress", { max: one.endpoints, value: one.endpoints - one.waiting, "aria-label": "Warm-up" })));
+  if (running) tip.reachable($("warming"));
+  $("warmed").hidden = !one || running;
+  if (one && !running) fill($("warmed"), [one.began, one.endpoints, found(one)], () => [term("warm_up", "Warmed up"), ` at ${since(one.began + one.seconds, now)} in ${time(one.seconds)}: of ${plural(one.endpoints, "configured endpoint")} ${found(one)}.`]);
+  if (one && !running) tip.reachable($("warmed"));
 }
 
 // --- what is saved
@@ -71,50 +93,24 @@ function figures({ total, minutes }) {
   });
 }
 
-// --- listeners and workers
-
-function row(cells) {
-  return cells.map(([content, cls, name]) => el("td", { class: cls, "data-name": name }, content));
-}
-
-function listeners({ listeners: all }) {
-  $("listeners").hidden = !all.length;
-  fill($("listeners-table").tBodies[0], all, () => all.map((one) => {
-    const takes = one.places.filter((place) => place.fast_open).length;
-    const refused = Object.entries(one.refused).map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`).join(", ");
-    return el("tr", {},
-      el("th", { scope: "row" }, one.name, refused && el("span", { class: "why" }, `turned away: ${refused}`)),
-      ...row([
-        [one.places.map((place) => place.bind).join(", "), "address"],
-        [one.to && one.mode === "forward" ? `${one.mode} to ${one.to}` : one.mode],
-        [takes === one.places.length && takes ? "yes" : takes ? `${takes} of ${one.places.length}` : "no", "", "takes Fast Open:"],
-        [count(one.tally.open), "n", "open"], [count(one.tally.sessions), "n", "sessions"], [time(one.tally.seconds_saved), "n", "saved"],
-      ]));
-  }));
-}
-
-function workers({ workers: all, now }) {
-  $("workers").hidden = !all.length;
-  fill($("workers-table").tBodies[0], all.map((one) => [one, time(Math.floor(now - one.began))]), (from) => from.map(([one, up]) =>
-    el("tr", {}, el("th", { scope: "row" }, `${one.number + 1}`, el("span", { class: "why" }, `process ${one.pid}, ${one.state}`)),
-      ...row([[up, "", "up for"], [count(one.open), "n", "open"], [count(one.restarts), "n", "restarts"]]))));
-}
-
 // --- from the proxy to the page
 
 function paint() {
-  const { status, listeners: places, endpoints: ends, sessions: last } = known;
+  const { status, listeners, clusters, endpoints: ends, sessions: last } = known;
   if (!status) return;
   $("content").hidden = false;
   $("door").hidden = true;
   head(status);
   notices(status);
-  hero(status, places?.listeners ?? []);
+  warmUp(status);
+  orders.paint(status);
+  hero(status, listeners?.listeners ?? []);
   figures(status);
-  if (ends) endpoints.paint(ends, status, places?.listeners ?? []);
+  if (ends) endpoints.paint(ends, status, listeners?.listeners ?? []);
   if (last) sessions.paint(last, status.now);
-  if (places) listeners(places);
-  workers(status);
+  if (listeners) places.listeners(listeners);
+  if (clusters) places.clusters(clusters);
+  places.workers(status);
   document.title = status.state === "ready" ? `${count(status.total.round_trips_saved)} saved · tfo-proxy` : `${status.state} · tfo-proxy`;
 }
 
@@ -198,4 +194,8 @@ $("handshakes").append(...handshakes());
 tip.begin();
 endpoints.begin(paint);
 sessions.begin(paint);
+orders.begin((name, body) => {
+  known.status[name] = body;
+  paint();
+});
 follow(take, gone, locked);

@@ -15,6 +15,13 @@ export const TERMS = {
   listener: "An address where this proxy waits for clients.",
   mode: "How a client says where it wants to go. forward: it need not, all go to the same place. socks, http, mixed: it asks as one asks such a proxy. sni: by the server name in its TLS hello. transparent, tproxy: the network sends it here unasked. tunnel: it comes from another tfo-proxy.",
   listener_tfo: "Whether this machine's kernel takes data in the SYNs of clients here, so that they save a round trip to the proxy, too.",
+  cluster: "Servers that are as good as each other. Connections are shared out among them. “direct” is for clients that say themselves where they want to go.",
+  policy: "How connections are shared out among the servers of a cluster.",
+  members: "How many addresses the cluster has, and how many of them connections are sent to now. A server that health checks find down, or that refused several connections in a row, is left alone for a while.",
+  fast_open_policy: "where it gets through: this proxy finds out for each server. always: it tries even where that has failed. off: ordinary connections only.",
+  warm_up: "Cookies are fetched before anybody needs them: every configured server is connected to once, with nothing in it, eight at a time.",
+  reload: "Read the configuration again. Connections that are open stay. Where there is a mistake in it, nothing changes.",
+  drain: "Take no new connections, wait for those that are open, then end the program. You are asked once more.",
   worker: "A process that carries connections. If one dies, another takes its place.",
   restarts: "How often this process had to be replaced.",
   syn: "SYN: the first packet of a TCP connection. Ordinarily it is empty, and the data waits a round trip for the answer to it.",
@@ -43,6 +50,16 @@ export const STANDINGS = {
   unsupported: ["plain", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
 };
 
+const POLICIES = {
+  round_robin: ["one after the other", "Each new connection goes to the next server."],
+  least_connections: ["to the least busy", "Each new connection goes to the server that has the fewest."],
+  random: ["at random", "Of two servers taken at random, the less busy one gets the connection."],
+  source_hash: ["by client", "Connections of one client always go to the same server, as long as that is well."],
+  first: ["the first that is well", "All connections go to the first server; the others are there in case it fails."],
+};
+
+export const policy = (name) => POLICIES[name] ?? [name, ""];
+
 export const standing = (name) => STANDINGS[name] ?? [name, "wait", ""];
 
 const EVIDENCE = {
@@ -65,14 +82,15 @@ const EVIDENCE = {
 export function opening(session) {
   if (session.open === "spare") return "on a connection made ready beforehand";
   if (session.evidence) return (EVIDENCE[session.evidence] ?? (() => session.evidence))(session);
-  return session.endpoint?.startsWith("unix:") ? "a unix socket has no SYN" : session.is_open ? "being opened" : "never got as far as a SYN";
+  if (session.endpoint?.startsWith("unix:")) return "a unix socket has no SYN";
+  return session.is_open ? "being opened" : session.endpoint ? "no handshake came about" : "never got as far as a SYN";
 }
 
 export const evidence = (name) => (EVIDENCE[name] ?? (() => name))({ syn_bytes: 0 }).replace(/^0 B/, "data");
 
 const WHO = { downstream: "client", upstream: "server" };
 const STAGE = {
-  accept: "when it was accepted", sniff: "before its first bytes", route: "before its way was known", dial: "while it was dialled", relay: "while it was served",
+  accept: "when it was accepted", sniff: "at its first bytes", route: "before its way was known", dial: "while it was dialled", relay: "while it was served",
 };
 const DID = {
   closed: "hung up", reset: "broke off (RST)", vanished: "vanished", refused: "refused", unreachable: "could not be reached", net_unreachable: "could not be reached",
