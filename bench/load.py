@@ -37,23 +37,25 @@ class Answer:
     error: str = field(default="")
 
 
-def build() -> Path:
+def build(source: Path = SOURCE) -> Path:
     """The compiled generator, made anew where the source is younger."""
-    binary = OUT / "load"
-    if binary.exists() and binary.stat().st_mtime >= SOURCE.stat().st_mtime:
+    binary = OUT / source.stem
+    if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
         return binary
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise LoadError("no C compiler (cc, gcc or clang): the load generator, bench/load.c, needs one")
+        raise LoadError(
+            f"no C compiler (cc, gcc or clang): the load generator, bench/{source.name}, needs one"
+        )
     OUT.mkdir(exist_ok=True)
     made = subprocess.run(
-        [compiler, "-O2", "-Wall", "-o", str(binary), str(SOURCE)],
+        [compiler, "-O2", "-Wall", "-o", str(binary), str(source)],
         capture_output=True,
         text=True,
         check=False,
     )
     if made.returncode:
-        raise LoadError(f"{compiler} cannot compile bench/load.c:\n{made.stderr}")
+        raise LoadError(f"{compiler} cannot compile bench/{source.name}:\n{made.stderr}")
     return binary
 
 

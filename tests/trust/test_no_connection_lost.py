@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import trio
+import pytest
 
 from bench.accounts import Balance, balance
-from bench.echo import echo_server
 from bench.service import Line, Service
-from bench.traffic import Traffic, says_nothing, short, talks
-from bench.ways import through_socks
+from bench.soak import faults
+from bench.steady import Steady
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="the clients need a C compiler")
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 RATE = 500.0 if THOROUGH else 120.0
@@ -40,38 +43,33 @@ def document(upstream: int) -> Line:
     }
 
 
-@asynccontextmanager
-async def under_load(folder: Path) -> AsyncIterator[tuple[Service, list[Balance]]]:
+@contextmanager
+def under_load(folder: Path) -> Iterator[tuple[Service, list[Balance]]]:
     """A service with clients, who come until the block is left; then their accounts are balanced."""
     results: list[Balance] = []
-    with echo_server() as server:
-        service = await trio.to_thread.run_sync(Service, folder, document(server[1]))
-        try:
-            kinds = {
-                "short": (short, "a", 8),
-                "talks": (talks, "a", 2),
-                "says nothing": (says_nothing, "a", 1),
-                "socks": (through_socks(server, short), "s", 3),
-            }
-            traffic, enough = Traffic(kinds, service.listening()), trio.Event()
-            async with trio.open_nursery() as clients:
-                clients.start_soon(traffic.flow, RATE, enough)
-                await trio.sleep(PAUSE)
-                yield service, results
-                await trio.sleep(PAUSE)
-                enough.set()
-            await trio.sleep(0.3)
-        finally:
-            await trio.to_thread.run_sync(service.end)
-        results.append(balance(traffic.calls, service.lines("session"), service.kills))
+    with Steady() as steady:
+        with Service(folder, document(steady.server[1])) as service:
+            to = service.listening()
+            steady.begin(RATE, to["a"], to["s"])
+            time.sleep(PAUSE)
+            yield service, results
+            time.sleep(PAUSE)
+            calls, offered = steady.end()
+            time.sleep(0.3)
+        print(f"{offered.rate:.1f} clients a second, {offered.least} in the poorest")
+        results.append(balance(calls, service.lines("session"), service.kills))
+        assert not faults(service)
+    assert offered.rate > 0.98 * RATE, offered
+    if THOROUGH:
+        assert offered.least > 0.8 * RATE, offered
 
 
-async def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
+def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
     random.Random(7413).shuffle(deeds)
-    async with under_load(folder) as (service, results):
+    with under_load(folder) as (service, results):
         for deed in deeds:
-            await trio.to_thread.run_sync(deed, service)
-            await trio.sleep(PAUSE)
+            deed(service)
+            time.sleep(PAUSE)
     (found,) = results
     print(found, dict(found.outcomes))
     assert not found.complaints, "\n".join(found.complaints[:20])
@@ -85,21 +83,21 @@ def storm(service: Service) -> None:
     service.reload()
 
 
-async def test_reloads(tmp_path: Path) -> None:
+def test_reloads(tmp_path: Path) -> None:
     """By a signal, by fifty at once, and because the file has changed."""
     deeds: list[Callable[[Service], object]] = [Service.reload] * RELOADS
     deeds += [storm, lambda service: service.configure(drain="31s")]
-    found = await after(tmp_path, deeds)
+    found = after(tmp_path, deeds)
     assert found.killed == 0
 
 
-async def test_upgrades(tmp_path: Path) -> None:
-    found = await after(tmp_path, [Service.upgrade] * UPGRADES)
+def test_upgrades(tmp_path: Path) -> None:
+    found = after(tmp_path, [Service.upgrade] * UPGRADES)
     assert found.killed == 0
 
 
-async def test_workers_that_are_killed(tmp_path: Path) -> None:
-    await after(
+def test_workers_that_are_killed(tmp_path: Path) -> None:
+    after(
         tmp_path,
         [partial(lambda service, which: service.kill_a_worker(which), which=n) for n in range(KILLS)],
     )
