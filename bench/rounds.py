@@ -93,12 +93,12 @@ class Bench:
                 if process.ended or time.monotonic() - began > READY_WITHIN:
                     raise Unready(f"did not start: {process.last_words()}")
                 time.sleep(0.01)
-            taken = time.monotonic() - began
+            start = {"start_ms": 1e3 * (time.monotonic() - began), "start_cpu_ms": 1e3 * process.cpu()}
             if shared is not None and peer.share is not None:
                 for pid in ours.workers(process.pids()):
                     shared.give(pid, peer.share)
             subject = Subject(port, process, kept_short=shared is not None)
-            yield subject, {"start_ms": 1e3 * taken, "start_mib": process.resident() / 2**20}
+            yield subject, start | {"start_mib": process.resident() / 2**20}
 
     def more_ports(self, count: int) -> list[int]:
         """Ports of so many more servers of the load generator's; they stay."""

@@ -89,7 +89,11 @@ OPERATIONS = (
 )
 BULK = (Metric("gb_s", "GB/s", 2), Metric("cpu_gb", "CPU s per GB", 3), *BUSY)
 SHARES = (Metric("rate", "per second"), Metric("cpu_us", "CPU us each", 1), *OPERATIONS[2:])
-START = (Metric("start_mib", "MiB at start", 1), Metric("start_ms", "ms to first reply"))
+START = (
+    Metric("start_mib", "MiB at start", 1),
+    Metric("start_ms", "ms to first reply"),
+    Metric("start_cpu_ms", "ms of CPU until then"),
+)
 IDLE = (Metric("idle_kib", "KiB each", 2), Metric("idle_mib", "MiB in all", 1), Metric("open", "open"))
 
 

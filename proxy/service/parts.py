@@ -31,7 +31,8 @@ def wanted(snapshot: Snapshot) -> frozenset[str]:
 def _wanted(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.admin is not None:
         yield "proxy.admin.server"
-        yield from _HASHES  # its token
+        if snapshot.admin.token is not None:
+            yield from _HASHES
     if snapshot.limits.any:
         yield from _HASHES
     for listener in snapshot.listeners:

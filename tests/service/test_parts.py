@@ -30,7 +30,8 @@ def test_a_plain_forward_wants_nothing() -> None:
 @pytest.mark.parametrize(
     ("snapshot", "names"),
     [
-        (replace(of(), admin=Admin((Bind("127.0.0.1", 0),))), {"proxy.admin.server", *HASHES}),
+        (replace(of(), admin=Admin((Bind("127.0.0.1", 0),))), {"proxy.admin.server"}),
+        (replace(of(), admin=Admin((Bind("127.0.0.1", 0),), token="x")), {"proxy.admin.server", *HASHES}),
         (replace(of(), limits=Caps(connections=10)), HASHES),
         (of(replace(LISTENER, limits=Caps(per_client=10))), HASHES),
         (of(replace(LISTENER, users=Users({"alice": read_secret("x")}))), HASHES),
