@@ -53,6 +53,7 @@ class Verdict:
     """What a run has shown."""
 
     balance: Balance = field(default_factory=Balance)
+    longest: float = 0.0  # seconds for which the clients stood still
     deeds: list[str] = field(default_factory=list[str])
     held: dict[str, list[Holdings]] = field(
         default_factory=dict[str, list[Holdings]]
@@ -62,6 +63,8 @@ class Verdict:
     def __str__(self) -> str:
         deeds = ", ".join(f"{deed} ({number})" for deed, number in Counter(self.deeds).items())
         figures = [f"{self.balance}; disturbed {len(self.deeds)} times: {deeds or 'by nothing'}"]
+        if self.longest:
+            figures.append(f"the clients themselves stood still for {self.longest:.1f} s at most")
         for name, (before, *_, after) in self.held.items():
             figures.append(f"{name}: {before} after the warm-up; {after} in the end")
         told = ["everything is accounted for"] if not self.complaints else self.complaints[:30]
@@ -139,6 +142,7 @@ class _Soak:
         await trio.to_thread.run_sync(near.end)
         verdict.balance = balance(calls.calls, near.lines("session"), near.kills)
         verdict.complaints += verdict.balance.complaints
+        verdict.longest = calls.longest
         for name, service in services.items():
             verdict.complaints += faults(service) + grown(name, *verdict.held[name])
 
@@ -179,6 +183,7 @@ class _Soak:
 
     def _path(self, name: str, settings: dict[str, object]) -> None:
         self._wan.clear()
+        self._wan.forget()  # nobody looks at its packets
         self._wan.install(name, **settings)
 
     def _measure(self, services: dict[str, Service]) -> None:

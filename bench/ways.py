@@ -178,7 +178,8 @@ def document(
     gates = {name: f"{host}:{number}" for name, (host, number) in gate.items()}
 
     def listener(mode: str, to: str = "") -> Line:
-        return {"bind": "127.0.0.1:0", "mode": mode} | ({"to": to} if to else {})
+        patient = {"handshake": "30s"}  # with clients on a busy machine
+        return {"bind": "127.0.0.1:0", "mode": mode, "timeouts": patient} | ({"to": to} if to else {})
 
     return {
         "workers": workers,
