@@ -28,16 +28,21 @@ class Shares:
         self._made: list[Path] = []
 
     def give(self, pid: int, share: float) -> None:
-        """A process, with all its threads, has `share` of a core from now on, for itself; raises OSError."""
+        """A process, with all its threads, has `share` of a core from now on; raises OSError.
+
+        Whatever else runs: it comes before others until it has had its share.
+        """
         group = self._parent / f"bench-{os.getpid()}-{next(_numbers)}"
         group.mkdir()
         self._made.append(group)
         quota = round(share * PERIOD)
         if (group / "cpu.max").exists():
             (group / "cpu.max").write_text(f"{quota} {PERIOD}")
+            (group / "cpu.weight").write_text("10000")
         else:
             (group / "cpu.cfs_period_us").write_text(str(PERIOD))
             (group / "cpu.cfs_quota_us").write_text(str(quota))
+            (group / "cpu.shares").write_text("262144")
         (group / "cgroup.procs").write_text(str(pid))
 
     def close(self) -> None:

@@ -68,6 +68,7 @@ def test_version_2_is_written_as_it_wants(tmp_path: Path, monkeypatch: pytest.Mo
     def mkdir(self: Path) -> None:  # as the kernel does, a directory comes with its files
         os.mkdir(self)
         (self / "cpu.max").write_text("max 100000")
+        (self / "cpu.weight").write_text("100")
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     made.give(4711, 0.25)
