@@ -25,7 +25,7 @@ BEGINNING = """# Metrics
 `/metrics` on the admin address (`admin: {bind: 127.0.0.1:7414}`), in the text format of Prometheus, and as OpenMetrics for
 whoever asks for it. Names and labels are stable; `upstream` is the cluster's name, as Prometheus setups have a label `cluster` of their
 own. All workers are added up; a worker that is replaced takes its
-numbers along, so no counter falls. A restart begins at 0, as Prometheus expects.
+numbers along, so no counter falls; so does an upgrade. A restart begins at 0, as Prometheus expects.
 
 ```yaml
 admin: {bind: 127.0.0.1:7414}

@@ -63,6 +63,11 @@ class House(Protocol):
         """The counters of every worker there is or was: a worker that is replaced takes over its region."""
         ...
 
+    @property
+    def since(self) -> float:
+        """When these began to count, in trio's time: before this program, where that has taken over from another."""
+        ...
+
     def places(self) -> Mapping[str, Sequence[views.Place]]:
         """Where each listener really listens, and whether the kernel takes SYN data there."""
         ...

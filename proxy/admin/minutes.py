@@ -35,15 +35,15 @@ def mark(total: Sequence[float]) -> Mark:
 
 
 class Minutes:
-    """``now`` is monotonic seconds, minutes are counted from when this was made."""
+    """``now`` is monotonic seconds, minutes are counted from when this was made; ``before`` is what they were then."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, before: Mark) -> None:
         self._began = now
         self._marks: deque[tuple[int, Mark]] = deque(
-            [(0, Mark())], maxlen=KEPT
+            [(0, before)], maxlen=KEPT
         )  # at the beginning of a minute
-        self._last = Mark()
-        self._seen: deque[tuple[float, Mark]] = deque([(now, Mark())])
+        self._last = before
+        self._seen: deque[tuple[float, Mark]] = deque([(now, before)])
 
     def look(self, seen: Mark, now: float) -> None:
         """Take in what the sums are now; to be called every few seconds, whoever watches."""

@@ -42,7 +42,7 @@ class Portrait:
 
     def __post_init__(self) -> None:
         self._began = trio.current_time()  # somebody may set the other clock
-        self.minutes = Minutes(self._began)
+        self.minutes = Minutes(self._began, mark(add_up(self.house.regions).total))
 
     def look(self) -> Sums:
         """What has been counted so far; the ring of minutes hears of it, too."""
@@ -71,6 +71,7 @@ class Portrait:
             now=wall,
             began=wall - uptime,
             uptime=uptime,
+            counted_since=wall - (trio.current_time() - house.since),
             config=house.config_path,
             log_level=house.log_level,
             bounds=list(FIRST_BYTE_BOUNDS),
@@ -112,14 +113,13 @@ class Portrait:
 
     def clusters(self) -> views.Clusters:
         """Those of the configuration, and those that had sessions."""
-        house, sums = self.house, self.look()
+        house, sums, outages = self.house, self.look(), self.house.outages()
         snapshot = house.snapshot
         open_now = _sum_by(self._census().by_way, lambda way: way[1])
         known = {**snapshot.clusters, **{one.cluster.name: one.cluster for one in snapshot.listeners}}
         known.setdefault(snapshot.direct.name, snapshot.direct)
         names = sorted({*known, *(cluster for (_, cluster), numbers in sums.ways.items() if numbers[0])})
         found: list[views.Cluster] = []
-        outages = house.outages()
         for name in names:
             cluster = known.get(name)
             out = outages.get(_dialled(cluster)) if cluster else None
@@ -195,8 +195,7 @@ class Portrait:
         )
 
     def _warm_up(self, wall: float) -> views.WarmUp | None:
-        warming = self.house.warming()
-        if warming is None:
+        if (warming := self.house.warming()) is None:
             return None
         return views.WarmUp(
             began=wall - (trio.current_time() - warming.began),

@@ -131,6 +131,9 @@ class Status(Struct, frozen=True, kw_only=True):
     now: float  # seconds since 1970
     began: float
     uptime: float  # seconds
+    counted_since: float = (
+        0.0  # all counts began then: before `began`, where this program took over from another
+    )
     config: str | None  # path of the file; null where there are flags only
     log_level: str
     bounds: list[float]  # seconds: the bounds of every `Spread.counts`

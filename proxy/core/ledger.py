@@ -138,6 +138,11 @@ class Ledger:
         self._accounts[key] = known + account
         self._accounts.move_to_end(key)
 
+    def everything(self) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
+        """All accounts, for another ledger to `merge`; the least recently used first."""
+        remainders = [((*way, None), account) for way, account in self._remainders.items()]
+        return [*remainders, *self._accounts.items()]
+
     @property
     def clusters(self) -> dict[tuple[str, str], Account]:
         """Sums by listener and cluster."""

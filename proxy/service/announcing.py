@@ -1,4 +1,7 @@
-"""How far the warm-up has come, told to whoever waits for it: a line on a terminal, and a line in the log."""
+"""What whoever started the program should hear besides: what this machine lacks, and how far the warm-up has come.
+
+The warm-up has a line on the terminal while it lasts, and one in the log.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from proxy.core.snapshot import Snapshot
 from proxy.core.warming import Warming, Warmth
+from proxy.net import sockopt
 from proxy.telemetry.events import Events
 
 FEW = 5  # endpoints that are warm before anybody has read that they are being warmed
@@ -68,6 +73,13 @@ class Announcing:
             return
         self._told = warming.began
         self._events.say("warmed_up", **_fields(warming))
+
+
+def warn_of_sources(snapshot: Snapshot, events: Events) -> None:
+    """Say what this machine, or our privileges, lack of the addresses and marks that connections should have."""
+    for cluster in snapshot.clusters.values():
+        if cluster.source is not None and (problem := sockopt.source_problem(cluster.source)):
+            events.warn("no_source", cluster=cluster.name, problem=problem)
 
 
 def in_words(warming: Warming) -> str:

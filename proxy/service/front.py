@@ -14,6 +14,7 @@ from proxy.core.ledger import Ledger
 from proxy.core.snapshot import Snapshot
 from proxy.core.standings import Standings
 from proxy.core.warming import Warming
+from proxy.service import bequest
 from proxy.service.crew import Crew
 from proxy.service.listeners import Listeners, places
 from proxy.service.memory import Memory
@@ -31,6 +32,8 @@ class Front:
         self.log_level: str = level
         self._config = loaded.config
         self._memory, self._listeners, self._crew = memory, listeners, crew
+        self._bequest = bequest.inherited()
+        self._bequest.add_to(memory.ledger)
 
     @property
     def standings(self) -> Standings:
@@ -44,8 +47,13 @@ class Front:
 
     @property
     def regions(self) -> Sequence[Region]:
-        """The counters of every worker."""
-        return self._crew.regions
+        """The counters of every worker, and of the programs before this one."""
+        return [*self._crew.regions, *self._bequest.regions]
+
+    @property
+    def since(self) -> float:
+        """When they began."""
+        return self._bequest.since
 
     def places(self) -> Mapping[str, Sequence[views.Place]]:
         """Where each listener listens."""

@@ -20,9 +20,9 @@ from proxy.config import Loaded
 from proxy.core.address import join_host_port
 from proxy.core.differences import differences, waiting
 from proxy.core.snapshot import Snapshot
-from proxy.net import accept, sockopt
+from proxy.net import accept
 from proxy.service import parts, privileges, systemd, upgrade
-from proxy.service.announcing import Announcing, Waits
+from proxy.service.announcing import Announcing, Waits, warn_of_sources
 from proxy.service.crew import Crew
 from proxy.service.crew.alone import Alone
 from proxy.service.crew.hand import CannotServe
@@ -148,7 +148,9 @@ class Supervisor(Front):
     def _open_the_doors(self) -> None:
         snapshot = self.snapshot
         announce(snapshot, self._listeners.shares[0], self._events, [one.name for one in snapshot.listeners])
-        _warn_of_sources(snapshot, self._events)
+        warn_of_sources(snapshot, self._events)
+        if self._bequest.problem:
+            self._events.warn("counters_not_kept", why=self._bequest.problem)
         self.state = "ready"
         if unused := [*self._listeners.unused(), *self._inheritance.useless]:
             self._events.warn("sockets_not_used", names=unused)
@@ -213,7 +215,7 @@ class Supervisor(Front):
             self.set_level(self.log_level if self._level_is_fixed else after.log.level)
         fresh = [one.name for one in after.listeners if known.get(one.name) != one.binds]
         announce(after, self._listeners.shares[0], self._events, fresh)
-        _warn_of_sources(after, self._events)
+        warn_of_sources(after, self._events)
         if waits := waiting(before, after):
             self._events.warn("restart_needed", keys=waits)
         return changed
@@ -227,7 +229,8 @@ class Supervisor(Front):
             if self.state == "draining":
                 raise upgrade.NotUpgraded("it is draining already")
             self._memory.save(trio.current_time())  # the successor reads it
-            pid = await upgrade.hand_over(self._listeners.heirlooms())
+            with self._bequest.passed_on(self._crew.regions, self._memory.ledger) as passed:
+                pid = await upgrade.hand_over(self._listeners.heirlooms(), passed=passed)
         except upgrade.NotUpgraded as failure:
             self._events.warn("not_upgraded", why=str(failure))
         else:
@@ -291,10 +294,3 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[BaseException]:
             yield from _leaves(one)
         else:
             yield one
-
-
-def _warn_of_sources(snapshot: Snapshot, events: Events) -> None:
-    """Say what this machine, or our privileges, lack of the addresses and marks that connections should have."""
-    for cluster in snapshot.clusters.values():
-        if cluster.source is not None and (problem := sockopt.source_problem(cluster.source)):
-            events.warn("no_source", cluster=cluster.name, problem=problem)

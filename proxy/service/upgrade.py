@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -35,6 +35,16 @@ class Heirloom(NamedTuple):
     name: str  # of the listener it was opened for
     sock: socket.socket
     lent: bool = False  # somebody else keeps it open, so its path is his to take away
+
+
+class Passed(NamedTuple):
+    """What else a successor is given: variables, and descriptors that they name."""
+
+    env: Mapping[str, str]
+    descriptors: Sequence[int]
+
+
+NOTHING = Passed({}, ())
 
 
 class Inheritance(NamedTuple):
@@ -81,7 +91,9 @@ def command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def hand_over(heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = None) -> int:
+async def hand_over(
+    heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = None, passed: Passed = NOTHING
+) -> int:
     """Start a successor on these sockets and wait until it serves; its process number. Raises `NotUpgraded`."""
     sockets = list(heirlooms)
     try:
@@ -92,9 +104,10 @@ async def hand_over(heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = 
     env[_SOCKETS] = ";".join(
         f"{name}={sock.fileno()}{'=' + _LENT if lent else ''}" for name, sock, lent in sockets
     )
-    env[_READY] = str(theirs)
+    env |= {_READY: str(theirs), **passed.env}
+    descriptors = [theirs, *(one.sock.fileno() for one in sockets), *passed.descriptors]
     try:
-        process = _start(list(argv or command()), [theirs, *(one.sock.fileno() for one in sockets)], env)
+        process = _start(list(argv or command()), descriptors, env)
     except OSError as error:
         os.close(ours)
         raise NotUpgraded(f"it cannot be started: {error.strerror}") from error

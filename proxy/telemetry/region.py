@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Self
+from zlib import crc32
 
 from proxy.core.account import FIRST_BYTE_BOUNDS
 from proxy.core.evidence import Evidence
@@ -93,12 +94,24 @@ DOUBLES = frozenset(
 )
 
 
+LAYOUT = crc32(
+    repr(
+        (SIZE, _DIRECTORY, sorted(SLOTS.items()), list(OfListener), list(OfWay), sorted(DOUBLES), list(Evidence),
+         FIRST_BYTE_BOUNDS, DURATION_BOUNDS)
+    ).encode()
+)  # fmt: skip
+"""Another number where what stands in a slot may be something else: two programs that agree count alike."""
+
+
 class Region:
     """The memory of one worker: a header, the directory, the slots."""
 
-    def __init__(self, fd: int = -1) -> None:
-        """Of a memfd that `create` has made, in whatever process; without one, for this process alone."""
-        self.fd = fd
+    def __init__(self, fd: int = -1, *, former: bool = False) -> None:
+        """Of a memfd that `create` has made, in whatever process; without one, for this process alone.
+
+        ``former``: of another program, so that what it says of open sessions is not about ours.
+        """
+        self.fd, self.former = fd, former
         self._memory = mmap.mmap(fd, SIZE)
         view = memoryview(self._memory)
         self.integers = view.cast("Q")

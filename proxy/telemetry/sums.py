@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import TypeAlias
 
-from proxy.telemetry.region import DOUBLES, SLOTS, Block, OfWay, Region
+from proxy.telemetry.region import DOUBLES, SLOTS, Block, OfListener, OfWay, Region
 
 Numbers: TypeAlias = list[float]
 """The slots of one block: whole numbers, and floats where `region.DOUBLES` says so."""
@@ -75,6 +75,23 @@ def add_up(regions: Iterable[Region]) -> Sums:
     return sums
 
 
+def fold(regions: Iterable[Region], into: Region) -> bool:
+    """Add up what others have counted, who count no more, in an empty region; False where it does not fit."""
+    known: dict[tuple[Block, tuple[str, ...]], int] = {}
+    for region in regions:
+        for block, labels, numbers in _blocks(region):
+            start = known.get((block, labels)) or into.add(block, labels)
+            if start is None:
+                return False
+            known[block, labels] = start
+            for slot, number in enumerate(numbers):
+                if block is Block.WAY and slot in DOUBLES:
+                    into.doubles[start + slot] += number
+                else:
+                    into.integers[start + slot] += int(number)
+    return True
+
+
 def add_all(several: Iterable[Sequence[float]]) -> Numbers:
     """The slots of several ways, added up."""
     total: Numbers = [0] * _SLOTS_OF_WAY
@@ -94,4 +111,6 @@ def _blocks(region: Region) -> Iterator[tuple[Block, tuple[str, ...], Numbers]]:
         if block is Block.WAY:
             for slot in DOUBLES:
                 numbers[slot] = region.doubles[start + slot]
+        elif block is Block.LISTENER and region.former:
+            numbers[OfListener.OPEN] = 0
         yield block, labels, numbers

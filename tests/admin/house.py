@@ -53,11 +53,16 @@ class SmallHouse:
         self.next_reload = views.Reload(at=0.0, ok=True)
         self.last: views.Reload | None = None
         self.warmed: Warming | None = None
+        self.began: float | None = None
         self.out: dict[str, Outages] = {}
 
     @property
     def regions(self) -> Sequence[Region]:
         return [self.counters.region]
+
+    @property
+    def since(self) -> float:
+        return self.began if self.began is not None else trio.current_time()
 
     def places(self) -> Mapping[str, Sequence[views.Place]]:
         return {

@@ -308,3 +308,15 @@ def test_what_is_handed_over_adds_up_elsewhere() -> None:
     assert one.total.sessions == 0
     assert other.total.sessions == 6
     assert len(other.endpoints) == 2
+
+
+def test_everything_can_be_handed_on() -> None:
+    ledger, other = Ledger(most=2), Ledger()
+    for port in (1, 2, 3):
+        ledger.add(session(endpoint=Endpoint("192.0.2.1", port), listener="a", cluster="c"))
+    handed = ledger.everything()
+    assert [key[2] for key, _ in handed] == [None, Endpoint("192.0.2.1", 2), Endpoint("192.0.2.1", 3)]
+    for key, account in handed:
+        other.merge(key, account)
+    assert other.plain()["total"] == ledger.plain()["total"]
+    assert ledger.total.sessions == 3, "and stays here"

@@ -9,6 +9,7 @@ from proxy.admin import views
 from proxy.admin.metrics import Metrics
 from proxy.admin.portrait import Portrait
 from proxy.core.outcomes import Reason
+from proxy.core.warming import Warming
 from tests.admin.house import SmallHouse, a_record
 
 
@@ -21,6 +22,7 @@ async def test_what_is_exposed_is_told_with_its_kind_and_labels() -> None:
     house.had(a_record(1))
     house.had(a_record(2, reason=Reason.REFUSED))
     house.counters.refused("web", "limited")
+    house.warmed = Warming(0.0, 1.0, over=False, endpoints=2)
     house.last = views.Reload(at=1.0, ok=True)
     metrics = Metrics(house, Portrait(house, lambda: 1e9))
     metrics.answered(200)

@@ -1,14 +1,40 @@
 from __future__ import annotations
 
 from proxy.telemetry.counters import Counters
-from proxy.telemetry.region import DURATION_BOUNDS, OfWay
-from proxy.telemetry.sums import add_all, add_up, histogram
+from proxy.telemetry.region import DURATION_BOUNDS, Block, OfWay, Region
+from proxy.telemetry.sums import add_all, add_up, fold, histogram
 from tests.admin.house import a_record
 
 
 def test_nothing_counted() -> None:
     assert not any(add_up([]).total)
     assert not any(add_all([]))
+
+
+def test_what_others_have_counted_is_folded_into_one() -> None:
+    several = [Counters(), Counters()]
+    for number, counters in enumerate(several):
+        for _ in range(number + 1):
+            counters.accepted("a")
+            counters.ended(a_record(listener="a", cluster=f"c{number}", saved=0.25))
+            counters.refused("a", "too_many")
+        counters.accepted("open")
+        counters.region.former = True
+    whole, regions = Region(), [counters.region for counters in several]
+    assert fold(regions, whole)
+    before, after = add_up(regions), add_up([whole])
+    assert after == before
+    assert after.of_listener("a")[OfWay.SECONDS_SAVED] == 0.75
+    assert after.refused == {("a", "too_many"): 3}
+    assert after.listeners["open"] == [2, 0], "whoever was open is not any more"
+
+
+def test_where_it_does_not_fit_it_says_so() -> None:
+    full, other = Region(), Region()
+    while full.add(Block.WAY, (f"listener-{full.integers[2]}", "cluster")) is not None:
+        pass
+    other.add(Block.WAY, ("one", "more"))
+    assert not fold([full, other], Region())
 
 
 def test_by_listener_and_by_cluster() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -17,7 +19,7 @@ import pytest
 from proxy.lab.behaviours import answers_each, echoes
 from proxy.lab.namespaces import python_environment
 from proxy.lab.wan import Wan
-from tests.wire.program import Program, forward, until
+from tests.wire.program import Line, Program, forward, until
 from tests.wire.test_workers import ask, children, customers, gone
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.01)]
@@ -76,6 +78,62 @@ def test_another_program_takes_over_and_nobody_notices(wan: Wan, tmp_path: Path,
                         assert not troubles
                         assert all(answered)
         assert len(program.events("upgraded")) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_counted_goes_on(wan: Wan, tmp_path: Path, workers: int) -> None:
+    server, long = wan.serve(answers_each(request=4)), wan.serve(echoes())
+    admin = tmp_path / "admin"
+    ends = {"a": forward(server, replay="any"), "long": forward(long)}
+    with Program(wan.client, ends, workers=workers, admin={"bind": f"unix:{admin}"}, drain="9s") as program:
+        for _ in range(20):
+            assert ask(program.address())
+        at = f"{server.address[0]}:{server.address[1]}"
+        until(lambda: told(admin)["total"]["sessions"] == ended(admin, at) == 20, 10)
+        before = told(admin)
+        assert before["total"]["round_trips_saved"] > 0
+        with socket.create_connection(program.address("long"), 10) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            with upgraded(program) as successor:
+                until(lambda: told(admin)["pid"] == successor, 10)
+                now = told(admin)
+                assert now["total"]["sessions"] == 20
+                assert now["total"]["seconds_saved"] == before["total"]["seconds_saved"]
+                assert now["total"]["open"] == 0, "the predecessor's"
+                assert now["counted_since"] == pytest.approx(before["counted_since"], abs=0.1)
+                assert now["counted_since"] < now["began"]
+                assert (now["saved_per_minute"], sum(one["sessions"] for one in now["minutes"])) == (0, 0)
+                assert ask(program.address())
+                client.close()
+                until(lambda: told(admin)["total"]["sessions"] == 22, 10)
+                program.wait_for("stopped", 1, 30)
+                time.sleep(1.2)
+                assert ended(admin, at) == 21
+                assert ask(program.address())
+                with upgraded(program, 2) as third:
+                    until(lambda: told(admin)["pid"] == third, 10)
+                    until(lambda: told(admin)["total"]["sessions"] == 23, 10)
+        assert not program.events("counters_not_kept")
+
+
+def asked(admin: Path, what: str) -> Line:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(admin))
+    connection.request("GET", f"/api/v1/{what}")
+    found: Line = json.loads(connection.getresponse().read())
+    connection.close()
+    return found
+
+
+def ended(admin: Path, endpoint: str) -> int:
+    found = [one for one in asked(admin, "endpoints")["endpoints"] if one["endpoint"] == endpoint]
+    return sum(one["tally"]["sessions"] for one in found)
+
+
+def told(admin: Path) -> Line:
+    return asked(admin, "status")
 
 
 def test_a_successor_that_cannot_begin_fails_alone(wan: Wan) -> None:

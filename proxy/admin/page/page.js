@@ -56,7 +56,7 @@ function warmUp({ warm_up: one, now }) {
 
 // --- what is saved
 
-function hero({ total, minutes, began, now, saved_per_minute: trips, seconds_saved_per_minute: seconds }, places) {
+function hero({ total, minutes, counted_since: began, now, saved_per_minute: trips, seconds_saved_per_minute: seconds }, places) {
   put($("trips"), count(total.round_trips_saved));
   fill($("hero-words"), [total.seconds_saved, total.seconds_lost, total.sessions, Math.round(trips * 10), Math.round(seconds * 1000), total.sessions ? "" : places.map((one) => one.places)], () => {
     if (!total.sessions) return ["Nothing has gone through yet. ", ...endpoints.hint(places)];

@@ -32,7 +32,7 @@ class Alone:
     """A `Crew` of one."""
 
     def __init__(self, snapshot: Snapshot, memory: Memory, events: Events) -> None:
-        counters = Counters()
+        counters = Counters(_region())
         self.worker = Worker(snapshot, memory, events, takes_syn_data=server_bit(), counters=counters)
         self.regions: Sequence[Region] = (counters.region,)
         self._began = trio.current_time()
@@ -107,6 +107,14 @@ class Alone:
     def spares(self) -> SparesData:
         """As `Crew.spares`."""
         return self.worker.spares.plain()
+
+
+def _region() -> Region:
+    """One that a successor can be given, where the system has such memory."""
+    try:
+        return Region.create()
+    except OSError:
+        return Region()
 
 
 def census(sessions: set[Session]) -> Census:
