@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 Target = Callable[[bytes], str]
 LONGEST = 4096
@@ -19,8 +20,20 @@ MOST_SHAPES = 200  # what somebody counts among the words of a message would hav
 _WORD = re.compile(r"(?<![^\s(;,:])[a-z]{2,12}(?![^\s);,:.])")
 
 
+class Fuzzed(NamedTuple):
+    """A target, what its fuzzing starts from, and words that mean something to it."""
+
+    target: Target
+    seeds: tuple[bytes, ...]
+    words: tuple[bytes, ...] = ()
+
+
 class Found(AssertionError):
-    """An input that a target fails on."""
+    """``data``: an input that a target fails on."""
+
+    def __init__(self, message: str, data: bytes) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 def without_data(text: str) -> str:
@@ -46,10 +59,10 @@ class Fuzzer:
         self.new.clear()
 
     def run(self, seconds: float) -> None:
-        """Go on for so long; raises `Found`."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for _ in range(50):
+        """Go on for so long, of the processor's time; raises `Found`."""
+        deadline = time.process_time() + seconds
+        while time.process_time() < deadline:
+            for _ in range(20):
                 self._try(self._changed(self._random.choice(self.corpus)))
 
     def _try(self, data: bytes) -> None:
@@ -57,7 +70,7 @@ class Fuzzer:
         try:
             shape = self._target(data)
         except Exception as error:
-            raise Found(f"{type(error).__name__}: {error}\nfor {data!r}") from error
+            raise Found(f"{type(error).__name__}: {error}\nfor {data!r}", data) from error
         if shape not in self.shapes and len(self.shapes) < MOST_SHAPES:
             self.shapes.add(shape)
             self.corpus.append(data)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -28,18 +27,12 @@ from proxy.core.request import Refused, Turn
 from proxy.core.users import BadSecret, read_secret
 from proxy.service import state
 from tests.core import hellos
-from tests.fuzz.mutation import Target, without_data
+from tests.fuzz.answers import ANSWERS
+from tests.fuzz.inside import INSIDE
+from tests.fuzz.mutation import Fuzzed, Target, without_data
 
 _MOST = 65536
 Parse = Callable[[Reader], Parser[object]]
-
-
-class Fuzzed(NamedTuple):
-    """A target, what its fuzzing starts from, and words that mean something to it."""
-
-    target: Target
-    seeds: tuple[bytes, ...]
-    words: tuple[bytes, ...] = ()
 
 
 # --- what is read from a stream
@@ -250,84 +243,98 @@ _HTTP_WORDS = tuple(
 _HELLO = hellos.record(hellos.message(hellos.server_name(b"a.example.com") + hellos.alpn(b"h2")))
 _STATE = msgspec.json.encode({"version": state.VERSION, "learned": {"standings": [], "patience": []}})
 
-FUZZED: dict[str, Fuzzed] = {
-    "client_hello": Fuzzed(stream(tls.client_hello), (_HELLO,)),
-    "hello_span": Fuzzed(hello, (_HELLO, _HELLO + b"\x14\x03\x03\0\1\1")),
-    "sni": Fuzzed(stream(partial(sni.opening, port=443)), (_HELLO,)),
-    "socks": Fuzzed(
-        both_turns(socks.opening),
-        (b"\5\1\0\5\1\0\3\x07a.b.com\1\xbb", b"\5\1\0\5\1\0\1\1\2\3\4\0\x50", b"\4\1\0\x50\0\0\0\1u\0host\0"),
-    ),
-    "socks_login": Fuzzed(
-        both_turns(partial(socks.opening, login=True)), (b"\5\2\0\2\1\5alice\6sesame\5\1\0\1\1\2\3\4\0\x50",)
-    ),
-    "http": Fuzzed(stream(http1.opening), _HTTP, _HTTP_WORDS),
-    "http_login": Fuzzed(both_turns(partial(http1.opening, login=True)), _HTTP, _HTTP_WORDS),
-    "proxy_header": Fuzzed(
-        stream(proxy_header.header),
-        (
-            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
-            b"PROXY UNKNOWN\r\n",
-            proxy_header.version2(Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2)),
-            proxy_header.version2(Endpoint("2001:db8::1", 1), Endpoint("2001:db8::2", 2)),
+FUZZED: dict[str, Fuzzed] = (
+    ANSWERS
+    | INSIDE
+    | {
+        "client_hello": Fuzzed(stream(tls.client_hello), (_HELLO,)),
+        "hello_span": Fuzzed(hello, (_HELLO, _HELLO + b"\x14\x03\x03\0\1\1")),
+        "sni": Fuzzed(stream(partial(sni.opening, port=443)), (_HELLO,)),
+        "socks": Fuzzed(
+            both_turns(socks.opening),
+            (
+                b"\5\1\0\5\1\0\3\x07a.b.com\1\xbb",
+                b"\5\1\0\5\1\0\1\1\2\3\4\0\x50",
+                b"\4\1\0\x50\0\0\0\1u\0host\0",
+            ),
         ),
-    ),
-    "tunnel": Fuzzed(stream(tunnel.opening), (b"\0" * 80,)),
-    "gateway_socks": Fuzzed(stream(SOCKS_STEPS[-1].hear), (b"\5\0\0\1\0\0\0\0\0\0", b"\5\5\0\3\1a\0\0")),
-    "gateway_method": Fuzzed(stream(SOCKS_STEPS[0].hear), (b"\5\2\1\0",)),
-    "gateway_http": Fuzzed(
-        stream(HTTP_STEPS[0].hear),
-        (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"HTTP/1.0 407 x\r\n\r\n"),
-        _HTTP_WORDS,
-    ),
-    "first_flight": Fuzzed(
-        first_flight,
-        (
-            _HELLO,
-            *_HTTP,
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
-            b"SSH-2.0-x\r\n",
-            b"*1\r\n$4\r\nPING\r\n",
-            b"get a\r\n",
-            b"\0\0\0\x08\x04\xd2\x16\x2f",
-            b"\5\1\0",
-            b"\0\x1d" + b"\xab\xcd\1\0\0\1\0\0\0\0\0\0\1a\3com\0\0\1\0\1",
+        "socks_login": Fuzzed(
+            both_turns(partial(socks.opening, login=True)),
+            (b"\5\2\0\2\1\5alice\6sesame\5\1\0\1\1\2\3\4\0\x50",),
         ),
-        (*_HTTP_WORDS, b"PING", b"GET", b"MGET", b"gets ", b"user\0"),
-    ),
-    "chunks": Fuzzed(
-        chunks,
-        (b"5\r\nhello\r\n0\r\n\r\n", b"1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n"),
-        (b"\r\n", b"0\r\n", b"ffffffff"),
-    ),
-    "tcp_metrics": Fuzzed(metrics, (tcp_metrics.ask_all(20, 1), tcp_metrics.ask_family("tcp_metrics", 2))),
-    "tcp_info": Fuzzed(tcp_info, (bytes(104), bytes(range(232)))),
-    "configuration": Fuzzed(OnDisk("proxy.yaml", configuration), (_CONFIG, _YAML), _YAML_WORDS),
-    "endpoints": Fuzzed(
-        OnDisk("endpoints.yaml", endpoints),
-        (b"- 192.0.2.1:443\n- {address: a:1, weight: 2}\n", b"endpoints: [a:1]"),
-        _YAML_WORDS,
-    ),
-    "state": Fuzzed(OnDisk("state.json", remembered), (_STATE,), (b"null", b"[]", b"1e999", b'"')),
-    "references": Fuzzed(
-        text(expand, BadReference),
-        (b"a${A:-b}$$${env:HOME}${file:/x}",),
-        (b"${", b"}", b"$$", b"file:", b":-"),
-    ),
-    "address": Fuzzed(
-        text(address, BadAddress), (b"example.com:443", b"[2001:db8::1]:1", b"unix:/x", b"@a", b"0x7f.1:1")
-    ),
-    "host_port": Fuzzed(text(split_host_port, BadAddress), (b"a:1", b"[::1]:2")),
-    "network": Fuzzed(
-        text(network, BadNetwork), (b"10.0.0.0/8", b"2001:db8::/32", b"loopback", b"::ffff:1.2.3.4")
-    ),
-    "host": Fuzzed(text(host, ValueError), (b"127.0.0.1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1", b"a.b.")),
-    "pattern": Fuzzed(
-        text(compile_pattern, BadPattern),
-        (b"*.example.com", b"/a(b|c)+[0-9]{1,3}/", b"a?.b"),
-        (b"(", b"|", b"*", b"{9}"),
-    ),
-    "secret": Fuzzed(
-        text(read_secret, BadSecret), (b"sesame", b"$scrypt$ln=14,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2g")
-    ),
-}
+        "http": Fuzzed(stream(http1.opening), _HTTP, _HTTP_WORDS),
+        "http_login": Fuzzed(both_turns(partial(http1.opening, login=True)), _HTTP, _HTTP_WORDS),
+        "proxy_header": Fuzzed(
+            stream(proxy_header.header),
+            (
+                b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+                b"PROXY UNKNOWN\r\n",
+                proxy_header.version2(Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2)),
+                proxy_header.version2(Endpoint("2001:db8::1", 1), Endpoint("2001:db8::2", 2)),
+            ),
+        ),
+        "tunnel": Fuzzed(stream(tunnel.opening), (b"\0" * 80,)),
+        "gateway_socks": Fuzzed(stream(SOCKS_STEPS[-1].hear), (b"\5\0\0\1\0\0\0\0\0\0", b"\5\5\0\3\1a\0\0")),
+        "gateway_method": Fuzzed(stream(SOCKS_STEPS[0].hear), (b"\5\2\1\0",)),
+        "gateway_http": Fuzzed(
+            stream(HTTP_STEPS[0].hear),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"HTTP/1.0 407 x\r\n\r\n"),
+            _HTTP_WORDS,
+        ),
+        "first_flight": Fuzzed(
+            first_flight,
+            (
+                _HELLO,
+                *_HTTP,
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+                b"SSH-2.0-x\r\n",
+                b"*1\r\n$4\r\nPING\r\n",
+                b"get a\r\n",
+                b"\0\0\0\x08\x04\xd2\x16\x2f",
+                b"\5\1\0",
+                b"\0\x1d" + b"\xab\xcd\1\0\0\1\0\0\0\0\0\0\1a\3com\0\0\1\0\1",
+            ),
+            (*_HTTP_WORDS, b"PING", b"GET", b"MGET", b"gets ", b"user\0"),
+        ),
+        "chunks": Fuzzed(
+            chunks,
+            (b"5\r\nhello\r\n0\r\n\r\n", b"1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n"),
+            (b"\r\n", b"0\r\n", b"ffffffff"),
+        ),
+        "tcp_metrics": Fuzzed(
+            metrics, (tcp_metrics.ask_all(20, 1), tcp_metrics.ask_family("tcp_metrics", 2))
+        ),
+        "tcp_info": Fuzzed(tcp_info, (bytes(104), bytes(range(232)))),
+        "configuration": Fuzzed(OnDisk("proxy.yaml", configuration), (_CONFIG, _YAML), _YAML_WORDS),
+        "endpoints": Fuzzed(
+            OnDisk("endpoints.yaml", endpoints),
+            (b"- 192.0.2.1:443\n- {address: a:1, weight: 2}\n", b"endpoints: [a:1]"),
+            _YAML_WORDS,
+        ),
+        "state": Fuzzed(OnDisk("state.json", remembered), (_STATE,), (b"null", b"[]", b"1e999", b'"')),
+        "references": Fuzzed(
+            text(expand, BadReference),
+            (b"a${A:-b}$$${env:HOME}${file:/x}",),
+            (b"${", b"}", b"$$", b"file:", b":-"),
+        ),
+        "address": Fuzzed(
+            text(address, BadAddress),
+            (b"example.com:443", b"[2001:db8::1]:1", b"unix:/x", b"@a", b"0x7f.1:1"),
+        ),
+        "host_port": Fuzzed(text(split_host_port, BadAddress), (b"a:1", b"[::1]:2")),
+        "network": Fuzzed(
+            text(network, BadNetwork), (b"10.0.0.0/8", b"2001:db8::/32", b"loopback", b"::ffff:1.2.3.4")
+        ),
+        "host": Fuzzed(
+            text(host, ValueError), (b"127.0.0.1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1", b"a.b.")
+        ),
+        "pattern": Fuzzed(
+            text(compile_pattern, BadPattern),
+            (b"*.example.com", b"/a(b|c)+[0-9]{1,3}/", b"a?.b"),
+            (b"(", b"|", b"*", b"{9}"),
+        ),
+        "secret": Fuzzed(
+            text(read_secret, BadSecret), (b"sesame", b"$scrypt$ln=14,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2g")
+        ),
+    }
+)

@@ -1,40 +1,51 @@
 """Every parser, fed with what grows out of a corpus: it answers or refuses, and the same however its input is cut.
 
-Half a second for each; `make fuzz` gives them a minute. ``FUZZ_KEEP=1`` keeps what led to something new in the corpus.
-What a target fails on should be kept there, too, as ``found-…``: then it is tried first for ever.
+Half a second for each; `make fuzz` and `.ci/run` give them a minute. ``FUZZ_KEEP=1`` keeps what led to something new in
+the corpus. What a target fails on is kept there in any case, as ``found-…``, and is to be committed with what mends it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.mutation import Found, Fuzzer, kept
+from tests.fuzz import __main__ as program
+from tests.fuzz import campaign
+from tests.fuzz.mutation import Found, Fuzzed, Fuzzer
 from tests.fuzz.targets import FUZZED
 
-CORPUS = Path(__file__).parent / "corpus"
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
 KEEP = os.environ.get("FUZZ_KEEP") == "1"
-SEED = 7413 if os.environ.get("CI") == "true" else time.time_ns()
 
 
 @pytest.mark.parametrize("name", FUZZED)
 def test_it_answers_or_refuses(name: str) -> None:
-    one = FUZZED[name]
-    folder = CORPUS / name
-    print(f"seed {SEED}")
-    fuzzer = Fuzzer(one.target, [*one.seeds, *kept(folder)], one.words, SEED)
-    fuzzer.run(SECONDS)
+    fuzzer = campaign.fuzz(name, SECONDS, keep=KEEP)
+    print(f"seed {campaign.SEED}: {fuzzer.runs} inputs, {len(fuzzer.shapes)} shapes")
     assert fuzzer.runs > 20
-    print(f"{fuzzer.runs} inputs, {len(fuzzer.shapes)} shapes")
-    if KEEP:
-        folder.mkdir(exist_ok=True)
-        for data in fuzzer.new[:40]:
-            (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def test_what_is_found_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(data: bytes) -> str:
+        assert b"!" not in data
+        return str(len(data) % 3)
+
+    monkeypatch.setattr(campaign, "CORPUS", tmp_path)
+    monkeypatch.setitem(FUZZED, "weak", Fuzzed(fails, (b"abc",), (b"!",)))
+    monkeypatch.setattr(program, "step_back", os.getpid)
+    assert not program.run(["weak", "chunks"], 1.0, 2)
+    said = capsys.readouterr().out
+    (path,) = (tmp_path / "weak").iterdir()
+    assert path.name.startswith("found-")
+    assert str(path) in said
+    assert "weak failed" in said
+    assert "chunks: " in said
+    with pytest.raises(Found, match="seed"):
+        campaign.fuzz("weak", 0.0)
 
 
 def test_the_fuzzer_finds_what_is_there() -> None:

@@ -1,0 +1,67 @@
+"""``python -m tests.fuzz [--seconds 60] [--jobs 2] [NAME …]``: every parser gets so much of a processor's time.
+
+It runs when nothing else wants to (SCHED_IDLE, sched(7)), so it may run beside the tests: their timing does not
+suffer. Exit code 1 if a target has failed; the failing input is then in the corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.fuzz.campaign import fuzz
+from tests.fuzz.mutation import Found
+from tests.fuzz.targets import FUZZED
+
+
+def step_back() -> None:
+    """Run only when nothing else wants to."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def outcome(name: str, seconds: float) -> tuple[str, bool]:
+    """What to say of a target, and whether it held."""
+    try:
+        fuzzer = fuzz(name, seconds, keep=os.environ.get("FUZZ_KEEP") == "1")
+    except Found as found:
+        return f"{name}: FAILED\n{''.join(traceback.format_exception(found))}", False
+    return f"{name}: {fuzzer.runs} inputs, {len(fuzzer.shapes)} shapes", True
+
+
+def run(names: Iterable[str], seconds: float, jobs: int) -> bool:
+    """Whether all held."""
+    began, failed = time.monotonic(), list[str]()
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), step_back) as pool:
+        futures = {pool.submit(outcome, name, seconds): name for name in names}
+        for future in as_completed(futures):
+            said, held = future.result()
+            print(said, flush=True)
+            if not held:
+                failed.append(futures[future])
+    minutes = (time.monotonic() - began) / 60
+    verdict = f"{', '.join(failed)} failed" if failed else "all held"
+    print(
+        f"fuzz: {len(futures)} targets, {seconds:g} s of processor time each, in {minutes:.1f} minutes: {verdict}"
+    )
+    return not failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all, if none is given")
+    given = parser.parse_args()
+    if unknown := set(given.names) - FUZZED.keys():
+        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(sorted(FUZZED))}")
+    sys.exit(not run(given.names or FUZZED, given.seconds, given.jobs))
+
+
+if __name__ == "__main__":
+    main()
