@@ -5,8 +5,8 @@
 - the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets,
   and the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
-- ``netns``, ``root``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Where that is missing the test is
-  skipped with the reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
+- ``netns``, ``root``, ``account``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Without it the test
+  is skipped with the reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
 - hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
 """
 
@@ -15,8 +15,10 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import pwd
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ MARKERS = (
     "wan(rtt=0.1, mtu=1500, wire=None): how the `wan` fixture is made",
     "netns: needs network namespaces of its own (root, or user namespaces)",
     "root: needs uid 0",
+    "account: needs a user with a home and a shell, in passwd(5)",
     "browser: drives Chromium",
     "prometheus: runs Prometheus and its promtool",
     "podman: builds and runs containers with podman and buildah, as root",
@@ -66,6 +69,8 @@ def _missing(need: str) -> str | None:
             return namespaces.obstacle()
         case "root":
             return None if os.geteuid() == 0 else "needs root"
+        case "account":
+            return _no_account()
         case "browser":
             return None if shutil.which("chromium") else "needs chromium"
         case "prometheus":
@@ -78,6 +83,16 @@ def _missing(need: str) -> str | None:
             raise ValueError(need)
 
 
+def _no_account() -> str | None:
+    uid = os.geteuid()
+    try:
+        entry = pwd.getpwuid(uid)
+        shells = Path("/etc/shells").read_text().split()
+    except (KeyError, OSError):
+        return f"needs an account: nobody in passwd(5) has uid {uid}, or there is no /etc/shells"
+    return None if entry.pw_shell in shells else f"needs an account with a shell: {entry.pw_name} has none"
+
+
 def _require(need: str) -> None:
     reason = _missing(need)
     if reason is None:
@@ -88,7 +103,7 @@ def _require(need: str) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for need in ("netns", "root", "podman", "browser", "prometheus"):
+    for need in ("netns", "root", "account", "podman", "browser", "prometheus"):
         if item.get_closest_marker(need) is not None:
             _require(need)
 

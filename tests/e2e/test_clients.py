@@ -140,6 +140,7 @@ def test_curl_haproxy_protocol(proxy: Proxy, site: tuple[int, Path]) -> None:
     assert run("curl", "-sS", "--haproxy-protocol", "--request-target", url, headed) == PAGE
 
 
+@pytest.mark.account
 @pytest.mark.parametrize("version", ["4", "5", "connect"])
 def test_ssh(proxy: Proxy, tmp_path: Path, version: str) -> None:
     sshd, _ = needs("sshd"), needs("nc")
@@ -179,6 +180,7 @@ def test_git(proxy: Proxy, site: tuple[int, Path], tmp_path: Path, scheme: str) 
     assert (tmp_path / "copy" / "file").read_text() == scheme
 
 
+@pytest.mark.account
 def test_psql(proxy: Proxy, tmp_path: Path) -> None:
     needs("psql")
     bin_folder = Path(needs("postgres")).resolve().parent

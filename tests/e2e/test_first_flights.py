@@ -13,7 +13,10 @@ from tests.core.first_flights.record import record
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+# ssh asks passwd(5) who it is before anything else.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.account] * (name == "ssh")) for name in CLIENTS]
+)
 def test_the_installed_client_is_known(name: str) -> None:
     client = CLIENTS[name]
     if client.program is None:
