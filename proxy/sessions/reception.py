@@ -13,14 +13,14 @@ from functools import partial
 
 import trio
 
-from proxy.core import http1, proxy_header, sni, socks, tunnel
+from proxy.core import openings, proxy_header, sni, tunnel
 from proxy.core.address import Endpoint
 from proxy.core.familiar import Familiar
 from proxy.core.fastopen import Standing
 from proxy.core.lockout import Lockout
 from proxy.core.networks import is_within
 from proxy.core.outcomes import Reason
-from proxy.core.reader import Malformed, NotMine, Parser, Reader
+from proxy.core.reader import Malformed, NotMine
 from proxy.core.record import SessionRecord
 from proxy.core.request import Opening, OpeningParser, Refused, Request, Turn
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
@@ -31,18 +31,6 @@ from proxy.net.sheath import BadTls, Sheath, Sheathed, context
 from proxy.net.sniff import EarlyData, HungUp, Incoming
 from proxy.sessions import passwords
 
-_HEAD_LIMIT = 3 * http1.LIMIT  # the parser says no before that, in words
-
-
-def _mixed(reader: Reader, *, login: bool) -> Parser[Opening]:
-    """SOCKS or HTTP: no method begins with the number of a SOCKS version."""
-    first = yield from reader.peek(1)
-    return (yield from (socks.opening if first in {b"\x04", b"\x05"} else http1.opening)(reader, login=login))
-
-
-_WAYS = {Mode.SOCKS: socks.opening, Mode.HTTP: http1.opening, Mode.MIXED: _mixed}
-_OPENINGS: dict[Mode, OpeningParser] = {mode: partial(way, login=False) for mode, way in _WAYS.items()}
-_LOGINS: dict[Mode, OpeningParser] = {mode: partial(way, login=True) for mode, way in _WAYS.items()}
 _familiar = Familiar()
 
 
@@ -200,7 +188,7 @@ class Reception:
         if mode is Mode.SNI:
             return self._named(to_the_end=to_the_end)
         if self._parser is None:
-            self._parser = (_OPENINGS if listener.users is None else _LOGINS)[mode]
+            self._parser = openings.opening_of(mode, login=listener.users is not None)
         while True:
             opening = self._opening(self._parser, to_the_end=to_the_end)
             if not isinstance(opening, Turn) or opening.credentials is not None:
@@ -215,7 +203,7 @@ class Reception:
             if known is not None:
                 incoming.understood()
                 return known
-        opening = incoming.read_now(parser, _HEAD_LIMIT, to_the_end=to_the_end)
+        opening = incoming.read_now(parser, openings.LIMIT, to_the_end=to_the_end)
         if opening is not None and said and incoming.consumed - consumed == len(said):
             _familiar.learn(parser, said, opening)
         return opening

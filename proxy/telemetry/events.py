@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import lru_cache
+from functools import partial
+from time import time as wall_clock  # noqa: TID251  # the log writes its own time
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.record import SessionRecord
 from proxy.telemetry.lines import Lines
-from proxy.telemetry.logs import Logger, lines_for_sessions, session_line
+from proxy.telemetry.logs import Logger, lines_for_sessions
+from proxy.telemetry.sessions import session_fields, session_id, session_line
+
+__all__ = ["Events", "session_fields", "session_id"]
 
 _MICRO = 6
-_PROCESS = os.urandom(3).hex()
 _SWITCH_ON = {
     errno.EOPNOTSUPP: "sysctl -w net.ipv4.tcp_fastopen=1 in this network namespace (bit 1 is the client's)",
 }
@@ -38,7 +41,7 @@ class Events:
         if self._lines is None:
             self._log.info("session", **session_fields(record))
         else:
-            self._lines.later(session_line(session_fields(record)))
+            self._lines.later(partial(session_line, record, wall_clock()))
 
     async def keep_writing(self) -> None:
         """Write what is said of sessions soon and not at once, until cancelled: it is cheaper by the dozen."""
@@ -105,80 +108,3 @@ class Events:
             self._log.info("endpoint_back", **where)
         else:
             self._log.warning("endpoint_ejected", **where, seconds=round(seconds, _MICRO))
-
-
-def session_id(record: SessionRecord) -> str:
-    """A name for one session: unique among all that this process, and those before it, have had."""
-    return f"{_PROCESS}-{record.number:x}"
-
-
-def session_fields(record: SessionRecord) -> dict[str, object]:
-    """The record as log fields: nothing that is not known, times in seconds rounded to microseconds."""
-    fields: dict[str, object] = {
-        "id": f"{_PROCESS}-{record.number:x}",
-        "listener": record.listener,
-        "client": record.client,
-        "cluster": record.cluster,
-    }
-    if record.endpoint is not None:
-        fields["endpoint"] = _text(record.endpoint)
-    if record.mode:
-        fields |= _request_fields(record)
-    fields["early_bytes"] = record.early_bytes
-    if record.protocol:
-        fields["protocol"] = record.protocol
-    if record.evidence is not None:
-        fields["open"] = record.open
-        fields["syn_bytes"] = record.syn_bytes
-        fields["evidence"] = record.evidence
-        fields["standing_before"] = record.standing_before
-        fields["standing_after"] = record.standing_after
-    if record.dial_time:
-        fields["dial_time"] = round(record.dial_time, _MICRO)
-    if record.first_byte:
-        fields["first_byte"] = round(record.first_byte, _MICRO)
-    if record.rtt:
-        fields["rtt"] = round(record.rtt, _MICRO)
-    known = vars(record)  # what was never set is not there
-    if not _RARE.isdisjoint(known):
-        _add_rare(fields, known)
-    if record.tried > 1:
-        fields["tried"] = record.tried
-    fields["up_bytes"] = record.up_bytes
-    fields["down_bytes"] = record.down_bytes
-    fields["duration"] = round(record.duration, _MICRO)
-    fields["ended_by"] = record.ended_by
-    fields["during"] = record.during
-    fields["reason"] = record.reason
-    return fields
-
-
-_text = lru_cache(1024)(str)  # most sessions go where others went
-_RARE_TIMES = ("waited", "dead_spare", "saved", "lost")
-_RARE_FACTS = (
-    "client_syn_bytes", "duplicate", "spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail",
-)  # fmt: skip
-_RARE = frozenset(_RARE_TIMES + _RARE_FACTS)
-
-
-def _add_rare(fields: dict[str, object], known: dict[str, object]) -> None:
-    """What most sessions have nothing of."""
-    for name in _RARE_TIMES:
-        seconds = known.get(name)
-        if isinstance(seconds, float) and seconds:
-            fields[name] = round(seconds, _MICRO)
-    for name in _RARE_FACTS:
-        if known.get(name):
-            fields[name] = known[name]
-
-
-def _request_fields(record: SessionRecord) -> dict[str, object]:
-    """What the client asked for."""
-    fields: dict[str, object] = {"mode": record.mode, "asked": round(record.asked, _MICRO)}
-    if record.authority is not None:
-        fields["authority"] = str(record.authority)
-    if record.user is not None:
-        fields["user"] = record.user
-    if record.reply:
-        fields["reply"] = record.reply
-    return fields

@@ -97,21 +97,29 @@ def lines_for_sessions(log: Logger) -> Lines | None:
     return lines if isinstance(lines, Lines) and lines.takes_sessions else None
 
 
-def session_line(fields: dict[str, object]) -> bytes:
-    """What ``log.info("session", **fields)`` would write, in a fifth of the time."""
-    if "detail" in fields or "mode" in fields:  # words that clients have a say in
-        _shorten(None, "", fields)
-    return _line({"time": _now(), "level": "info", "event": "session", **fields})
+def quoted(text: str) -> str:
+    """A text as a value in a line of JSON: shortened, and in ASCII apart from what can be printed."""
+    return _printable(_encode(_whole(_shortened(text)))).decode()
 
 
-def _now() -> str:
+def encoded(value: object) -> str:
+    """Any other value, as it is in a line of JSON."""
+    return _encode(value).decode()
+
+
+def line_of(event: str, fields: dict[str, object], when: float) -> bytes:
+    """The line of JSON for ``log.info(event, **fields)`` at ``when`` (seconds since the epoch)."""
+    _shorten(None, "", fields)
+    return _line({"time": time_of(when), "level": "info", "event": event, **fields})
+
+
+def time_of(when: float) -> str:
     """As structlog writes it; a second's text is made once."""
     global _second  # noqa: PLW0603  # a cache of one
-    now = time.time()  # noqa: TID251  # the log writes its own time
-    whole = int(now)
+    whole = int(when)
     if _second[0] != whole:
         _second = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{_second[1]}.{int((now - whole) * 1e6):06d}Z"
+    return f"{_second[1]}.{int((when - whole) * 1e6):06d}Z"
 
 
 def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
@@ -130,6 +138,10 @@ def _line(fields: dict[str, object]) -> bytes:
         line = _encode(fields)
     except UnicodeEncodeError:  # half of a surrogate pair, as in the name of a file
         line = _encode({name: _whole(value) for name, value in fields.items()})
+    return _printable(line)
+
+
+def _printable(line: bytes) -> bytes:
     if line.isascii() and b"\x7f" not in line:
         return line
     return _not_plain(_in_json, line.decode()).encode()
@@ -147,14 +159,22 @@ def _utf16(character: str) -> tuple[int, ...]:
 
 
 def _whole(value: object) -> object:
-    return str(value).encode(errors="backslashreplace").decode()
+    try:
+        _encode(value)
+    except UnicodeEncodeError:
+        return str(value).encode(errors="backslashreplace").decode()
+    return value
 
 
 def _shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     for name, value in event.items():
         if isinstance(value, str) and len(value) > _LONGEST:
-            event[name] = f"{value[:_LONGEST]}… and {len(value) - _LONGEST} more"
+            event[name] = _shortened(value)
     return event
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… and {len(text) - _LONGEST} more"
 
 
 def _make_printable(
