@@ -1,8 +1,10 @@
 # make run    start the proxy with config.example.yaml      make check   every quality gate
 # make test   run every test                                make fix     let ruff mend what it can
+# make test-unprivileged  the same as nobody: what needs a privilege says so and is skipped
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
 # make soak   all kinds of traffic, disturbed all the time, for SECONDS=1800
-# make fuzz   every parser, every fault, FUZZ_SECONDS=60 each
+# make fuzz   every parser for FUZZ_SECONDS=60 of a processor's time, when nothing else wants it
+# make faults sessions to which everything happens that may happen to one: each system call failing, each step the last
 # make docs   write the generated pages of docs/ again
 # make pyz    the whole program as one file, dist/tfo-proxy.pyz
 # make sbom   what is installed, and under which licences: dist/sbom.cdx.json, dist/licences.txt
@@ -11,6 +13,7 @@
 # Needs make and Python 3.11 or newer; choose another interpreter with `make run PYTHON=/path/to/python3.13`.
 
 CONFIG ?= config.example.yaml
+ADMIN ?= $(if $(filter config.example.yaml,$(CONFIG)),127.0.0.1:7414)
 TESTS ?=
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
@@ -24,14 +27,18 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench soak fuzz fix docs sbom lock clean
+.PHONY: run test test-unprivileged check bench soak fuzz faults environment fix docs sbom lock clean
 
 run: $(VENV)/.runtime
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
-	@exec $(py) -m proxy run $(CONFIG)
+	@$(if $(ADMIN),echo 'To watch it: http://$(ADMIN)/')
+	@exec $(py) -m proxy run $(CONFIG) $(if $(ADMIN),--admin $(ADMIN))
 
 test: $(VENV)/.dev
 	@$(py) -m pytest $(TESTS)
+
+test-unprivileged: $(VENV)/.dev
+	@CI= unshare --user --map-user=65534 --map-group=65534 $(py) -m pytest -p no:cacheprovider $(TESTS)
 
 check: $(VENV)/.dev
 	@failed=; gate() { echo "== $$*"; "$(VENV)/bin/$$@" || failed="$$failed '$$*'"; }; \
@@ -64,7 +71,12 @@ soak: $(VENV)/.dev
 	@$(py) -m bench soak --seconds $(SECONDS)
 
 fuzz: $(VENV)/.dev
-	@THOROUGH=1 FUZZ_SECONDS=$(FUZZ_SECONDS) $(py) -m pytest tests/fuzz tests/faults tests/trust/test_no_connection_lost.py
+	@$(py) -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+faults: $(VENV)/.dev
+	@$(py) -m tests.faults
+
+environment: $(VENV)/.dev
 
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
