@@ -53,8 +53,8 @@ HEAD = (
     '<path class="head" d="M0 0 L10 5 L0 10 z"/></marker></defs>'
 )
 SUMMARY = (
-    "Two losses in a row lead to a sentence, and the next one is twice as long; each ends in one probe. "
-    "Data that is taken clears everything."
+    "Two losses in a row, up to five on a lossy path, lead to a sentence, and the next one is twice as long; "
+    "each ends in one probe. Data that is taken clears everything."
 )
 LOOK = {U: "idle", L: "learn", C: "good", N: "idle", OD: "doubt", DD: "doubt", Q: "bad", P: "learn"}
 PLACE = {  # centres

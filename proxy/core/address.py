@@ -63,6 +63,8 @@ def split_host_port(text: str) -> tuple[str, int]:
     """The host (brackets taken off) and port (0..65535) of ``host:port``; raises `BadAddress`."""
     host, colon, digits = text.rpartition(":")
     if not colon:
+        if text.isdecimal():
+            raise BadAddress(f"{text!r} is a port without a host; write host:port, like 127.0.0.1:{text}")
         raise BadAddress(f"{text!r} has no port; write host:port")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -5,9 +5,10 @@ evidence. The rest of this file only walks it, counts, and keeps time. The pictu
 from the table.
 
 Two ideas carry it. A single loss proves nothing, because networks lose packets; two in a row are a middlebox
-until shown otherwise. And a path that ate a SYN once may be mended later, so every sentence ends in one probe.
-The kernel keeps no such memory for us: since Linux 4.13 it has none per destination, and the global switch
-(``tcp_fastopen_blackhole_timeout_sec``) is off by default since 5.14 (commit 213ad73d).
+until shown otherwise (up to five where losses are common, `core.losses`). And a path that ate a SYN once may be
+mended later, so every sentence ends in one probe. The kernel keeps no such memory for us: since Linux 4.13 it has none
+per destination, and the global switch (``tcp_fastopen_blackhole_timeout_sec``) is off by default since 5.14 (commit
+213ad73d).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def test_where_to_listen(text: str, bind: Bind) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("8080", "'8080' has no port; write host:port"),
+        ("8080", "'8080' is a port without a host; write host:port, like 127.0.0.1:8080"),
         ("", "has no port"),
         (":80", 'write "*:80" for every address, or 127.0.0.1:80'),
         ("localhost:80", "a listener binds to numbers, not names; write 127.0.0.1:80 or [::1]:80"),

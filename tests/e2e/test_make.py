@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_make_run_serves_the_example(fresh: Path, upstream: str, patience: float
     )
     # The upstream is on this machine, where nobody may go unless it is said.
     (fresh / "config.example.yaml").write_text(f"{example}\ndirect: {{allow: [127.0.0.1]}}\n")
-    environment = {**os.environ, "PYTHON": sys.executable}
+    admin = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "PYTHON": sys.executable, "ADMIN": admin}
     log = fresh / f"{which}.log"
     with log.open("wb") as output:
         make = subprocess.Popen(
@@ -88,6 +90,11 @@ def test_make_run_serves_the_example(fresh: Path, upstream: str, patience: float
         assert to_try, "it says what to try"
         answer = subprocess.run(to_try[1], shell=True, capture_output=True, text=True, timeout=20, check=True)
         assert answer.stdout == "you asked for /"
+        to_watch = re.search(r"^To watch it: (http://\S+)$", log.read_text(), re.MULTILINE)
+        assert to_watch, "and where to watch"
+        assert to_watch[1] == f"http://{admin}/"
+        with urllib.request.urlopen(to_watch[1], timeout=10) as page:
+            assert b"<title>tfo-proxy</title>" in page.read()
         os.killpg(make.pid, signal.SIGINT)
         make.wait(15)
     except BaseException:

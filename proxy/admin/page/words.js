@@ -44,8 +44,8 @@ export const STANDINGS = {
   learning: ["learning", "wait", "The Fast Open option gets through. Whether the server takes data in a SYN will show soon."],
   unknown: ["not tried", "wait", "Nothing has been tried here yet."],
   probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
-  option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row means plain connections for a while."],
-  data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row means plain connections for a while."],
+  option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
+  data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
   quarantined: ["plain for now", "bad", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
   unsupported: ["plain", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
 };
