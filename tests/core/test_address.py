@@ -100,7 +100,7 @@ def test_the_longest_name() -> None:
 hosts = st.ip_addresses().map(str) | st.from_regex(r"[a-z][a-z0-9]{0,20}(\.[a-z]{1,10}){0,3}", fullmatch=True)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(hosts, st.integers(1, 65535))
 def test_what_is_written_is_read_back(host: str, port: int) -> None:
     assert split_host_port(join_host_port(host, port)) == (host, port)

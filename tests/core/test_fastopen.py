@@ -496,7 +496,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(st.lists(steps, max_size=60))
 def test_two_losses_for_every_quarantine(history: list[tuple[Evidence, int, bool, float]]) -> None:
     """Dials overlap, report late, or never; only what they were planned to find out can be held against anybody."""

@@ -224,14 +224,14 @@ def test_what_a_client_is_told(reason: Reason, status: int) -> None:
     assert alone.endswith(b"\r\n\r\n")
 
 
-def test_thousands_of_mutations_end_in_an_answer() -> None:
+def test_mutations_end_in_an_answer() -> None:
     rng = random.Random(11)
     samples = [
         *BAD,
         lines("GET http://example.org/a HTTP/1.1", HOST, "X: y"),
         lines("CONNECT a:1 HTTP/1.1", HOST),
     ]
-    for _ in range(1000):
+    for _ in range(150):
         data = bytearray(rng.choice(samples))
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(data))

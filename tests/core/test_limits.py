@@ -169,13 +169,13 @@ def test_cells_cannot_be_foretold() -> None:
 
 
 def test_a_million_clients_take_no_more_memory_than_one() -> None:
-    """What is held does not depend on how many came: a few thousand show it."""
+    """What is held does not depend on how many came: a few hundred show it."""
     door = gate(Caps(connections=10_000_000, per_client=4, client_rate=1000.0))
     come(door)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for n in range(2_000):
+        for n in range(300):
             for host in (f"10.{n >> 8 & 255}.{n & 255}.7", f"2001:db8:{n:x}::1"):
                 ticket = door.enter(n / 100)
                 assert door.greet(ticket, host, n / 100) is None
@@ -194,7 +194,7 @@ def test_many_clients_at_once_are_hardly_taken_for_each_other() -> None:
     assert refused == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.floats(0, 0.5)), max_size=60),
     st.integers(1, 6),

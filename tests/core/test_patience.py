@@ -179,7 +179,7 @@ def test_nonsense_is_not_recalled(habits: Habits) -> None:
 delays = st.one_of(st.floats(0, 2), st.just(math.inf))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(
     st.lists(st.one_of(st.none(), delays, st.tuples(delays, delays)), max_size=60), st.floats(0, 2), delays
 )

@@ -59,7 +59,7 @@ def test_the_literal_end_of_a_pattern(pattern: str, end: str) -> None:
 
 
 @given(st.text(alphabet="ab.-()|*?\\", max_size=12), st.text(alphabet="ab.-", max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=60)
 def test_what_a_pattern_takes_ends_with_its_end(pattern: str, name: str) -> None:
     try:
         compiled = compile_pattern(pattern)

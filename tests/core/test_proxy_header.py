@@ -121,10 +121,10 @@ def test_other_protocols_are_not_mine(data: bytes) -> None:
         in_pieces(header, data, 1)
 
 
-def test_thousands_of_mutations_end_the_same_in_any_pieces() -> None:
+def test_mutations_end_the_same_in_any_pieces() -> None:
     rng = random.Random(3)
     samples = [version1(*FOUR), version2(*FOUR), version2(*SIX, EXTENSIONS)]
-    for _ in range(2000):
+    for _ in range(300):
         data = bytearray(rng.choice(samples) + b"behind")
         for _ in range(rng.randint(1, 3)):
             data[rng.randrange(len(data))] = rng.randrange(256)

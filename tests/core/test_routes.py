@@ -241,10 +241,10 @@ def test_rules_that_may_match(earlier: dict[str, object], later: dict[str, objec
     assert list(routes(dict(earlier), dict(later)).never()) == []
 
 
-def test_ten_thousand_rules_are_not_walked() -> None:
+def test_thousands_of_rules_are_not_walked() -> None:
     """What is looked at for one session, counted: time is measured by the benchmarks."""
     many: list[dict[str, object]] = []
-    for n in range(2000):
+    for n in range(500):
         many.extend(
             [
                 {"host": names(f"h{n}.com")},
@@ -257,15 +257,15 @@ def test_ten_thousand_rules_are_not_walked() -> None:
         )
     table = routes(*many)
     for query, rule in (
-        (ask("h1999.com:443"), 1999 * 6 + 1),
-        (ask("a.s1999.com:443"), 1999 * 6 + 2),
-        (ask("10.7.207.9:25"), 1999 * 6 + 3),
-        (ask("a:1", user="u1999"), 1999 * 6 + 4),
-        (ask("a:1", "172.16.7.207"), 1999 * 6 + 5),
-        (ask("api77.p1999.com:1"), 1999 * 6 + 6),
+        (ask("h499.com:443"), 499 * 6 + 1),
+        (ask("a.s499.com:443"), 499 * 6 + 2),
+        (ask("10.1.243.9:25"), 499 * 6 + 3),
+        (ask("a:1", user="u499"), 499 * 6 + 4),
+        (ask("a:1", "172.16.1.243"), 499 * 6 + 5),
+        (ask("api77.p499.com:1"), 499 * 6 + 6),
     ):
         looked_at = sum(
-            len(numbers) for numbers in table._index.find(Facts(query._replace(address="10.7.207.9")))
+            len(numbers) for numbers in table._index.find(Facts(query._replace(address="10.1.243.9")))
         )
         assert looked_at <= 3
         assert table.match(query).rule in {rule, None} or isinstance(query.authority, Authority)

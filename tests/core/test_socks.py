@@ -189,9 +189,9 @@ def outcome(data: bytes, step: int, *, login: bool) -> object:
     return request and (request.authority, request.user), said, rest
 
 
-def test_thousands_of_mutations_end_the_same_in_any_pieces() -> None:
+def test_mutations_end_the_same_in_any_pieces() -> None:
     samples = [data for data, *_ in GOOD] + [data for data, *_ in BROKEN]
-    for number, data in enumerate(mutations(7, 1500, samples)):
+    for number, data in enumerate(mutations(7, 300, samples)):
         login = bool(number % 2)
         assert outcome(data, 1, login=login) == outcome(data, 1 << 20, login=login)
 

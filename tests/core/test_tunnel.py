@@ -149,10 +149,10 @@ def test_it_ends_with_a_bound() -> None:
     tunnel.verify([KEY], read(data), NOW)
 
 
-def test_thousands_of_mutations_end_the_same_in_any_pieces() -> None:
+def test_mutations_end_the_same_in_any_pieces() -> None:
     rng = random.Random(7)
     samples = [whole(), whole(b"", 2, final=True), whole(ticket=TICKET._replace(client=None))]
-    for _ in range(3000):
+    for _ in range(200):
         data = bytearray(rng.choice(samples) + b"behind")
         for _ in range(rng.randint(1, 3)):
             data[rng.randrange(len(data))] = rng.randrange(256)

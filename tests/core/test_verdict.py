@@ -208,7 +208,7 @@ TRIALS = st.builds(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.lists(TRIALS, min_size=MOST_TRIALS, max_size=MOST_TRIALS), st.sampled_from([ALL, SMALL, NOTHING]))
 def test_whatever_happens_it_comes_to_an_end(outcomes: list[Trial], abilities: Abilities) -> None:
     run(lambda step, before: outcomes[len(before)]._replace(step=step), abilities)
