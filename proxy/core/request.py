@@ -16,7 +16,10 @@ from proxy.core.address import Authority, BadAddress, Endpoint, Target, check_na
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.reader import Parser, Reader
 
-__all__ = ["Body", "Credentials", "Opening", "OpeningParser", "Refused", "Request", "Turn", "target_of"]
+__all__ = [
+    "Body", "Credentials", "Opening", "OpeningParser", "Refused", "Request", "Turn", "gone_early", "target_of",
+    "too_slow",
+]  # fmt: skip
 
 
 _BLAMED = {Reason.HANDSHAKE_TIMEOUT: EndedBy.TIMEOUT, Reason.NO_REQUEST: EndedBy.DOWNSTREAM}
@@ -34,6 +37,16 @@ class Refused(Exception):
     def blame(self) -> EndedBy:
         """Whose act it was."""
         return _BLAMED.get(self.reason, EndedBy.PROXY)
+
+
+def too_slow() -> Refused:
+    """Why a client is sent away that has not said in time where to go."""
+    return Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go")
+
+
+def gone_early() -> Refused:
+    """Why nothing comes of one that ended before."""
+    return Refused(Reason.NO_REQUEST, "the client left before it said where to go")
 
 
 class Credentials(NamedTuple):

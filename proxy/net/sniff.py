@@ -100,13 +100,16 @@ class Incoming:
         self.consumed += parsed.consumed
         return parsed.value
 
-    def said_anew(self) -> bytes | None:
-        """All that was said since the last message, up to one read's worth; None: nothing yet. Raises OSError.
+    @property
+    def is_amid_a_message(self) -> bool:
+        """Whether more of one has to come."""
+        return self._reading is not None
 
-        Nothing also where a message is on its way; `b""` where the client has ended. It stays ``data``.
+    def said_anew(self) -> bytes | None:
+        """What was said since the last message, up to one read's worth; None: nothing yet. Raises OSError.
+
+        ``b""`` where the client has ended. It stays ``data``.
         """
-        if self._reading is not None:
-            return None
         if not self.data:
             try:
                 self.data = self.sock.recv(MOST_EARLY_DATA)

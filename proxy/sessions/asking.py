@@ -21,7 +21,7 @@ from proxy.core.address import Endpoint
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer
-from proxy.core.request import Refused, Request
+from proxy.core.request import Refused, Request, too_slow
 from proxy.core.routes import RouteQuery
 from proxy.core.snapshot import Cluster, Listener, Mode, Reply, SendHeader
 from proxy.net import sockopt
@@ -31,7 +31,7 @@ from proxy.net.upstream import DialFailed, Upstream
 from proxy.net.watch import EDGE, HUNG_UP, READ, URGENT
 from proxy.sessions import routing
 from proxy.sessions.dialling import Dialling
-from proxy.sessions.reception import Reception, too_slow
+from proxy.sessions.reception import Reception
 from proxy.sessions.session import Session
 from proxy.sessions.shared import Shared
 

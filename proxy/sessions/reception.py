@@ -22,7 +22,7 @@ from proxy.core.networks import is_within
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, NotMine
 from proxy.core.record import SessionRecord
-from proxy.core.request import Opening, OpeningParser, Refused, Request, Turn
+from proxy.core.request import Opening, OpeningParser, Refused, Request, Turn, gone_early, too_slow
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
 from proxy.core.tunnel import Sealed
 from proxy.net import sniff, sockopt
@@ -75,7 +75,7 @@ class Reception:
                 self._is_allowed()
             request = self._next(listening, to_the_end=to_the_end)
         except HungUp:
-            raise _left() from None
+            raise gone_early() from None
         except (Malformed, NotMine) as error:
             raise Refused(Reason.BAD_REQUEST, str(error)) from None
         if request is None:
@@ -99,7 +99,7 @@ class Reception:
         except trio.TooSlowError:
             raise too_slow() from None
         except HungUp:
-            raise _left() from None
+            raise gone_early() from None
         except (Malformed, NotMine) as error:
             raise Refused(Reason.BAD_REQUEST, str(error)) from None
         self._take(request)
@@ -194,15 +194,20 @@ class Reception:
             if not isinstance(opening, Turn) or opening.credentials is not None:
                 return opening
             self._answer(opening, None)
+            if not (to_the_end or self._incoming.data):
+                return None  # what is read short has emptied the socket
 
     def _opening(self, parser: OpeningParser, *, to_the_end: bool) -> Opening | None:
         incoming = self._incoming
+        if incoming.is_amid_a_message:
+            return incoming.read_now(parser, openings.LIMIT, to_the_end=to_the_end)
         said, consumed = incoming.said_anew(), incoming.consumed
-        if said:
-            known = _familiar.meaning(parser, said)
-            if known is not None:
-                incoming.understood()
-                return known
+        if said is None and self._listener.users is None:
+            return None  # and no parser that could do without
+        known = _familiar.meaning(parser, said or b"")
+        if known is not None:
+            incoming.understood()
+            return known
         opening = incoming.read_now(parser, openings.LIMIT, to_the_end=to_the_end)
         if opening is not None and said and incoming.consumed - consumed == len(said):
             _familiar.learn(parser, said, opening)
@@ -289,12 +294,3 @@ class Reception:
             record.client_syn_bytes = 0  # they are no longer the bytes that it sent
         if request.early or rest:
             self.held = EarlyData(request.early + rest, ended=False, waited=0.0)
-
-
-def too_slow() -> Refused:
-    """Why a client is sent away that has not said in time where to go."""
-    return Refused(Reason.HANDSHAKE_TIMEOUT, "the client did not say where to go")
-
-
-def _left() -> Refused:
-    return Refused(Reason.NO_REQUEST, "the client left before it said where to go")

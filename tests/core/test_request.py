@@ -4,7 +4,7 @@ import pytest
 
 from proxy.core.address import Authority, BadAddress, Endpoint, Target
 from proxy.core.outcomes import EndedBy, Reason
-from proxy.core.request import Refused, Request, target_of
+from proxy.core.request import Refused, Request, gone_early, target_of, too_slow
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,9 @@ def test_whose_act_a_refusal_is() -> None:
 
 def test_who_says_nothing_is_told_nothing() -> None:
     assert Request("").refused(Reason.REFUSED, "why") == b""
+
+
+def test_whose_act_it_was() -> None:
+    assert [refused.blame for refused in (too_slow(), gone_early(), Refused(Reason.DENIED))] == [
+        EndedBy.TIMEOUT, EndedBy.DOWNSTREAM, EndedBy.PROXY,
+    ]  # fmt: skip
