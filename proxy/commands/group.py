@@ -56,6 +56,20 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"proxy.commands.{cmd_name}"), "command", None)
         return command if isinstance(command, click.Command) else _known_elsewhere(cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, and where there is no such command, the one that may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            meant = get_close_matches(args[0], COMMANDS, 1)
+            if not meant:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {meant[0]}?", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
         """The list for ``--help``, without an import."""
         with formatter.section("Commands"):

@@ -19,6 +19,9 @@ from proxy.commands.group import FAILED, load_config
 from proxy.core.address import join_host_port
 
 DEFAULT = "http://127.0.0.1:7414"
+_GUESSED = (
+    "; does a proxy run here, with `admin` in its configuration or with --admin? Name that CONFIG, or give --admin"
+)
 TOKEN = "TFO_PROXY_TOKEN"  # noqa: S105  # the name of the variable
 PATIENCE = 5.0
 MOST_ANSWER = 64 << 20
@@ -54,6 +57,7 @@ class Remote:
 
     def __init__(self, address: str, token: str | None = None, timeout: float = PATIENCE) -> None:
         self.address = address
+        self.hint = ""  # what could be meant instead, where nobody answers
         self._connect = _connector(address, timeout)
         self._connection: http.client.HTTPConnection | None = None
         self._token = token
@@ -94,7 +98,7 @@ class Remote:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not kept or isinstance(error, TimeoutError):
-                raise Gone(f"nobody answers at {self.address}: {_words(error)}") from None
+                raise Gone(f"nobody answers at {self.address}: {_words(error)}{self.hint}") from None
         return self._ask(method, path, body)  # the server had closed what we kept: that says nothing
 
     def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
@@ -156,7 +160,10 @@ def find(config: str | None, admin: str | None, token_file: str | None, timeout:
                 else f"http://{join_host_port(_reached(bind.host), bind.port)}"
             )
             admin, token = admin or here, token if token is not None else configured.token
-    return Remote(admin or DEFAULT, token, timeout)
+    remote = Remote(admin or DEFAULT, token, timeout)
+    if admin is None:
+        remote.hint = _GUESSED
+    return remote
 
 
 def _reached(host: str) -> str:

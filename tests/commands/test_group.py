@@ -142,6 +142,13 @@ def test_bad_usage_is_told_from_bad_configuration(good: Path) -> None:
     assert tfo_proxy().returncode == 2
 
 
+def test_a_command_that_was_nearly_there() -> None:
+    done = tfo_proxy("prboe", "example.com:443")
+    assert done.returncode == 2
+    assert done.stderr.endswith("Error: No such command 'prboe'. Did you mean probe?\n")
+    assert tfo_proxy("xyzzy").stderr.endswith("Error: No such command 'xyzzy'.\n")
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_names_every_command(flag: str) -> None:
     done = tfo_proxy(flag)

@@ -135,6 +135,17 @@ def test_nobody_there(tmp_path: Path) -> None:
                 admin.get("/")
 
 
+def test_where_the_address_was_a_guess_it_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "DEFAULT", "http://127.0.0.1:1")
+    with remote.find(None, None, None) as admin, pytest.raises(Gone, match="Name that CONFIG, or give --admin"):
+        admin.get("/")
+    with (
+        remote.find(None, "127.0.0.1:1", None) as admin,
+        pytest.raises(Gone, match=r"Connection refused$"),
+    ):
+        admin.get("/")
+
+
 def test_nobody_who_speaks_http() -> None:
     def speak() -> None:
         with server.accept()[0] as client:

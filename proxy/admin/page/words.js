@@ -6,7 +6,7 @@ export const TERMS = {
   seconds: "How much sooner the servers could answer, all connections added up. Below the line: what trying cost, by waits and repeated packets.",
   endpoint: "One server address and port that this proxy connects to. What is learned about Fast Open is learned for each of them alone, because it depends on the server and on every box on the way there.",
   standing: "What this proxy believes of Fast Open to this server, from what really happened there.",
-  cookie: "A token the server has given this machine. A SYN that shows it may carry data. The kernel keeps it, and gets a new one whenever that is needed. “asked for”: none has come yet.",
+  cookie: "A token the server has given this machine. A connection's first packet (the SYN) that shows it may carry data. The kernel keeps it, and gets a new one whenever that is needed. “asked for”: none has come yet.",
   rtt: "Round-trip time: from a packet to its answer. One of these is what Fast Open saves on every connection.",
   session: "One client's connection through this proxy, from being accepted to its end.",
   sessions_n: "How many connections to this server have come to an end, and how many are open now.",
@@ -14,7 +14,7 @@ export const TERMS = {
   first_byte: "How long from a client's connecting to the first byte of the server's answer. Half of the connections had it by the time that is marked. The filled mark is with Fast Open, the hollow one without.",
   listener: "An address where this proxy waits for clients.",
   mode: "How a client says where it wants to go. forward: it need not, all go to the same place. socks, http, mixed: it asks as one asks such a proxy. sni: by the server name in its TLS hello. transparent, tproxy: the network sends it here unasked. tunnel: it comes from another tfo-proxy.",
-  listener_tfo: "Whether this machine's kernel takes data in the SYNs of clients here, so that they save a round trip to the proxy, too.",
+  listener_tfo: "Whether this machine's kernel takes data in the first packets (SYNs) of clients here, so that they save a round trip to the proxy, too.",
   cluster: "Servers that are as good as each other. Connections are shared out among them. “direct” is for clients that say themselves where they want to go.",
   policy: "How connections are shared out among the servers of a cluster.",
   members: "How many addresses the cluster has, and how many of them connections are sent to now. A server that health checks find down, or that refused several connections in a row, is left alone for a while.",
@@ -25,7 +25,7 @@ export const TERMS = {
   worker: "A process that carries connections. If one dies, another takes its place.",
   restarts: "How often this process had to be replaced.",
   syn: "SYN: the first packet of a TCP connection. Ordinarily it is empty, and the data waits a round trip for the answer to it.",
-  syn_data: "Connections whose first bytes travelled in the SYN and were taken by the server: they waited one round trip less.",
+  syn_data: "Connections whose first bytes travelled in their very first packet (the SYN) and were taken by the server: they waited one round trip less.",
   per_session: "What each of those connections saved, on average: about one round-trip time.",
   lost: "What trying Fast Open has cost, all connections together: waits for first bytes that did not come, and packets that had to be sent again.",
   open_now: "Connections that are being carried at this moment.",
@@ -40,7 +40,7 @@ export const TERMS = {
 };
 
 export const STANDINGS = {
-  confirmed: ["fast", "good", "The last data sent in a SYN was taken: every connection saves a round trip."],
+  confirmed: ["fast", "good", "The last data sent in a connection's first packet (the SYN) was taken: every connection saves a round trip."],
   learning: ["learning", "wait", "The Fast Open option gets through. Whether the server takes data in a SYN will show soon."],
   unknown: ["not tried", "wait", "Nothing has been tried here yet."],
   probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
