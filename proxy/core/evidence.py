@@ -43,7 +43,7 @@ class TcpInfo(NamedTuple):
         """From what ``getsockopt(IPPROTO_TCP, TCP_INFO, 248)`` returned (at least 104 bytes)."""
         state, options, bits, rtt, variation, retransmits = _FIELDS.unpack_from(raw)
         known = len(raw) >= _TOTAL_RTO_OFFSET + 2
-        return cls(  # by position: this runs for every session
+        fields = (
             state == _ESTABLISHED,
             bool(options & _OPTION_SYN_DATA),
             bool(options & _OPTION_TFO_CHILD),
@@ -53,6 +53,8 @@ class TcpInfo(NamedTuple):
             retransmits,
             _TOTAL_RTO.unpack_from(raw, _TOTAL_RTO_OFFSET)[0] if known else None,
         )
+        # One for every session: what a named tuple costs to make the usual way counts.
+        return tuple.__new__(cls, fields)  # pyright: ignore[reportUnknownMemberType]  # of any tuple
 
 
 class Evidence(StrEnum):
@@ -77,6 +79,9 @@ class Evidence(StrEnum):
 
 
 LOSSES = frozenset({Evidence.SYN_DATA_LOST, Evidence.OPTION_LOST, Evidence.REFUSED, Evidence.SILENT})
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_ACKED, _NOT_ACKED = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED
+_REQUESTED, _EMPTY_OPEN = Evidence.COOKIE_REQUESTED, Evidence.EMPTY_OPEN
 
 
 def read_handshake(info: TcpInfo, syn_bytes: int, elapsed: float) -> Evidence:
@@ -87,7 +92,7 @@ def read_handshake(info: TcpInfo, syn_bytes: int, elapsed: float) -> Evidence:
     if syn_bytes:
         return _with_data(info, elapsed)
     if not info.retransmits:
-        return Evidence.COOKIE_REQUESTED if info.client_fail == 1 else Evidence.EMPTY_OPEN
+        return _REQUESTED if info.client_fail == 1 else _EMPTY_OPEN
     if info.rtt >= _INITIAL_RTO:  # timestamps echo the first SYN: it arrived, its answer did not
         return Evidence.SYN_ACK_LOST
     return Evidence.OPTION_LOST
@@ -95,10 +100,10 @@ def read_handshake(info: TcpInfo, syn_bytes: int, elapsed: float) -> Evidence:
 
 def _with_data(info: TcpInfo, elapsed: float) -> Evidence:
     if info.syn_data:
-        return Evidence.SYN_DATA_ACKED
+        return _ACKED
     if info.client_fail == _SYN_RETRANSMITTED or (info.retransmits > 1 and elapsed >= _INITIAL_RTO):
         timed_out = info.timeouts > 0 if info.timeouts is not None else elapsed >= _INITIAL_RTO
         if not timed_out:
             return Evidence.PATH_MTU
         return Evidence.SYN_ACK_LOST if info.rtt >= _INITIAL_RTO else Evidence.SYN_DATA_LOST
-    return Evidence.SYN_DATA_NOT_ACKED
+    return _NOT_ACKED

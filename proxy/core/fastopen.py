@@ -98,23 +98,22 @@ class Plan(NamedTuple):
 
 PLAIN_PLAN = Plan(Open.PLAIN, 0, None, probe=False, era=-1)
 
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_DATA, _EMPTY = Open.DATA, Open.EMPTY
+_OFF, _AUTO, _ALWAYS = FastOpen.OFF, FastOpen.AUTO, FastOpen.ALWAYS
+_ACKED, _NOT_ACKED, _EMPTY_OPEN = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED, Evidence.EMPTY_OPEN
+_REQUESTED, _PATH_MTU = Evidence.COOKIE_REQUESTED, Evidence.PATH_MTU
+_UNKNOWN, _CONFIRMED, _UNSUPPORTED, _QUARANTINED, _PROBING = _U, _C, _N, _Q, _P
+_LOCKED_UP, _SENTENCED = frozenset({_Q, _P}), frozenset({_Q, _P, _N})
+_OPTION_UNSURE = frozenset({_U, _OD})
+
 
 class Standing(Pace):
     """What is believed of one endpoint. Changed only through its methods."""
 
     __slots__ = (
-        "_taken",
-        "cause",
-        "era",
-        "ignored",
-        "losses",
-        "reached",
-        "requested",
-        "sentence",
-        "state",
-        "syn_data",
-        "until",
-    )
+        "_taken", "cause", "era", "ignored", "losses", "reached", "requested", "sentence", "state", "syn_data", "until",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,29 +139,29 @@ class Standing(Pace):
         before, self.state = self.state, NEXT[self.state][self._count(evidence, plan)]
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
-        elif evidence is Evidence.SYN_DATA_ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
+        elif evidence is _ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
             self.losses.got_through()
-        if evidence is Evidence.PATH_MTU:
+        if evidence is _PATH_MTU:
             self.syn_data = min(self.syn_data or SMALL_SYN, SMALL_SYN)
-        elif evidence is Evidence.SYN_DATA_ACKED:
+        elif evidence is _ACKED:
             self.sentence, self.cause = 0.0, None
-        if self.state is State.UNSUPPORTED and before is not State.UNSUPPORTED:
+        if self.state is _UNSUPPORTED and before is not _UNSUPPORTED:
             self.sentence = self._longer()
             self.until = now + self.sentence
 
     def learn_end(self, evidence: Evidence, plan: Plan, now: float, *, answered: bool) -> None:
         """Take in how a session ended that was fast-opened so: ``answered``, or after a suspicious silence."""
-        if evidence is Evidence.SYN_DATA_ACKED:
+        if evidence is _ACKED:
             self.answered = answered
-        elif evidence is Evidence.EMPTY_OPEN and (answered or self.greeted):
+        elif evidence is _EMPTY_OPEN and (answered or self.greeted):
             self.greeted = answered
-        elif evidence is Evidence.EMPTY_OPEN:
+        elif evidence is _EMPTY_OPEN:
             self.learn(Evidence.SILENT, plan, now)
 
     def abandon(self, plan: Plan) -> None:
         """A dial ended without having shown anything (it failed, or nobody wanted it any more)."""
         self._taken = 0.0 if plan.alone else self._taken
-        if plan.probe and self.state is State.PROBING:
+        if plan.probe and self.state is _PROBING:
             self.until = 0.0
 
     def plan(self, cluster: Cluster, safe: int, now: float, unsafe: int = 0) -> Plan:
@@ -170,25 +169,25 @@ class Standing(Pace):
 
         Marks the probe it hands out, and who takes a risk alone.
         """
-        if cluster.fast_open is FastOpen.OFF:
+        if cluster.fast_open is _OFF:
             return PLAIN_PLAN
         probe = False
-        if cluster.fast_open is FastOpen.AUTO and self.state in {_Q, _P}:
+        if cluster.fast_open is _AUTO and self.state in _LOCKED_UP:
             if now < self.until or (self._about_data() and not safe):
                 return PLAIN_PLAN
-            self.state, self.until, probe = State.PROBING, now + PROBE_PATIENCE, True
+            self.state, self.until, probe = _PROBING, now + PROBE_PATIENCE, True
         limit = 0 if self._useless(cluster, now) else min(safe, self.largest_syn(cluster.syn_data))
-        if unsafe and not self.answered and cluster.fast_open is FastOpen.AUTO:
+        if unsafe and not self.answered and cluster.fast_open is _AUTO:
             limit = 0  # if this path turned out to be silent, nobody could start over
         alone = False
-        if cluster.fast_open is FastOpen.AUTO and not probe and self._risky(limit):
+        if cluster.fast_open is _AUTO and not probe and self._risky(limit):
             if now >= self._taken:
                 alone = self.take_risk(now)
             elif self._option_passes():
                 limit = 0
             else:
                 return PLAIN_PLAN
-        kind = Open.DATA if limit else Open.EMPTY
+        kind = _DATA if limit else _EMPTY
         return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era, alone)
 
     def take_risk(self, now: float) -> bool:
@@ -201,7 +200,7 @@ class Standing(Pace):
     @property
     def doubted(self) -> bool:
         """Whether a dial was lost lately that nothing has made up for."""
-        return self.state in _DOUBTS or self.state is State.QUARANTINED
+        return self.state in _DOUBTS or self.state is _QUARANTINED
 
     def largest_syn(self, configured: int | Auto) -> int:
         """Most bytes for a SYN: what the path has shown to take, and no more than is configured."""
@@ -210,31 +209,31 @@ class Standing(Pace):
 
     def worth_waiting(self, cluster: Cluster, now: float) -> bool:
         """Whether first bytes, if they came, could ride in a SYN to this endpoint."""
-        if cluster.fast_open is FastOpen.OFF:
+        if cluster.fast_open is _OFF:
             return False
-        if cluster.fast_open is FastOpen.ALWAYS:
+        if cluster.fast_open is _ALWAYS:
             return True
-        if self.state in {State.QUARANTINED, State.PROBING, State.UNSUPPORTED}:
+        if self.state in _SENTENCED:
             return now >= self.until
         return True
 
     def keeps_word(self, cluster: Cluster, now: float) -> bool:
         """Whether a client may be told that it is connected before it is, and has something to win by it."""
-        if self.reached is None or now - self.reached > LATELY or self.state is State.UNKNOWN:
+        if self.reached is None or now - self.reached > LATELY or self.state is _UNKNOWN:
             return False
         return self.worth_waiting(cluster, now)
 
     def brings_nothing(self, cluster: Cluster, safe: int, now: float) -> bool:
         """Whether a dial with ``safe`` early bytes could win nothing and find out nothing: time for a spare."""
-        if cluster.fast_open is not FastOpen.AUTO:
-            return cluster.fast_open is FastOpen.OFF
-        if self.state in {_Q, _P}:
+        if cluster.fast_open is not _AUTO:
+            return cluster.fast_open is _OFF
+        if self.state in _LOCKED_UP:
             return now < self.until or (self._about_data() and not safe)
-        return self.state is State.UNSUPPORTED and now < self.until
+        return self.state is _UNSUPPORTED and now < self.until
 
     def _useless(self, cluster: Cluster, now: float) -> bool:
         """UNSUPPORTED endpoints get empty opens, which cost nothing and show a change; data again once in a while."""
-        if self.state is not State.UNSUPPORTED or cluster.fast_open is FastOpen.ALWAYS:
+        if self.state is not _UNSUPPORTED or cluster.fast_open is _ALWAYS:
             return False
         if now < self.until:
             return True
@@ -245,11 +244,11 @@ class Standing(Pace):
     def _risky(self, limit: int) -> bool:
         """Whether such a dial could be lost for all we know: one at a time finds out, the others go without."""
         if limit:
-            return self.state is not State.CONFIRMED or not self.answered
+            return self.state is not _CONFIRMED or not self.answered
         return not self._option_passes()
 
     def _option_passes(self) -> bool:
-        return self.state not in {State.UNKNOWN, State.OPTION_DOUBTED}
+        return self.state not in _OPTION_UNSURE
 
     def _about_data(self) -> bool:
         return self.cause is not Evidence.OPTION_LOST
@@ -262,20 +261,20 @@ class Standing(Pace):
         if evidence in LOSSES:
             enough = self.losses.lost()
             return evidence if enough or self.state not in _DOUBTS else Evidence.PLAIN
-        if evidence is Evidence.COOKIE_REQUESTED:
+        if evidence is _REQUESTED:
             if plan.era == self.era:
                 self.requested += 1
                 self.era += 1
             return Evidence.COOKIE_WITHHELD if self.requested >= UNCOUNTED else evidence
-        if evidence is Evidence.SYN_DATA_NOT_ACKED:
+        if evidence is _NOT_ACKED:
             if plan.era == self.era:
                 self.ignored += 1
                 self.era += 1
             self.requested = 0
             return Evidence.SYN_DATA_IGNORED if self.ignored >= UNCOUNTED else evidence
-        if evidence is Evidence.SYN_DATA_ACKED:
+        if evidence is _ACKED:
             self.requested = self.ignored = 0
-        elif evidence is Evidence.EMPTY_OPEN:
+        elif evidence is _EMPTY_OPEN:
             self.requested = 0
             if self.ignored >= UNCOUNTED:
                 return Evidence.PLAIN  # a cookie was never what was missing: nothing new
@@ -287,7 +286,7 @@ class Standing(Pace):
             self.answered = self.greeted = False
         if evidence is Evidence.SYN_DATA_LOST and syn_bytes > SMALL_SYN:
             self.syn_data = SMALL_SYN  # a path MTU without ICMP looks the same: try smaller before giving up
-        if self.state is State.QUARANTINED:
+        if self.state is _QUARANTINED:
             self.cause = evidence
             self.losses.in_a_row = 0
             self.sentence = self._longer()

@@ -19,11 +19,14 @@ from proxy.core.record import SessionRecord
 MOST_ENDPOINTS = 10_000
 _JUST_THEN = 0.002  # a client heard so soon after the handshake may have spoken during it
 _COSTLY = LOSSES | {Evidence.PATH_MTU}
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_ACKED, _NOT_ACKED = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED
+_EMPTY_OPEN = Evidence.EMPTY_OPEN
 
 
 def settle(record: SessionRecord) -> None:
     """Fill in ``saved`` and ``lost`` of a session that has ended, from what is known of it."""
-    if record.open == "plain" and not record.waited:
+    if not record.waited and record.open == "plain":
         return  # as plain as plain can be
     record.saved = record.lost = 0.0
     dialled, rtt = record.dial_time, _round_trip(record)
@@ -37,7 +40,7 @@ def settle(record: SessionRecord) -> None:
     if record.early_bytes:
         _settle_early(record, rtt, late)
     elif record.server_first:
-        record.saved = rtt if record.evidence is Evidence.EMPTY_OPEN and _answered_early(record, rtt) else 0.0
+        record.saved = rtt if record.evidence is _EMPTY_OPEN and _answered_early(record, rtt) else 0.0
         record.lost = record.waited + late
     elif record.client_first and _was_kept(record, dialled):
         record.lost = record.waited + late
@@ -46,7 +49,7 @@ def settle(record: SessionRecord) -> None:
 def _settle_early(record: SessionRecord, rtt: float, late: float) -> None:
     """The client spoke within the wait."""
     spoke = record.waited
-    acked = record.evidence is Evidence.SYN_DATA_ACKED
+    acked = record.evidence is _ACKED
     if acked and (record.syn_bytes >= record.early_bytes or _answered_early(record, rtt)):
         record.saved = max(rtt - spoke, 0.0)
     else:
@@ -74,7 +77,7 @@ def _round_trip(record: SessionRecord) -> float | None:
 def _disturbed(record: SessionRecord) -> bool:
     if record.hedged or record.redialled or record.evidence in _COSTLY:
         return True
-    return record.retransmits > 0 and record.evidence is not Evidence.SYN_DATA_NOT_ACKED
+    return record.retransmits > 0 and record.evidence is not _NOT_ACKED
 
 
 def _plain_dial(record: SessionRecord, dialled: float, rtt: float) -> float:
@@ -108,9 +111,12 @@ class Ledger:
     Bounded: the least recently used account is merged into its cluster's remainder.
     """
 
-    __slots__ = ("_accounts", "_most", "_remainders")
+    __slots__ = ("_accounts", "_latest", "_most", "_remainders")
 
     def __init__(self, most: int = MOST_ENDPOINTS) -> None:
+        self._latest: tuple[str, str, Endpoint | None] | None = (
+            None  # the account used last, which is the last one
+        )
         self._accounts: OrderedDict[tuple[str, str, Endpoint | None], Account] = OrderedDict()
         self._remainders: dict[tuple[str, str], Account] = {}
         self._most = most
@@ -119,7 +125,9 @@ class Ledger:
         """Account for one session that has ended and been settled."""
         key = (record.listener, record.cluster, record.endpoint)
         account = self._accounts.get(key) or self._new(key)
-        self._accounts.move_to_end(key)
+        if key != self._latest:
+            self._accounts.move_to_end(key)
+            self._latest = key
         account.count(record)
 
     def take(self, most: int) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
@@ -137,6 +145,7 @@ class Ledger:
         known = self._accounts.get(key) or self._new(key)
         self._accounts[key] = known + account
         self._accounts.move_to_end(key)
+        self._latest = key
 
     def everything(self) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
         """All accounts, for another ledger to `merge`; the least recently used first."""

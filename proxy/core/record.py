@@ -14,9 +14,9 @@ Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 """What accept(2) gives: an IPv4, IPv6 or unix socket's address."""
 
 
-@dataclass
+@dataclass(slots=True)
 class SessionRecord:
-    """Filled in stage by stage; what was never set is not stored either.
+    """Filled in stage by stage.
 
     Times are seconds, durations unless they say otherwise; sizes are bytes.
     """
@@ -80,6 +80,12 @@ class SessionRecord:
         bare = self.peer[0].partition("%")[0]
         mapped = bare.removeprefix("::ffff:")
         return Endpoint(mapped if "." in mapped else bare, self.peer[1])
+
+    @property
+    def source_host(self) -> str:
+        """Its host alone; nothing for a unix socket."""
+        source = self.source
+        return source.host if source is not None else ""
 
     @property
     def client(self) -> str:

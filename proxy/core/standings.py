@@ -46,21 +46,28 @@ class Remembered:
 class Standings:
     """Endpoint → `Standing`, for at most ``most`` endpoints."""
 
-    __slots__ = ("_most", "_standings", "families")
+    __slots__ = ("_latest", "_most", "_standings", "families")
 
     def __init__(self, most: int = MOST_ENDPOINTS) -> None:
         self._most = most
+        self._latest: tuple[Endpoint, Standing] | None = (
+            None  # who was asked for last: a session asks again and again
+        )
         self.families = Families()
         self._standings: OrderedDict[Endpoint, Standing] = OrderedDict()
 
     def get(self, endpoint: Endpoint) -> Standing:
         """What is believed of ``endpoint``; a new `Standing` where nothing is."""
+        latest = self._latest
+        if latest is not None and latest[0] is endpoint:
+            return latest[1]
         standing = self._standings.get(endpoint)
         if standing is None:
             standing = Standing()
             self._add(endpoint, standing)
         else:
             self._standings.move_to_end(endpoint)
+        self._latest = endpoint, standing
         return standing
 
     def peek(self, endpoint: Endpoint) -> Standing | None:
@@ -123,6 +130,7 @@ class Standings:
                 standings.move_to_end(oldest)
             standings.popitem(last=False)
         standings[endpoint] = standing
+        self._latest = None  # the one asked for last is no longer the last one
 
 
 _SAYS = {

@@ -15,7 +15,7 @@ import trio
 from proxy.core.record import Peer
 from proxy.core.snapshot import Bind, Listener, Mode
 from proxy.net import sockopt
-from proxy.net.connection import take
+from proxy.net.connection import taker
 
 # Nothing is wrong with the listener, we only lack something for one more connection: wait, somebody will leave.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -41,6 +41,10 @@ class CannotListen(Exception):
 
 class Gate(Protocol):
     """Whether the next connection may be accepted now."""
+
+    def room(self) -> int:
+        """How many may be accepted at once; 0: none, and `pause` tells for how long."""
+        ...
 
     def pause(self) -> float:
         """Seconds until it is worth asking again; 0: it may."""
@@ -104,14 +108,16 @@ async def accept_forever(
     ``trouble`` is told of each shortage, and of errors that no caller can do anything about. While ``gate`` is shut
     connections stay in the kernel's queue.
     """
-    batch, family = 0, sock.family
+    take, batch, room = taker(sock), 0, 0
     while True:
-        if gate is not None and gate.pause() and not await _opened(sock, gate):
-            return
+        if room <= 0:
+            room = _BATCH if gate is None else gate.room()
+            if room <= 0 and gate is not None and not await _opened(sock, gate):
+                return
         try:
-            connection, peer = take(sock, family)
+            connection, peer = take()
         except BlockingIOError:
-            batch = 0
+            batch = room = 0
             try:
                 await trio.lowlevel.wait_readable(sock)
             except trio.ClosedResourceError:
@@ -121,15 +127,17 @@ async def accept_forever(
             if error.errno in _LISTENER_GONE:
                 return
             trouble(error)
+            room = 0
             if error.errno in SHORTAGES:
                 await trio.sleep(_SHORTAGE_PAUSE)
             else:
                 await trio.lowlevel.checkpoint()
             continue
         serve(connection, peer)
+        room -= 1
         batch += 1
         if batch >= _BATCH:
-            batch = 0
+            batch = room = 0
             await trio.lowlevel.checkpoint()
 
 
@@ -154,10 +162,10 @@ def take_all(
     sock: socket.socket, serve: Callable[[socket.socket, Peer], None], trouble: Callable[[OSError], None]
 ) -> None:
     """Hand over what waits in the queue of a socket that is about to be closed: its clients think it is accepted."""
-    family = sock.family
+    take = taker(sock)
     for _ in range(_QUEUE_MOST):
         try:
-            connection, peer = take(sock, family)
+            connection, peer = take()
         except BlockingIOError:
             return
         except OSError as error:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import _socket
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from proxy.core.record import Peer
+
+_STREAM = int(socket.SOCK_STREAM)
 
 
 class Connection(socket.socket):
@@ -45,13 +48,19 @@ class _Listening(Protocol):
     def _accept(self) -> tuple[int, Peer]: ...
 
 
-def take(listening: socket.socket, family: int) -> tuple[Connection, Peer]:
-    """One connection, non-blocking, and its peer's address; raises what accept(2) does."""
-    fd, peer = cast(_Listening, listening)._accept()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    try:
-        connection = Connection(family, socket.SOCK_STREAM, 0, fd)
-    except OSError:
-        socket.close(fd)
-        raise
-    connection.setblocking(False)
-    return connection, peer
+def taker(listening: socket.socket) -> Callable[[], tuple[Connection, Peer]]:
+    """What to call for one connection, non-blocking, and its peer's address; it raises what accept(2) does."""
+    family = int(listening.family)
+    accept = cast(_Listening, listening)._accept  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    def take() -> tuple[Connection, Peer]:
+        fd, peer = accept()
+        try:
+            connection = Connection(family, _STREAM, 0, fd)
+        except OSError:
+            socket.close(fd)
+            raise
+        connection.setblocking(False)
+        return connection, peer
+
+    return take

@@ -14,11 +14,12 @@ the flag. In all of these the dial goes on plainly, on a new socket.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
@@ -26,17 +27,21 @@ from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
 from proxy.net import conntrack, sockopt
-from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
 
 _STAGGER = 0.25  # the Connection Attempt Delay of RFC 8305 section 5
-_FAST_OPEN = socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL
+_FAST_OPEN = int(socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL)
+_SEND = int(socket.MSG_NOSIGNAL)
+_UNIX = int(socket.AF_UNIX)
+_PLAIN = Open.PLAIN  # bound once: asking an enum for a member costs as much as a call (Python 3.11)
 _NOT_HERE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.EPIPE, errno.ENOTCONN, errno.EINVAL}
 )
 
 
-class Attempt(NamedTuple):
+@dataclass(slots=True)
+class Attempt:
     """One socket on its way to being connected."""
 
     sock: socket.socket
@@ -55,8 +60,8 @@ def begin(
     try:
         sock = sockopt.dialling_socket(endpoint, source)
         started = clock()
-        if plan.open is Open.PLAIN or sock.family == socket.AF_UNIX:
-            return Attempt(_connect(sock, endpoint), Open.PLAIN, 0, started, 0, endpoint, source)
+        if plan.open is _PLAIN or sock.family == _UNIX:
+            return Attempt(_connect(sock, endpoint), _PLAIN, 0, started, 0, endpoint, source)
         try:
             taken = sock.sendto(early[: plan.limit], _FAST_OPEN, endpoint)
         except BlockingIOError:  # EINPROGRESS
@@ -66,12 +71,45 @@ def begin(
             if error.errno not in _NOT_HERE:
                 raise
             plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
-            return Attempt(plain, Open.PLAIN, 0, started, error.errno, endpoint, source)
-    except sockopt.NoSource as error:
-        raise DialFailed(Reason.NO_SOURCE, error.errno or 0, str(error.strerror)) from error
+            return Attempt(plain, _PLAIN, 0, started, error.errno, endpoint, source)
     except OSError as error:
-        raise DialFailed.because(error.errno or 0) from error
+        raise _failed(error) from error
     return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
+
+
+def near(endpoint: Endpoint, early: bytes, clock: Callable[[], float], source: Source | None = None) -> Near:
+    """Dial plainly, and say ``early`` at once: if that is taken, the handshake is over.
+
+    Never waits. Raises `DialFailed`, and then no socket is left.
+    """
+    try:
+        sock = sockopt.dialling_socket(endpoint, source)
+        dialled = Near(endpoint, sock, source, clock())
+        _connect(sock, endpoint)
+        dialled.made = clock()
+        try:
+            dialled.sent = sock.send(early, _SEND)
+            dialled.connected = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise _failed(error) from error
+    return dialled
+
+
+def under_way(dialled: Near) -> Attempt:
+    """What `connect` is to wait for, where `near` was not over at once."""
+    return Attempt(dialled.sock, _PLAIN, 0, dialled.started, 0, dialled.endpoint, dialled.source)
+
+
+def _failed(error: OSError) -> DialFailed:
+    code = error.errno or 0
+    if isinstance(error, sockopt.NoSource):
+        return DialFailed(Reason.NO_SOURCE, code, str(error.strerror))
+    return DialFailed.because(code)
 
 
 def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) -> Upstream | None:
@@ -87,20 +125,6 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
     except OSError as error:
         sock.close()
         raise DialFailed.because(error.errno or 0) from error
-
-
-def say_at_once(endpoint: Endpoint, attempt: Attempt, early: bytes, now: float) -> Upstream | None:
-    """The same for a plain dial to a near endpoint: if it takes the first bytes, its handshake is over."""
-    try:
-        sent = attempt.sock.send(early, socket.MSG_NOSIGNAL)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        attempt.sock.close()
-        raise DialFailed.because(error.errno or 0) from error
-    upstream = Upstream(endpoint, attempt.sock, sent, Evidence.PLAIN, 0, attempt.started, now, None)
-    upstream.plain = True
-    return upstream
 
 
 async def connect(  # noqa: PLR0913  # what differs from dial to dial
@@ -232,7 +256,7 @@ def _connected(
         evidence = Evidence.UNAVAILABLE
     elif won.endpoint != first.endpoint:
         evidence = Evidence.PLAIN  # it says nothing of the one that was too slow
-    elif info is None or first.open is Open.PLAIN:
+    elif info is None or first.open is _PLAIN:
         evidence = Evidence.PLAIN
     elif won is first:
         evidence = read_handshake(info, first.syn_bytes, now - first.started)
@@ -244,7 +268,7 @@ def _connected(
         endpoint, won.sock, won.syn_bytes, evidence, first.syn_bytes, first.started, now, info
     )
     upstream.source = won.source
-    if won.open is Open.PLAIN:
+    if won.open is _PLAIN:
         upstream.plain = True
         upstream.repeated = first.syn_bytes
         upstream.unavailable = first.unavailable
@@ -252,17 +276,15 @@ def _connected(
 
 
 def _connect(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
+    """Begin a handshake; raises OSError, and then the socket is closed. That it takes time is told without one."""
     address: tuple[str, int] | str = endpoint
-    is_unix = sock.family == socket.AF_UNIX
-    if is_unix:
+    if sock.family == _UNIX:
         address = "\0" + endpoint.host[1:] if endpoint.host.startswith("@") else endpoint.host
     try:
-        sock.connect(address)
-    except BlockingIOError as error:
-        if is_unix:
-            sock.close()
-            raise OSError(errno.EAGAIN, "the unix socket's queue is full") from error
-    except OSError:
+        code = sock.connect_ex(address)
+        if code and code != errno.EINPROGRESS:
+            raise OSError(code, os.strerror(code))
+    except OSError:  # also of the address itself
         sock.close()
         raise
     return sock

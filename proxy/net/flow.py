@@ -22,36 +22,39 @@ _PIPE = 1024 * 1024  # what one splice may move; an unprivileged user may have p
 _SEND = int(socket.MSG_NOSIGNAL)
 _SEND_LAST = int(socket.MSG_NOSIGNAL | socket.MSG_MORE)
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_NOTHING = memoryview(b"")
 
 
 class Flow:
     """Bytes on their way from ``source`` to ``sink``. Every fault is kept as an errno, none is raised."""
 
-    # Defaults live on the class: most flows never set most of them.
-    moved = 0  # bytes the sink's kernel has taken
-    pending = memoryview(b"")  # read, and not yet taken
-    readable = False  # the source may have something for us
-    hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
-    fin = False  # a FIN, to be exact
-    at_once = True  # the sink does not hold back small writes (`TCP_NODELAY`)
-    urgent = False  # there was urgent data: a read may stop short at its mark, and splice(2) never passes it (tcp(7))
-    blocked = False  # the sink's kernel is full
-    eof = False  # all that will ever come has been read
-    finished = False  # and the sink knows
-    last = False  # the other direction has ended already
-    source_fault = 0
-    sink_fault = 0
-    doomed = (
-        0  # errno: the source broke when it was written to, so what is there to be read is all that will come
-    )
-    body: Body | None = None  # bounds what may go to the sink
-    _splices = True
-    _pipe: tuple[int, int] | None = None
-    _in_pipe = 0
+    __slots__ = (
+        "_in_pipe", "_pipe", "at_once", "blocked", "body", "doomed", "eof", "fin", "finished", "hung_up",
+        "last", "moved", "pending", "readable", "sink", "sink_fault", "source", "source_fault", "spliced", "urgent",
+    )  # fmt: skip
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
         self.sink = sink
+        self.moved = 0  # bytes the sink's kernel has taken
+        self.pending = _NOTHING  # read, and not yet taken
+        self.readable = False  # the source may have something for us
+        self.hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
+        self.fin = False  # a FIN, to be exact
+        self.at_once = True  # the sink does not hold back small writes (`TCP_NODELAY`)
+        self.urgent = (
+            False  # there was urgent data: reads may stop short at its mark, and splice(2) never passes it
+        )
+        self.blocked = False  # the sink's kernel is full
+        self.eof = False  # all that will ever come has been read
+        self.finished = False  # and the sink knows
+        self.last = False  # the other direction has ended already
+        self.source_fault = self.sink_fault = 0
+        self.doomed = 0  # errno: the source broke when it was written to, and what is there to be read is all
+        self.body: Body | None = None  # bounds what may go to the sink
+        self.spliced = False  # it has been tried, and there may be a pipe
+        self._pipe: tuple[int, int] | None = None
+        self._in_pipe = 0
 
     def held(self) -> int:
         """Bytes read and not yet written; never more than the buffer or the pipe holds."""
@@ -63,7 +66,7 @@ class Flow:
             self.pending = memoryview(data)
             self._flush()
 
-    def pump(self, buffer: bytearray, view: memoryview) -> bool:
+    def pump(self, buffer: memoryview) -> bool:
         """Move what can be moved now. True: there may be more at once, but others should have a turn."""
         if self.finished or ((self.pending or self._in_pipe) and not self._flush()):
             return False
@@ -73,7 +76,7 @@ class Flow:
             if self._pipe is not None and not self.urgent:
                 going_on = self._splice(self._pipe)
             else:
-                going_on = self._copy(buffer, view)
+                going_on = self._copy(buffer)
             if not going_on:
                 return False
         return True
@@ -97,7 +100,7 @@ class Flow:
     def give_up(self, fault: int = 0) -> None:
         """The sink takes nothing more."""
         self.sink_fault = self.sink_fault or fault
-        self.pending = memoryview(b"")
+        self.pending = _NOTHING
         self.finished = True
         self.close()
 
@@ -109,7 +112,7 @@ class Flow:
             self._pipe = None
             self._in_pipe = 0
 
-    def _copy(self, buffer: bytearray, view: memoryview) -> bool:
+    def _copy(self, buffer: memoryview) -> bool:
         """One read and one write; whether another read may bring more."""
         try:
             count = self.source.recv_into(buffer)
@@ -123,10 +126,10 @@ class Flow:
             self.end()
             return False
         if self.body is not None:
-            return self._pass_body(self.body, view[:count])
+            return self._pass_body(self.body, buffer[:count])
         emptied = count < BUFFER and not self.urgent
         # The last bytes wait for the end that comes right behind them: both fit into one segment.
-        if not self._write(view[:count], _SEND_LAST if emptied and self.fin else _SEND):
+        if not self._write(buffer[:count], _SEND_LAST if emptied and self.fin else _SEND):
             return False
         if emptied:
             # The socket is empty. An end behind what we read has been told by now or comes with its own event.
@@ -135,7 +138,7 @@ class Flow:
             elif not (self.hung_up or self.doomed):
                 self.readable = False
             return self.readable
-        if self._splices and self.moved >= _BULK and not self.urgent:
+        if not self.spliced and self.moved >= _BULK and not self.urgent:
             self._open_pipe()
         return True
 
@@ -199,7 +202,7 @@ class Flow:
         return True
 
     def _open_pipe(self) -> None:
-        self._splices = False
+        self.spliced = True
         if isinstance(self.source, Sheathed) or isinstance(self.sink, Sheathed):
             return
         try:

@@ -29,26 +29,26 @@ _EDGE_BOTH = READ | WRITE | EDGE
 _READABLE = READ | BROKEN
 _WRITABLE = WRITE | BROKEN
 _LAST_WORDS = 1.0  # how long bytes that are on their way may hold up a RST
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_DOWNSTREAM, _UPSTREAM = EndedBy.DOWNSTREAM, EndedBy.UPSTREAM
+_CLOSED = Reason.CLOSED
 _VANISHED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
 class Relay:
     """Two flows, and how they ended."""
 
-    first_byte: float | None = None  # when the upstream first said something
-    ended_by: EndedBy | None = None
-    reason = Reason.CLOSED
-    _writes = 0  # which descriptors are watched for writing: 1 down, 2 up
-    _dropped = False
-    _again = False  # another turn is due
-    fault: Exception | None = None  # a mistake of ours
+    __slots__ = (
+        "_again", "_buffer", "_down_fd", "_dropped", "_ended", "_heard", "_up_fd", "_watch", "_writes", "down",
+        "ended_by", "fault", "first_byte", "reason", "up",
+    )  # fmt: skip
 
     def __init__(
         self,
         downstream: socket.socket,
         upstream: socket.socket,
         watch: Watch,
-        buffer: bytearray,
+        buffer: memoryview,
         ended: Callable[[], None],
         heard: Callable[[bool], None] | None = None,
     ) -> None:
@@ -59,11 +59,17 @@ class Relay:
         self._heard = heard
         self._watch = watch
         self._buffer = buffer
-        self._view = memoryview(buffer)
         self._down_fd = downstream.fileno()
         self._up_fd = upstream.fileno()
+        self._writes = 0  # which descriptors are watched for writing: 1 down, 2 up
+        self._dropped = False
+        self._again = False  # another turn is due
+        self.first_byte: float | None = None  # when the upstream first said something
+        self.ended_by: EndedBy | None = None
+        self.reason = _CLOSED
+        self.fault: Exception | None = None  # a mistake of ours
 
-    def start(self, early: bytes, *, downstream_ended: bool) -> None:
+    def start(self, early: bytes, downstream_ended: bool) -> None:
         """Begin; ``early`` goes upstream first. ``ended`` may be called before this returns."""
         up = self.up
         up.at_once = False  # the downstream's socket has it from its listener
@@ -91,10 +97,10 @@ class Relay:
             return
         self._dropped = True
         self._ended = None
-        self._watch.forget(self._down_fd)
-        self._watch.forget(self._up_fd)
-        self.up.close()
-        self.down.close()
+        self._watch.forget(self._down_fd, self._up_fd)
+        if self.up.spliced or self.down.spliced:
+            self.up.close()
+            self.down.close()
 
     def _on_downstream(self, events: int) -> None:
         if events & _READABLE:
@@ -131,10 +137,10 @@ class Relay:
         up, down = self.up, self.down
         more = False
         try:
-            if not up.blocked and (up.readable or up.pending or up.eof):
-                more = up.pump(self._buffer, self._view)
-            if not down.blocked and (down.readable or down.pending or down.eof):
-                more = down.pump(self._buffer, self._view) or more
+            if not up.blocked and (up.readable or up.pending or (up.eof and not up.finished)):
+                more = up.pump(self._buffer)
+            if not down.blocked and (down.readable or down.pending or (down.eof and not down.finished)):
+                more = down.pump(self._buffer) or more
             quiet = not (up.eof or down.eof or up.blocked or down.blocked or up.sink_fault or down.sink_fault)
             ended = False if quiet else self._settle()
         except Exception as fault:  # noqa: BLE001  # a mistake of ours ends this session, not the worker
@@ -166,37 +172,41 @@ class Relay:
             self._watch.change(self._down_fd, _EDGE_BOTH)
         if up.eof or up.sink_fault:
             down.last = up.finished
-            self._conclude(up, down, EndedBy.DOWNSTREAM, EndedBy.UPSTREAM)
+            if up.source_fault or up.sink_fault:
+                self._conclude(up, down, _DOWNSTREAM, _UPSTREAM)
+            elif self.ended_by is None:
+                self.ended_by = _DOWNSTREAM
         if down.eof or down.sink_fault:
             up.last = down.finished
-            self._conclude(down, up, EndedBy.UPSTREAM, EndedBy.DOWNSTREAM)
+            if down.source_fault or down.sink_fault:
+                self._conclude(down, up, _UPSTREAM, _DOWNSTREAM)
+            elif self.ended_by is None:
+                self.ended_by = _UPSTREAM
         return up.finished and down.finished
 
     def _conclude(self, flow: Flow, other: Flow, source: EndedBy, sink: EndedBy) -> None:
-        """Who ended it: the first to say so, unless something broke later."""
+        """Something broke: that is who ended it, and why."""
         if flow.source_fault:
             self._blame(source, flow.source_fault)
             if not other.finished:
                 other.give_up()  # its sink is the source that broke
-        elif flow.sink_fault:
+        else:
             # What the broken side had said before is still there to be read: the other flow goes on to its end.
             self._blame(sink, flow.sink_fault)
             if not (other.doomed or other.eof or _may_go_on(flow)):
                 other.doomed, other.readable = flow.sink_fault, True
                 self._turn_later()
-        elif self.ended_by is None:
-            self.ended_by = source
 
     def _blame(self, side: EndedBy, fault: int) -> None:
-        if self.reason is Reason.CLOSED:
+        if self.reason is _CLOSED:
             self.ended_by = side
             self.reason = Reason.VANISHED if fault in _VANISHED else Reason.RESET
 
     def survivor(self) -> socket.socket | None:
         """After a reset: the side that does not know yet."""
-        if self.reason is Reason.CLOSED:
+        if self.reason is _CLOSED:
             return None
-        return self.down.sink if self.ended_by is EndedBy.UPSTREAM else self.up.sink
+        return self.down.sink if self.ended_by is _UPSTREAM else self.up.sink
 
 
 def _may_go_on(flow: Flow) -> bool:

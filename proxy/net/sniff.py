@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
 import trio
@@ -26,6 +27,11 @@ class EarlyData(NamedTuple):
 
 
 NOTHING_YET = EarlyData(b"", ended=False, waited=0.0)
+# One for each session: made in C.
+_early_data = cast(
+    "Callable[[tuple[bytes, bool, float]], EarlyData]",
+    partial(tuple.__new__, EarlyData),  # pyright: ignore[reportUnknownMemberType]  # of any tuple
+)
 
 
 def early_data_now(sock: socket.socket) -> EarlyData:
@@ -34,7 +40,7 @@ def early_data_now(sock: socket.socket) -> EarlyData:
         data = sock.recv(MOST_EARLY_DATA)
     except BlockingIOError:
         return NOTHING_YET
-    return EarlyData(data, not data, 0.0)
+    return _early_data((data, not data, 0.0))
 
 
 async def early_data(sock: socket.socket, patience: float) -> EarlyData:

@@ -83,3 +83,19 @@ class Upstream:
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
     source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all
+
+
+class Near:
+    """A socket that was dialled plainly, and told the first bytes at once: less than an `Upstream` shows, for less."""
+
+    __slots__ = ("connected", "endpoint", "made", "sent", "sock", "source", "started")
+
+    def __init__(
+        self, endpoint: Endpoint, sock: socket.socket, source: Source | None, started: float
+    ) -> None:
+        self.endpoint = endpoint
+        self.sock = sock
+        self.source = source
+        self.started = self.made = started  # when the dial began, and when it had been made
+        self.connected = False  # the handshake is over
+        self.sent = 0  # early bytes that are on their way already

@@ -75,9 +75,10 @@ class Watch:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
-    def forget(self, fd: int) -> None:
-        """A descriptor is about to be closed; the kernel forgets it by itself."""
-        self._handlers.pop(fd, None)
+    def forget(self, *fds: int) -> None:
+        """Descriptors are about to be closed; the kernel forgets them by itself."""
+        for fd in fds:
+            self._handlers.pop(fd, None)
 
     def let_go(self, fd: int) -> None:
         """A descriptor is about to be closed whose socket stays open under another number, by dup(2).

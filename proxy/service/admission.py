@@ -97,6 +97,13 @@ class Door:
         self.gate = gate
         self.limited = gate.limited
 
+    def room(self) -> int:
+        """How many may come in before this is asked again; 0: nobody may."""
+        free = self._most - self._admission.inside()
+        if not self.limited:
+            return max(free, 0)
+        return 1 if free > 0 and self.gate.hold(monotonic()) is None else 0
+
     def pause(self) -> float:
         """Seconds for which nobody is to be accepted; 0: go on."""
         if self._admission.inside() >= self._most:

@@ -31,11 +31,10 @@ from proxy.service.checks import Checks
 from proxy.service.clocks import Clocks
 from proxy.service.listeners import Sockets
 from proxy.service.memory import Memory
+from proxy.service.post import Post
 from proxy.service.tending import Tending
 from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.arrivals import Arrivals
-from proxy.sessions.arriving import ArrivingSession
-from proxy.sessions.asking import AskingSession
 from proxy.sessions.pools import Pools
 from proxy.sessions.routing import Routing
 from proxy.sessions.session import Session
@@ -47,23 +46,6 @@ from proxy.telemetry.events import Events
 SWEEP = 1.0  # seconds between two looks at all sessions, and so the grain of their long timeouts
 RECENT = 200  # sessions that have ended and are still shown
 _TROUBLE_PAUSE = 1.0  # a listener's troubles are logged this often, not each time
-
-
-class _Post:
-    """A listening socket at work, and for whom: a reload changes that, and the accept loop goes on."""
-
-    __slots__ = ("door", "listener", "patience")
-
-    def __init__(self, listener: Listener, patience: Patience, door: Door) -> None:
-        self.listener, self.patience, self.door = listener, patience, door
-
-    def pause(self) -> float:
-        """As `accept.Gate` has it."""
-        return self.door.pause()
-
-    def held(self) -> None:
-        """As `accept.Gate` has it."""
-        self.door.held()
 
 
 class Worker:
@@ -97,7 +79,7 @@ class Worker:
         self.spares = Spares(memory.standings, self._watch)
         self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
         self._shared: Shared[Session] = Shared(
-            memory.standings, pools, self._watch, self.spares, bytearray(BUFFER), takes_syn_data,
+            memory.standings, pools, self._watch, self.spares, memoryview(bytearray(BUFFER)), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
             Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
             self._introduced, arrivals=Arrivals(nonces),
@@ -113,7 +95,7 @@ class Worker:
         self._said_unavailable = False
         self._trouble_after: dict[str, float] = {}
         self._draining = False
-        self._posts: dict[socket.socket, _Post] = {}
+        self._posts: dict[socket.socket, Post] = {}
         self._admission = Admission(
             snapshot.limits, tally, events, self.sessions.__len__, self._counters.refused
         )
@@ -172,11 +154,10 @@ class Worker:
         for sock, listener in wanted.items():
             known = self._posts.get(sock)
             if known is not None:
-                known.listener, known.patience = listener, self._patience_for(listener)
-                known.door = self._admission.door(listener)
+                known.follow(listener, self._patience_for(listener), self._admission.door(listener))
                 continue
             door = self._admission.door(listener)
-            post = self._posts[sock] = _Post(listener, self._patience_for(listener), door)
+            post = self._posts[sock] = Post(listener, self._patience_for(listener), door)
             self._listeners.start_soon(
                 accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
             )
@@ -229,15 +210,12 @@ class Worker:
             return self._memory.patience(listener.name, cluster.name, {likely.port})
         return self._memory.patience(listener.name, f"{cluster.name}:{likely.port}", {likely.port})
 
-    def _serve(self, post: _Post, sock: socket.socket, peer: Peer) -> None:
+    def _serve(self, post: Post, sock: socket.socket, peer: Peer) -> None:
         ticket = post.door.enter(sock, peer)
         if ticket is None:
             return
         listener = post.listener
-        kind = AskingSession if listener.asks else Session
-        if listener.far_side is not None:
-            kind = ArrivingSession
-        session = kind(sock, peer, listener, post.patience, self._shared, next(self._numbers))
+        session = post.kind(sock, peer, listener, post.patience, self._shared, next(self._numbers))
         self.sessions.add(session)
         self._counters.accepted(listener.name)
         if ticket is not FREE:
@@ -287,7 +265,7 @@ class Worker:
                 if reason is not None:
                     session.interrupt(EndedBy.TIMEOUT, reason)
 
-    def _trouble(self, post: _Post, error: OSError) -> None:
+    def _trouble(self, post: Post, error: OSError) -> None:
         now, name = trio.current_time(), post.listener.name
         if now >= self._trouble_after.get(name, 0.0):
             self._trouble_after[name] = now + _TROUBLE_PAUSE

@@ -27,7 +27,7 @@ from proxy.core.snapshot import Cluster, Listener, Mode, Reply, SendHeader
 from proxy.net import sockopt
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
-from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, HUNG_UP, READ, URGENT
 from proxy.sessions import routing
 from proxy.sessions.dialling import Dialling
@@ -153,7 +153,7 @@ class AskingSession(Session):
         self._patience = self._shared.patience(self.listener, cluster, candidates[0])
         if cluster is not self._cluster or cluster.via is not None:
             self._cluster, self.record.cluster = cluster, cluster.name
-            self._dialling = self._dial_to(cluster)
+            self._dials = None
         return candidates
 
     async def _hear(self) -> Request:
@@ -224,7 +224,7 @@ class AskingSession(Session):
     def _words_near(self) -> EarlyData | None:
         """A near endpoint is asked for its handshake at once, unless the client is told before."""
         reception = self._reception
-        if self._dialling.begun is not None or self.listener.reply is Reply.OPTIMISTIC:
+        if self.listener.mode in _MAY_LOOP or self.listener.reply is Reply.OPTIMISTIC:
             return None
         if reception.held is not None:
             return self._sniffed(reception.held)
@@ -248,7 +248,7 @@ class AskingSession(Session):
             self._since = now
         return None if worth else NOTHING_YET
 
-    def _relay(self, upstream: Upstream, early: EarlyData) -> None:
+    def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
         if not self._reception.granted:
             with suppress(OSError):  # the relay will meet it again, and knows what to say
                 self._reception.grant(Reply.DIALED)

@@ -16,7 +16,7 @@ from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
 from proxy.net import dial, silence
 from proxy.net.sniff import EarlyData
-from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import Watch
 from proxy.sessions import doubt, introduction
 from proxy.sessions.pools import Pool
@@ -25,6 +25,28 @@ from proxy.sessions.spares import Spares, alive
 _BLAMED = frozenset(
     {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
 )  # on the endpoint or the way there
+
+
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_DIAL, _OPEN_PLAIN, _PLAIN, _NONE, _ANY = Stage.DIAL, Open.PLAIN, Evidence.PLAIN, Replay.NONE, Replay.ANY
+
+
+def dial_near(
+    record: SessionRecord,
+    cluster: Cluster,
+    endpoint: Endpoint,
+    standing: Standing,
+    early: bytes,
+    clock: Callable[[], float],
+) -> Near:
+    """Dial an endpoint that is near, plainly, and say ``early`` at once; raises `DialFailed`."""
+    record.endpoint, record.during = endpoint, _DIAL
+    record.tried += 1
+    record.standing_before = record.standing_after = standing.state
+    record.open, record.evidence, record.rtt = _OPEN_PLAIN, _PLAIN, standing.rtt
+    dialled = dial.near(endpoint, early, clock, cluster.source)
+    record.dial_time = dialled.made - dialled.started
+    return dialled
 
 
 class Dialling:
@@ -62,7 +84,7 @@ class Dialling:
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
         """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
         record, clock = self._record, self._watch.clock
-        record.during = Stage.DIAL
+        record.during = _DIAL
         record.tried += 1
         safe = self._safe_prefix(early.data) if early.data else 0
         standing = self._standings.get(endpoint)
@@ -76,21 +98,6 @@ class Dialling:
         if self.begun is not None:
             self.begun(attempt.sock, endpoint)
         return attempt
-
-    def near(
-        self, endpoint: Endpoint, standing: Standing, early: bytes
-    ) -> tuple[dial.Attempt, Upstream | None]:
-        """Dial an endpoint that is near, plainly, and say ``early`` at once; None: it takes time after all."""
-        record, clock = self._record, self._watch.clock
-        record.during = Stage.DIAL
-        record.tried += 1
-        state = standing.state
-        record.endpoint, record.standing_before, record.standing_after = endpoint, state, state
-        record.open, record.evidence, record.rtt = Open.PLAIN, Evidence.PLAIN, standing.rtt
-        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, clock, self._cluster.source)
-        now = clock()
-        record.dial_time = now - attempt.started
-        return attempt, dial.say_at_once(endpoint, attempt, early, now)
 
     def at_once(self, endpoint: Endpoint, attempt: dial.Attempt, early: EarlyData) -> Upstream | None:
         """The connection, where nothing has to be waited for; raises `DialFailed`."""
@@ -171,7 +178,7 @@ class Dialling:
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""
         endpoint = self._record.endpoint
-        if endpoint is not None and self._record.evidence is not Evidence.PLAIN:
+        if endpoint is not None and self._record.evidence is not _PLAIN:
             standing, now = self._standings.get(endpoint), self._watch.clock()
             doubt.look_back(self._record, self._plan, standing, now, answered=answered)
 
@@ -285,9 +292,9 @@ class Dialling:
     def _safe_prefix(self, early: bytes) -> int:
         record, mode, preface = self._record, self._cluster.replay, len(self._preface)
         known, record.protocol = replay.classify(early[preface:] if preface else early)
-        if mode is Replay.NONE:
+        if mode is _NONE:
             return 0
         # A client that put bytes into its own SYN has said that they may come twice.
         own = min(record.client_syn_bytes, len(early) - preface)
-        safe = record.safe_bytes = len(early) if mode is Replay.ANY else preface + max(known, own)
+        safe = record.safe_bytes = len(early) if mode is _ANY else preface + max(known, own)
         return safe

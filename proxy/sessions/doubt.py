@@ -18,6 +18,9 @@ from proxy.net.sniff import EarlyData
 from proxy.net.upstream import Upstream
 from proxy.net.watch import Watch
 
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_EMPTY_OPEN, _NOT_ACKED = Evidence.EMPTY_OPEN, Evidence.SYN_DATA_NOT_ACKED
+
 
 def is_proven(standing: Standing, early: EarlyData) -> bool:
     """Whether such a connection to this endpoint was answered before."""
@@ -30,7 +33,7 @@ def may_start_over(upstream: Upstream, plan: Plan, standing: Standing, early: Ea
         return False
     if early.data:
         return upstream.syn_bytes > 0 and safe == len(early.data)
-    if early.ended or upstream.evidence is not Evidence.EMPTY_OPEN:
+    if early.ended or upstream.evidence is not _EMPTY_OPEN:
         return False
     # Perhaps a banner should have come. A server that does not speak first may stay silent.
     return not (is_proven(standing, early) or standing.quiet)
@@ -106,7 +109,7 @@ def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: P
     if info is not None:
         if info.retransmits:
             record.retransmits = info.retransmits
-        if not info.retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
+        if not info.retransmits or evidence is _NOT_ACKED:
             standing.learn_rtt(info.rtt)
         record.rtt = standing.rtt
     standing.learn(evidence, plan, upstream.connected, upstream.syn_bytes)

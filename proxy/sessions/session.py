@@ -21,31 +21,24 @@ from proxy.core.patience import Patience
 from proxy.core.record import Peer, SessionRecord
 from proxy.core.snapshot import Cluster, Listener
 from proxy.net import sockopt
-from proxy.net.dial import Attempt
+from proxy.net.dial import Attempt, under_way
 from proxy.net.relay import Relay
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
-from proxy.net.upstream import DialFailed, Upstream
-from proxy.sessions.dialling import Dialling
+from proxy.net.upstream import DialFailed, Near, Upstream
+from proxy.sessions.dialling import Dialling, dial_near
 from proxy.sessions.shared import Shared
+
+# Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_SNIFF, _RELAY = Stage.SNIFF, Stage.RELAY
 
 
 class Session:
     """One downstream connection and what became of it."""
 
     __slots__ = (
-        "_cluster",
-        "_dialling",
-        "_downstream",
-        "_interruption",
-        "_only",
-        "_patience",
-        "_shared",
-        "_since",
-        "_upstream",
-        "listener",
-        "record",
-        "relay",
-    )
+        "_cluster", "_dials", "_downstream", "_interruption", "_only", "_patience", "_shared", "_since", "_upstream",
+        "listener", "record", "relay",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,17 +51,25 @@ class Session:
     ) -> None:
         cluster = listener.cluster
         self.listener = listener
-        self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
+        began = shared.watch.clock()
+        self.record = SessionRecord(number, listener.name, peer, cluster.name, began)
         self.relay: Relay | None = None
         self._interruption: tuple[EndedBy, Reason] | None = None
-        self._since = self.record.began  # when the client could first have said something for the upstream
+        self._since = began  # when the client could first have said something for the upstream
         self._cluster: Cluster = cluster
         self._only: Sequence[Endpoint] = cluster.only
         self._downstream = downstream
         self._upstream: socket.socket | None = None
         self._patience = patience
         self._shared = shared
-        self._dialling = self._dial_to(cluster)
+        self._dials: Dialling | None = None
+
+    @property
+    def _dialling(self) -> Dialling:
+        """Made when it is wanted: an endpoint that is near is dialled without one."""
+        if self._dials is None:
+            self._dials = self._dial_to(self._cluster)
+        return self._dials
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
         return self._shared.dialling(self.record, cluster)
@@ -105,32 +106,31 @@ class Session:
         cluster = self._cluster
         if not cluster.endpoints or cluster.via is not None or cluster.proxy_header is not SendHeader.OFF:
             return ()
-        source = self.record.source if cluster.balance is Balance.SOURCE_HASH else None
-        return self._shared.pools.candidates_now(cluster, source.host if source is not None else "")
+        client = self.record.source_host if cluster.balance is Balance.SOURCE_HASH else ""
+        return self._shared.pools.candidates_now(cluster, client)
 
     def _begin_near(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
         """To an upstream on this host: no round trip to save, and no thought spent on one."""
-        standing = self._shared.standings.get(endpoint)
-        if not standing.is_near(self._cluster) or self._cluster.preconnect:
-            return False
-        early = self._words_near()
+        shared, cluster = self._shared, self._cluster
+        standing = shared.standings.get(endpoint)
+        early = self._words_near() if standing.is_near(cluster) and not cluster.preconnect else None
         if early is None:
             return False
         try:
-            attempt, upstream = self._dialling.near(endpoint, standing, early.data)
+            dialled = dial_near(self.record, cluster, endpoint, standing, early.data, shared.watch.clock)
         except DialFailed as failed:
             self._go_on(failed, early, nursery)
             return True
-        if upstream is None:
-            nursery.start_soon(self.run, early, attempt)
+        if dialled.connected:
+            self._relay(dialled, early)
         else:
-            self._relay(upstream, early)
+            nursery.start_soon(self.run, early, under_way(dialled))
         return True
 
     def _words_near(self) -> EarlyData | None:
         """What the client has said for an endpoint that is near; None where that needs a second thought."""
         record = self.record
-        record.during = Stage.SNIFF
+        record.during = _SNIFF
         early = early_data_now(self._downstream)
         if not early.data:
             return None
@@ -180,13 +180,12 @@ class Session:
 
     async def _resolve(self) -> Sequence[Endpoint]:
         self.record.during = Stage.ROUTE
-        source = self.record.source
-        return await self._shared.pools.candidates(self._cluster, source.host if source is not None else "")
+        return await self._shared.pools.candidates(self._cluster, self.record.source_host)
 
     def _sniff_now(self, likely: Endpoint) -> EarlyData | None:
         """What the client has said already; None where it is worth waiting for more than nothing."""
         record, shared = self.record, self._shared
-        record.during = Stage.SNIFF
+        record.during = _SNIFF
         if shared.takes_syn_data:
             shared.look_at_syn(record, self.listener, self._downstream)
         early = early_data_now(self._downstream)
@@ -218,17 +217,16 @@ class Session:
             return 0.0
         return self._patience.wait_for(cluster, self.listener.timeouts.first_bytes, standing.rtt)
 
-    def _relay(self, upstream: Upstream, early: EarlyData) -> None:
-        shared = self._shared
-        self._upstream = upstream.sock
-        self.record.during = Stage.RELAY
-        self._dialling.connected(upstream.endpoint)
-        heard = None if early.data else self._heard
-        relay = self.relay = Relay(
-            self._downstream, upstream.sock, shared.watch, shared.buffer, self._relayed, heard
-        )
-        relay.up.moved = upstream.sent
-        relay.start(early.data[upstream.sent :], downstream_ended=early.ended)
+    def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
+        shared, data, sent = self._shared, early.data, upstream.sent
+        sock = self._upstream = upstream.sock
+        self.record.during = _RELAY
+        if self._dials is not None or (self._cluster.endpoints and not self._cluster.only):
+            self._dialling.connected(upstream.endpoint)
+        heard = None if data else self._heard
+        relay = self.relay = Relay(self._downstream, sock, shared.watch, shared.buffer, self._relayed, heard)
+        relay.up.moved = sent
+        relay.start(data[sent:], early.ended)
 
     def _relayed(self) -> None:
         """The relay has ended, by itself or because it was stopped."""
@@ -242,8 +240,7 @@ class Session:
             return
         else:
             record.ended_by, record.reason = relay.ended_by or EndedBy.PROXY, relay.reason
-            survivor = relay.survivor()
-            if survivor is not None:
+            if (survivor := relay.survivor()) is not None:
                 self._shared.reset(survivor)
         self._finish()
 
@@ -281,20 +278,23 @@ class Session:
             sockopt.reset_on_close(self._upstream)
 
     def _finish(self) -> None:
-        record, relay, shared = self.record, self.relay, self._shared
+        record, relay, dials, shared = self.record, self.relay, self._dials, self._shared
         if relay is not None:
             record.up_bytes, record.down_bytes = relay.up.moved, relay.down.moved
-            if relay.first_byte is not None:
-                record.first_byte = relay.first_byte - record.began
+            first_byte = relay.first_byte
+            if first_byte is not None:
+                record.first_byte = first_byte - record.began
             elif not (record.client_first or record.server_first):
                 self._patience.silent()
-            self._dialling.ended(answered=relay.first_byte is not None)
+            if dials is not None:
+                dials.ended(answered=first_byte is not None)
             relay.drop()
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
         self._downstream.close()
         if self._upstream is not None:
             self._upstream.close()
-            self._dialling.disconnected()
+            if dials is not None:
+                dials.disconnected()
         record.duration = shared.watch.clock() - record.began
         settle(record)
         shared.ended(self)

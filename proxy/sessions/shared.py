@@ -42,7 +42,7 @@ class Shared(Generic[AnySession]):
     pools: Pools
     watch: Watch
     spares: Spares
-    buffer: bytearray  # every relay reads into it, none keeps anything there
+    buffer: memoryview  # every relay reads into it, none keeps anything there
     takes_syn_data: bool  # whether this namespace lets servers take SYN data at all
     unavailable: Callable[[int], None]  # told the errno when the kernel would not fast-open at all
     ended: Callable[[AnySession], None]  # told of every session when all is over

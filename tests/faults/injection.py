@@ -107,6 +107,19 @@ def _named(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _coded(name: str, real: Callable[..., int]) -> Callable[..., int]:
+    """The same for a call that returns its errno."""
+
+    def call(*args: Any) -> int:
+        try:
+            CALLS.came(name)
+        except OSError as error:
+            return error.errno or 0
+        return real(*args)
+
+    return call
+
+
 def _splice(real: Callable[..., int]) -> Callable[..., int]:
     def call(source: int, sink: int, count: int, *, flags: int) -> int:
         CALLS.came("splice out" if count < flow._PIPE else "splice in")
@@ -116,7 +129,7 @@ def _splice(real: Callable[..., int]) -> Callable[..., int]:
 
 
 _METHODS = {
-    "bind": "bind", "connect": "connect", "sendto": "sendto", "send": "send", "recv": "recv", "recv_into": "recv",
+    "bind": "bind", "sendto": "sendto", "send": "send", "recv": "recv", "recv_into": "recv",
     "getsockopt": "getsockopt", "setsockopt": "setsockopt", "getsockname": "getsockname",
     "getpeername": "getpeername", "shutdown": "shutdown", "dup": "dup",
 }  # fmt: skip
@@ -134,6 +147,7 @@ def injected() -> Iterator[Calls]:
     with pytest.MonkeyPatch.context() as patch:
         for method, name in _METHODS.items():
             patch.setattr(Connection, method, _named(name, getattr(Connection, method)), raising=False)
+        patch.setattr(Connection, "connect_ex", _coded("connect", Connection.connect_ex), raising=False)
         patch.setattr(socket.socket, "_accept", _named("accept", socket.socket._accept), raising=False)  # type: ignore[attr-defined]
         patch.setattr(sockopt, "Connection", _made)
         numbers = {name: value for name, value in vars(select).items() if name.startswith("EPOLL")}

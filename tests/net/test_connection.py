@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.net.connection import Connection, take
+from proxy.net.connection import Connection, taker
 
 
 def listening() -> socket.socket:
@@ -16,7 +16,7 @@ def listening() -> socket.socket:
 
 def test_one_that_is_taken_is_ready_for_use() -> None:
     with listening() as sock, socket.create_connection(sock.getsockname()) as client:
-        connection, peer = take(sock, sock.family)
+        connection, peer = taker(sock)()
         with connection:
             assert peer == client.getsockname() == connection.getpeername()
             assert connection.family == socket.AF_INET
@@ -36,7 +36,7 @@ def test_one_that_is_taken_is_ready_for_use() -> None:
 
 def test_nobody_waits() -> None:
     with listening() as sock, pytest.raises(BlockingIOError):
-        take(sock, sock.family)
+        taker(sock)()
 
 
 def test_another_descriptor_is_as_the_first() -> None:

@@ -212,12 +212,11 @@ async def test_what_is_connected_at_once_is_not_waited_for(tmp_path: Path) -> No
 async def test_a_near_endpoint_is_told_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = Endpoint(*listener.getsockname())
-        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, trio.current_time)
-        upstream = dial.say_at_once(endpoint, attempt, PING, trio.current_time())
-        assert upstream is not None
-        with upstream.sock:
-            assert (upstream.evidence, upstream.plain, upstream.sent) == (Evidence.PLAIN, True, len(PING))
-            assert (upstream.syn_bytes, upstream.info, upstream.repeated) == (0, None, 0)
+        before = trio.current_time()
+        dialled = dial.near(endpoint, PING, trio.current_time)
+        with dialled.sock:
+            assert dialled.sent == len(PING)
+            assert before <= dialled.started <= dialled.made <= trio.current_time()
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.recv(100) == PING
@@ -227,23 +226,22 @@ async def test_a_near_endpoint_is_told_at_once() -> None:
 async def test_of_much_a_near_endpoint_is_told_what_the_kernel_takes() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint, much = Endpoint(*listener.getsockname()), bytes(1 << 24)
-        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, trio.current_time)
-        upstream = dial.say_at_once(endpoint, attempt, much, trio.current_time())
-        assert upstream is not None
-        upstream.sock.close()
-        assert 0 < upstream.sent < len(much)
+        dialled = dial.near(endpoint, much, trio.current_time)
+        dialled.sock.close()
+        assert dialled.connected
+        assert 0 < dialled.sent < len(much)
         accepted, _ = listener.accept()
         with accepted:
-            assert len(accepted.recv(len(much), socket.MSG_WAITALL)) == upstream.sent
+            assert len(accepted.recv(len(much), socket.MSG_WAITALL)) == dialled.sent
 
 
 async def test_one_that_is_not_near_after_all_is_waited_for(wan: Wan) -> None:
     server = wan.serve(answers())
     endpoint = Endpoint(*server.address)
     async with watching() as watch:
-        attempt = dial.begin(endpoint, b"", PLAIN_PLAN, watch.clock)
-        assert dial.say_at_once(endpoint, attempt, PING, watch.clock()) is None
-        upstream = await dial.connect(endpoint, attempt, watch, 2.0)
+        dialled = dial.near(endpoint, PING, watch.clock)
+        assert not dialled.connected
+        upstream = await dial.connect(endpoint, dial.under_way(dialled), watch, 2.0)
     with upstream.sock:
         assert (upstream.evidence, upstream.sent) == (Evidence.PLAIN, 0)
         upstream.sock.send(PING)
@@ -257,15 +255,15 @@ async def test_one_that_is_gone_is_refused_and_leaves_no_socket() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = Endpoint(*free.getsockname())
     with pytest.raises(DialFailed) as failed:
-        attempt = dial.begin(nobody, b"", PLAIN_PLAN, trio.current_time)
-        dial.say_at_once(nobody, attempt, PING, trio.current_time())
+        dial.near(nobody, PING, trio.current_time)
     assert (failed.value.reason, failed.value.errno) == (Reason.REFUSED, errno.ECONNREFUSED)
 
 
 async def test_one_that_refuses_late_is_closed(wan: Wan) -> None:
     nobody = Endpoint(wan.fresh_address(), 81)
-    attempt = dial.begin(nobody, b"", PLAIN_PLAN, trio.current_time)
-    await trio.sleep(3 * wan.rtt)
-    with pytest.raises(DialFailed, match="ECONNREFUSED"):
-        dial.say_at_once(nobody, attempt, PING, trio.current_time())
-    assert attempt.sock.fileno() == -1
+    async with watching() as watch:
+        dialled = dial.near(nobody, PING, watch.clock)
+        assert not dialled.connected
+        with pytest.raises(DialFailed, match="ECONNREFUSED"):
+            await dial.connect(nobody, dial.under_way(dialled), watch, 2.0)
+    assert dialled.sock.fileno() == -1

@@ -160,7 +160,7 @@ async def test_a_relay_does_not_notice(sides: tuple[Tls, Tls]) -> None:
     async with sheathed(sides) as (near, far), trio.open_nursery() as nursery:
         await nursery.start(watch.run)
         with pair() as (ours, client):
-            relay = Relay(ours, near, watch, bytearray(65536), ours.close)
+            relay = Relay(ours, near, watch, memoryview(bytearray(65536)), ours.close)
             relay.start(b"", downstream_ended=False)
 
             async def echo() -> None:
