@@ -230,7 +230,8 @@ class Supervisor(Front):
                 raise upgrade.NotUpgraded("it is draining already")
             self._memory.save(trio.current_time())  # the successor reads it
             with self._bequest.passed_on(self._crew.regions, self._memory.ledger) as passed:
-                pid = await upgrade.hand_over(self._listeners.heirlooms(), passed=passed)
+                heirlooms = self._listeners.heirlooms()
+                pid = await upgrade.hand_over(heirlooms, passed=passed, stop=self._leave)
         except upgrade.NotUpgraded as failure:
             self._events.warn("not_upgraded", why=str(failure))
         else:

@@ -92,9 +92,15 @@ def command() -> list[str]:
 
 
 async def hand_over(
-    heirlooms: Iterable[Heirloom], argv: Iterable[str] | None = None, passed: Passed = NOTHING
+    heirlooms: Iterable[Heirloom],
+    argv: Iterable[str] | None = None,
+    passed: Passed = NOTHING,
+    stop: trio.Event | None = None,
 ) -> int:
-    """Start a successor on these sockets and wait until it serves; its process number. Raises `NotUpgraded`."""
+    """Start a successor on these sockets and wait until it serves; its process number. Raises `NotUpgraded`.
+
+    ``stop`` is set by whoever wants this program to end: nothing is to go on then.
+    """
     sockets = list(heirlooms)
     try:
         ours, theirs = os.pipe()
@@ -114,7 +120,7 @@ async def hand_over(
     finally:
         os.close(theirs)
     try:
-        await _until_it_serves(process, ours)
+        await _until_it_serves(process, ours, stop)
     except BaseException:
         process.kill()
         process.wait()
@@ -129,13 +135,29 @@ def _start(argv: list[str], descriptors: list[int], env: dict[str, str]) -> subp
     return subprocess.Popen(argv, pass_fds=descriptors, env=env)  # noqa: S603  # ourselves
 
 
-async def _until_it_serves(process: subprocess.Popen[bytes], pipe: int) -> None:
+async def _until_it_serves(process: subprocess.Popen[bytes], pipe: int, stop: trio.Event | None) -> None:
     os.set_blocking(pipe, False)
-    with trio.move_on_after(PATIENCE):
+    problem = f"the new program did not serve within {PATIENCE:g} seconds"
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
+        if stop is not None:
+            nursery.start_soon(_cancel_after, stop, nursery.cancel_scope)
         await trio.lowlevel.wait_readable(pipe)
-        if os.read(pipe, 1):
-            return
-        while process.poll() is None:  # noqa: ASYNC110  # it has closed the pipe, so it is about to end
-            await trio.sleep(0.02)
-        raise NotUpgraded(f"the new program ended with {process.returncode}; its log says why")
-    raise NotUpgraded(f"the new program did not serve within {PATIENCE:g} seconds")
+        problem = "" if os.read(pipe, 1) else await _how_it_ended(process)
+        nursery.cancel_scope.cancel()
+    if stop is not None and stop.is_set():
+        problem = "this program was told to stop meanwhile"
+    if problem:
+        raise NotUpgraded(problem)
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    """It has closed the pipe without a word, so it is about to."""
+    while process.poll() is None:  # noqa: ASYNC110  # a few times at most
+        await trio.sleep(0.02)
+    return f"the new program ended with {process.returncode}; its log says why"

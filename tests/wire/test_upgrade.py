@@ -165,13 +165,20 @@ def test_who_is_leaving_hands_nothing_over(wan: Wan, workers: int) -> None:
         assert program.end() == 0
 
 
-def test_a_signal_to_stop_ends_an_upgrade_under_way(wan: Wan) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_signal_to_stop_ends_an_upgrade_under_way(wan: Wan, busy: bool) -> None:
     server = wan.serve(answers_each(request=4))
-    with Program(wan.client, {"a": forward(server)}, workers=2) as program:
+    with (
+        Program(wan.client, {"a": forward(server)}, workers=2, drain="3s") as program,
+        socket.create_connection(program.address(), 5) as client,
+    ):
+        if not busy:
+            client.close()
         program.signal(signal.SIGUSR2)
         program.signal(signal.SIGTERM)
         assert program.end() == 0
-        assert program.wait_for("stopped")["cut_off"] == 0
+        assert program.wait_for("stopped")["cut_off"] == int(busy)
+        assert not program.events("upgraded")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(program.address(), 2)
 
