@@ -123,7 +123,7 @@ def _endpoint(one: views.Endpoint) -> Sequence[str]:
         one.standing,
         rtt,
         cookie,
-        f"{one.tally.sessions:,} sessions",
+        f"{one.tally.sessions:,} session{'' if one.tally.sessions == 1 else 's'}",
         ", ".join(times),
         one.why,
     )

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from proxy.admin.views import Endpoint, Listener, Session, Spread
 from proxy.top.choice import Row, Section
-from proxy.top.words import NOTHING, clock, duration, ending, failed, opening, size, visible
+from proxy.top.words import NOTHING, clock, destination, duration, ending, failed, opening, size, visible
 
 GOOD, BAD, QUIET = "green", "red", "dim"
 ROOMY = 110  # columns from which on there is more to be told
@@ -76,7 +76,7 @@ def _sessions(rows: Sequence[Session], width: int) -> Table:
     _column(grid, "How it ended", 2, at_least=18)
     for row in rows:
         style = BAD if failed(row) else GOOD if row.is_open else ""
-        where = visible(row.authority or row.endpoint or row.cluster)
+        where = visible(destination(row))
         cells = [Text(NOTHING if row.is_open else clock(row.began + row.duration), style=QUIET), Text(where)]
         cells += [Text(visible(row.client), style=QUIET)] if width >= ROOMY else []
         cells += [Text(visible(opening(row))), _won(row.saved - row.lost)]

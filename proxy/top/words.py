@@ -87,6 +87,12 @@ def opening(session: Session) -> str:
     return "being opened" if session.is_open else NOTHING
 
 
+def destination(session: Session) -> str:
+    """Where it went; who ended before he said where to has none, whatever the listener's cluster is."""
+    named = session.authority or session.endpoint
+    return named or ("no destination" if session.during in {"accept", "sniff"} else session.cluster)
+
+
 def ending(session: Session) -> str:
     """Who ended it and how; where it was cut short, the stage as well."""
     if session.is_open:

@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.admin.views import Session
+from proxy.admin.views import Session, WarmUp
 from proxy.core.evidence import Evidence
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.top import words
 from tests.top.sample import session
+
+
+def test_where_a_session_went() -> None:
+    assert words.destination(session(1)) == "host1.example:443"
+    assert words.destination(session(1, authority=None)) == "203.0.113.10:443"
+    assert words.destination(session(1, authority=None, endpoint=None)) == "api"
+    assert words.destination(session(1, authority=None, endpoint=None, during="sniff")) == "no destination"
 
 
 @pytest.mark.parametrize(
@@ -77,3 +84,11 @@ def test_every_ending_has_words() -> None:
 def test_endings(fields: dict[str, object], said: str, failed: bool) -> None:
     ended: Session = session(1, **fields)
     assert (words.ending(ended), words.failed(ended)) == (said, failed)
+
+
+def test_the_warm_up() -> None:
+    numbers = {"fetched": 2, "held": 0, "no_fast_open": 0, "dropped": 1, "unreachable": 0}
+    one = WarmUp(began=0.0, seconds=2.0, is_over=False, endpoints=1200, waiting=1197, **numbers)
+    assert words.warm_up(one) == (
+        "warm-up: 3 of 1,200 endpoints, 2 cookies fetched, 1 lost on the way, for 2.0 s"
+    )
