@@ -30,7 +30,6 @@ from bench.echo import echo_server
 from bench.service import Holdings, Line, Service, until
 from bench.traffic import Traffic, short
 from bench.ways import SOURCES, document, far_side, kinds, redirect, redirected
-from proxy.lab.behaviours import echoes
 from proxy.lab.namespaces import LabUnavailableError
 from proxy.lab.servers import Address
 from proxy.lab.wan import Wan
@@ -90,9 +89,13 @@ def soak(seconds: float, rate: float, workers: int, sessions: int) -> None:
 
 def soaked(seconds: float, rate: float, workers: int = 2, pause: float = 4.0) -> Verdict:
     """The whole of it, in namespaces of its own."""
-    with Wan(rtt=0.02) as wan, wan.client.entered(), tempfile.TemporaryDirectory() as folder:
-        far = wan.serve(echoes())
-        return trio.run(_Soak(Path(folder), wan, far.address, seconds, rate, workers, pause).run)
+    with (
+        Wan(rtt=0.02) as wan,
+        wan.client.entered(),
+        tempfile.TemporaryDirectory() as folder,
+        echo_server(wan.fresh_address(), wan.server) as far,
+    ):
+        return trio.run(_Soak(Path(folder), wan, far, seconds, rate, workers, pause).run)
 
 
 class _Soak:
