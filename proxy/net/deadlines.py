@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import trio
 
 WhoT = TypeVar("WhoT")
+_STOOD_STILL = 1.0  # seconds too late: the process did not run
+_LOOK_FIRST = 0.05
 
 
 class Deadlines(Generic[WhoT]):
@@ -49,6 +51,8 @@ class Deadlines(Generic[WhoT]):
     async def run(self) -> None:
         """Keep them, until cancelled."""
         while True:
+            if trio.current_time() - self._until > _STOOD_STILL:
+                await trio.sleep(_LOOK_FIRST)  # what has come meanwhile is heard before anybody is late
             now, self._until, self._awake = trio.current_time(), math.inf, trio.Event()
             for seconds, queue in list(self._queues.items()):
                 due = self._due(queue, now)

@@ -45,13 +45,14 @@ class _Closed:
 class Watch:
     """The descriptors of one worker's sessions and who is told of them. `run` must be running."""
 
-    __slots__ = ("_again", "_epoll", "_handlers", "clock", "fault")
+    __slots__ = ("_added", "_again", "_epoll", "_handlers", "clock", "fault")
 
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock  # trio's
         self.fault: Callable[[Exception], None] = _raise  # told what a handler raises in spite of everything
         self._epoll: select.epoll | _Closed = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._added: set[int] = set()  # descriptors, in this round: what it tells of them is of others before
         self._again: list[Callable[[], None]] = []
 
     def add(self, fd: int, events: int, handler: Handler) -> None:
@@ -64,6 +65,7 @@ class Watch:
             self._epoll.modify(fd, events)
         else:
             self._epoll.register(fd, events)
+        self._added.add(fd)
         self._handlers[fd] = handler
 
     def change(self, fd: int, events: int) -> None:
@@ -95,7 +97,7 @@ class Watch:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; the epoll descriptor is closed at the end."""
-        epoll, handlers = self._epoll, self._handlers
+        epoll, handlers, added = self._epoll, self._handlers, self._added
         assert isinstance(epoll, select.epoll)
         fd = epoll.fileno()
         try:
@@ -111,9 +113,12 @@ class Watch:
                             self.fault(fault)
                 else:
                     await trio.lowlevel.wait_readable(fd)
-                for ready, events in epoll.poll(0, _BATCH):
+                happened = epoll.poll(0, _BATCH)
+                added.clear()
+                for ready, events in happened:
                     handler = handlers.get(ready)
-                    if handler is not None:  # else an earlier handler of this round has closed it
+                    # An earlier handler of this round may have closed it, and another have taken its number.
+                    if handler is not None and ready not in added:
                         try:
                             handler(events)
                         except Exception as fault:  # noqa: BLE001  # as above

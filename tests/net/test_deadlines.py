@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import trio
 
@@ -70,4 +72,19 @@ async def test_a_call_may_set_the_next() -> None:
         calls.deadlines.set("first", calls.began, 1.0, again)
         await trio.sleep(5)
         assert calls.made == [("first", 1.0), ("second", 2.0)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_stood_still_hears_first_what_has_come() -> None:
+    calls = Calls()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(calls.deadlines.run)
+        calls.set("heard", 0.5)
+        calls.set("late", 0.5)
+        await trio.testing.wait_all_tasks_blocked()
+        time.sleep(1.7)  # noqa: ASYNC251  # the whole process
+        await trio.sleep(0.01)
+        calls.deadlines.call_off("heard", 0.5)
+        await trio.sleep(0.2)
+        assert [who for who, _ in calls.made] == ["late"]
         nursery.cancel_scope.cancel()

@@ -4,11 +4,12 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 
-from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, WRITE, Bell, Watch
+from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, Watch
 from tests.net.pairs import pair, reset
 
 
@@ -278,3 +279,40 @@ async def test_who_adds_a_descriptor_that_is_watched_takes_it_over() -> None:
             assert await told(events) & READ
             assert not before
             watch.forget(ours.fileno())
+
+
+async def test_who_takes_the_place_of_a_closed_descriptor_is_not_told_of_it() -> None:
+    """In one round: the first handler closes the second's socket, and opens another of the same number."""
+    told_of: list[int] = []
+    async with running() as watch:
+        with pair() as (one, one_peer), pair() as (two, two_peer), pair() as (three, three_peer):
+            numbers = one.fileno(), two.fileno()
+            seen: list[int] = []
+
+            def first(other: socket.socket, events: int) -> None:
+                if seen:
+                    return
+                seen.append(events)
+                number = other.fileno()
+                watch.forget(number)
+                other.close()
+                os.dup2(three.fileno(), number)
+                watch.add(number, READ | EDGE, told_of.append)
+
+            watch.add(numbers[0], READ | EDGE, partial(first, two))
+            watch.add(numbers[1], READ | EDGE, partial(first, one))
+            one_peer.sendall(b"x")
+            reset(two_peer)
+            with trio.fail_after(2):
+                while not seen:  # noqa: ASYNC110  # the handler is what is tested
+                    await trio.sleep(0.001)
+            await trio.sleep(0.02)
+            assert not told_of
+            three_peer.sendall(b"x")
+            assert await told(told_of) == READ & ~URGENT & ~HUNG_UP
+            taken = numbers[1] if one.fileno() >= 0 else numbers[0]
+            watch.let_go(taken)
+            os.close(taken)
+            for sock in (one, two):
+                if sock.fileno() >= 0:
+                    watch.let_go(sock.fileno())
