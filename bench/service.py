@@ -130,9 +130,11 @@ class Service:
         return sum(1 for _ in self.lines(event))
 
     def workers(self) -> list[int]:
-        """The processes that serve sessions: the program's own where there are no others."""
+        """The processes that serve sessions: the program's own where there shall be no others."""
+        if self._document.get("workers", 1) == 1:
+            return [self.pid]
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(child) for child in children if "_worker" in _command_of(int(child))] or [self.pid]
+        return [int(child) for child in children if "_worker" in _command_of(int(child))]
 
     def reload(self) -> None:
         """And wait until it is done."""
@@ -147,7 +149,8 @@ class Service:
         self.pid = int(self.wait_for("ready", before + 1)["pid"])
 
     def kill_a_worker(self, which: int = 0) -> int:
-        """And tell which."""
+        """And tell which; where all of them are dead already, the next one to come."""
+        until(lambda: bool(self.workers()))
         workers = self.workers()
         victim = workers[which % len(workers)]
         os.kill(victim, signal.SIGKILL)
