@@ -39,13 +39,15 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
 
     Where ``may_doubt`` says no, silence is borne for as long as two dials may take (``timeout`` seconds each), and
     then the session's own clocks must know what to do. So they must when two connections stay silent. No socket is
-    left behind, but ``primary``'s where this raises.
+    left behind, but ``primary``'s where this raises: `DialFailed`, where there is no memory to watch it.
     """
     silence = _Silence(primary, early, watch, downstream)
     chosen: Upstream | None = None
     try:
         chosen = await silence.bear(doubt_at, timeout, may_doubt) or await silence.compare(timeout)
         return chosen
+    except OSError as error:
+        raise DialFailed.because(error.errno or 0) from error
     finally:
         silence.end(chosen)
 
@@ -87,9 +89,9 @@ class _Silence:
         primary, clock = self._primary, self._watch.clock
         try:
             self._rival = dial.begin(primary.endpoint, b"", PLAIN_PLAN, clock, primary.source)
-        except DialFailed:
+            self._listen(self._rival.sock, WRITE)
+        except (DialFailed, OSError):  # nothing left for a second one: the first goes on alone
             return primary
-        self._listen(self._rival.sock, WRITE)
         deadline = clock() + timeout
         while rung := await self._bell.wait_until(deadline):
             for fd, events in rung:
@@ -157,7 +159,7 @@ class _Silence:
             if code := sockopt.pending_error(rival.sock):
                 raise DialFailed.because(code)
             second = dial.at_once(self._primary.endpoint, rival, self._watch.clock)
-        except DialFailed:  # plainly it does not go at all
+        except (DialFailed, OSError):  # plainly it does not go at all
             self._watch.forget(fd)
             self._watched.discard(fd)
             self._drop_rival()

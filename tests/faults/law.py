@@ -74,6 +74,7 @@ class Scenario:
     client: Client
     prepare: Prepare | None = None
     served: bool = True  # else the client's failing is what is meant
+    alone: bool = False  # in a network namespace of its own
 
 
 def open_descriptors() -> set[int]:

@@ -2,7 +2,7 @@
 
 A step is whatever a task does between two checkpoints. Cut off is one session alone, all of them at once as at the
 end of a drain, or one by the clock that watches over sessions that relay. Each way takes every third step; with
-``THOROUGH=1`` (`make fuzz`) all of them.
+``THOROUGH=1`` (`make faults`) all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 import trio
 
 from proxy.core.outcomes import EndedBy, Reason
+from tests.faults.every import EVERY, every, place
 from tests.faults.law import House, Scenario, come_to_rest, hurry, opened
-from tests.faults.scenarios import SCENARIOS
 
 Cut = Callable[[House], None]
 THOROUGH = os.environ.get("THOROUGH") == "1"
@@ -76,10 +76,11 @@ async def tried(scenario: Scenario, cut: Cut, at: int | None) -> tuple[int, list
 
 
 @pytest.mark.parametrize("cut", [alone, overdue])
-@pytest.mark.parametrize("name", SCENARIOS)
+@every
+@pytest.mark.usefixtures(place.__name__)
 async def test_whenever_it_is_cut_off(name: str, cut: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-    scenario, broken, count = SCENARIOS[name], list[str](), MOST_STEPS
+    scenario, broken, count = EVERY[name], list[str](), MOST_STEPS
     for at in range(int(cut is overdue) % STRIDE, MOST_STEPS, STRIDE):
         if at >= count:
             break
@@ -90,11 +91,12 @@ async def test_whenever_it_is_cut_off(name: str, cut: Cut, monkeypatch: pytest.M
     assert not broken, "\n" + "\n".join(broken)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@every
+@pytest.mark.usefixtures(place.__name__)
 async def test_whenever_all_are_cut_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the end of a drain: nothing goes on, and everything is accounted for."""
     hurry(monkeypatch)
-    scenario, broken, count = SCENARIOS[name], list[str](), MOST_STEPS
+    scenario, broken, count = EVERY[name], list[str](), MOST_STEPS
     for at in range(2 % STRIDE, MOST_STEPS, STRIDE):
         if at >= count:
             break

@@ -1,7 +1,10 @@
 """The n-th system call of a session fails, for every n, with what it plausibly may: the anomaly law holds.
 
-Each call fails once, each kind of call with each of its errnos in turn; with ``THOROUGH=1`` (`make fuzz`) each call
-with all of them, in parts, so that none takes long.
+Each call fails once, each kind of call with each of its errnos in turn; with ``THOROUGH=1`` (`make faults`) each call
+with all of them, in parts, so that none takes long: some 7,400 sessions.
+
+What is left behind is a mistake at once. A session that is not served may be one that a busy machine kept waiting for
+longer than the short timeouts here: it has a second try.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from itertools import cycle, islice
 
 import pytest
 
+from tests.faults.every import EVERY, every, place
 from tests.faults.injection import PLAUSIBLE, Calls, injected
 from tests.faults.law import Scenario, come_to_rest, hurry, opened
-from tests.faults.scenarios import SCENARIOS
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 PARTS = 8 if THOROUGH else 1
+LATE = "the next session: served False"
 
 
 def planned(made: list[str]) -> Iterator[tuple[int, str, int]]:
@@ -54,14 +58,17 @@ async def tried(scenario: Scenario, calls: Calls, fault: tuple[int, str, int] | 
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("name", SCENARIOS)
+@every
+@pytest.mark.usefixtures(place.__name__)
 async def test_whichever_call_fails(name: str, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-    scenario, broken = SCENARIOS[name], list[str]()
+    scenario, broken = EVERY[name], list[str]()
     with injected() as calls:
         assert await tried(scenario, calls, None) == []
         for fault in islice(planned(list(calls.made)), part, None, PARTS):
             complaints = await tried(scenario, calls, fault)
+            if complaints and all(one.startswith(LATE) for one in complaints):
+                complaints = await tried(scenario, calls, fault)  # the machine was busy for too long?
             if complaints:
                 number, call, code = fault
                 broken.append(f"{number} {call} {errno.errorcode[code]}: {complaints}")
