@@ -12,10 +12,10 @@ The way of the data, and the rooms it passes::
 ``sessions``  one connection from accepted to accounted for: ``session`` is where the stages meet; ``asking`` and
               ``arriving`` are its kinds, ``reception``, ``routing``, ``pools`` and ``dialling`` carry it through one
               stage each; ``spares`` are connections before they are needed
-``service``   the program: ``supervisor`` (signals, drain), ``listeners`` (its sockets), ``reload``, ``upgrade``,
-              ``crew`` (one worker in this process, or several), ``worker`` (sessions and their clocks),
-              ``admission`` (limits), ``memory`` and ``state`` (what was learned, and its file), ``warmup`` and
-              ``checks`` (what is done between sessions)
+``service``   the program: ``supervisor`` (signals, drain), ``listeners`` (its sockets), ``reload``, ``upgrade``
+              and ``bequest`` (what a successor gets), ``crew`` (one worker in this process, or several), ``worker``
+              (sessions and their clocks), ``admission`` (limits), ``memory`` and ``state`` (what was learned, and its
+              file), ``warmup`` and ``checks`` (what is done between sessions)
 ``probe``     what a path does with Fast Open; ``diagnosis`` what this machine does
 ``admin``     a page, metrics and an API, over HTTP; ``top`` the same in a terminal
 ``commands``  the command line, one module a command

@@ -66,6 +66,9 @@ class _Head(NamedTuple):
         return [value for known, value in self.fields if known == name]
 
 
+_TLS = "a TLS hello: clients speak to this listener without TLS (a proxy http://..., not https://...)"
+
+
 def opening(reader: Reader, *, login: bool = False) -> Parser[Opening]:
     """One request's head; ``login``: users must say who they are.
 
@@ -73,7 +76,7 @@ def opening(reader: Reader, *, login: bool = False) -> Parser[Opening]:
     """
     first = yield from reader.peek(1)
     if first[0] not in _METHOD:
-        raise NotMine("not an HTTP request")
+        raise NotMine(_TLS if first[0] == 0x16 else "not an HTTP request")
     try:
         head = yield from _read_head(reader)
     except TooLong:

@@ -165,6 +165,11 @@ def test_a_head_that_is_cut_off_waits_for_more() -> None:
         assert Reading(http1.opening, 3 * http1.LIMIT).feed(data[:size]) is None
 
 
+def test_tls_to_a_proxy_that_is_spoken_to_without_is_named() -> None:
+    with pytest.raises(NotMine, match="clients speak to this listener without TLS"):
+        read(b"\x16\x03\x01\x02\x00\x01")
+
+
 @pytest.mark.parametrize("data", [b"\x16\x03\x01", b"\x05\x01\x00", b" GET", b"\xff"])
 def test_other_protocols_are_not_mine(data: bytes) -> None:
     with pytest.raises(NotMine):
