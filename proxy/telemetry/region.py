@@ -94,12 +94,18 @@ DOUBLES = frozenset(
 )
 
 
+_KINDS = (Block, OfListener, OfWay)
 LAYOUT = crc32(
     repr(
-        (SIZE, _DIRECTORY, sorted(SLOTS.items()), list(OfListener), list(OfWay), sorted(DOUBLES), list(Evidence),
-         FIRST_BYTE_BOUNDS, DURATION_BOUNDS)
+        (
+            [(one.name, int(one)) for kind in _KINDS for one in kind],
+            sorted((int(block), int(slots)) for block, slots in SLOTS.items()),
+            sorted(map(int, DOUBLES)),
+            [str(evidence) for evidence in Evidence],
+            (SIZE, _DIRECTORY, DURATION_BOUNDS, FIRST_BYTE_BOUNDS),
+        )
     ).encode()
-)  # fmt: skip
+)
 """Another number where what stands in a slot may be something else: two programs that agree count alike."""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.account import FIRST_BYTE_BOUNDS
 from proxy.core.evidence import Evidence
-from proxy.telemetry.region import DOUBLES, DURATION_BOUNDS, SLOTS, Block, OfWay, Region
+from proxy.telemetry.region import DOUBLES, DURATION_BOUNDS, LAYOUT, SLOTS, Block, OfWay, Region
 
 
 def test_a_region_describes_itself() -> None:
@@ -71,3 +71,12 @@ def test_another_process_counts_in_the_same_memory() -> None:
     region.close()
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(region.fd)
+
+
+def test_the_layout_is_told_by_a_number() -> None:
+    """Whoever changes what stands in a slot changes it; other Pythons find the same."""
+    again = "from proxy.telemetry.region import LAYOUT; print(LAYOUT)"
+    found = subprocess.run(
+        [sys.executable, "-c", again], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert int(found.stdout) == LAYOUT
