@@ -91,5 +91,5 @@ def test_the_mtu_and_a_route_by_the_link(room: Namespace) -> None:
 
 
 def test_a_link_that_is_not_there(room: Namespace) -> None:
-    with rtnetlink() as netlink, pytest.raises(OSError, match="interface|No such device"):
+    with rtnetlink() as netlink, pytest.raises(OSError, match=r"interface|No such device"):
         netlink.bring_up("nosuch0")
