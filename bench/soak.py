@@ -44,6 +44,7 @@ PATHS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 MOST_MORE = 1.10, 8 << 20  # times as much memory as after the warm-up, and bytes beside that
 MOST_MORE_SHORT = 1.05
+MOST_TOLD = 30
 WARM = 0.1  # of the time
 
 
@@ -66,7 +67,9 @@ class Verdict:
             figures.append(f"the clients themselves stood still for {self.longest:.1f} s at most")
         for name, (before, *_, after) in self.held.items():
             figures.append(f"{name}: {before} after the warm-up; {after} in the end")
-        told = ["everything is accounted for"] if not self.complaints else self.complaints[:30]
+        told = self.complaints[:MOST_TOLD] or ["everything is accounted for"]
+        if len(self.complaints) > MOST_TOLD:
+            told.append(f"and {len(self.complaints) - MOST_TOLD} more complaints")
         return "\n".join([*figures, *told])
 
 

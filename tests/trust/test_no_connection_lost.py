@@ -20,7 +20,7 @@ import pytest
 from bench.accounts import Balance, balance
 from bench.service import Line, Service
 from bench.soak import faults
-from bench.steady import Steady
+from bench.steady import Offered, Steady
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="the clients need a C compiler")
 
@@ -44,9 +44,9 @@ def document(upstream: int) -> Line:
 
 
 @contextmanager
-def under_load(folder: Path) -> Iterator[tuple[Service, list[Balance]]]:
+def under_load(folder: Path) -> Iterator[tuple[Service, list[tuple[Balance, Offered]]]]:
     """A service with clients, who come until the block is left; then their accounts are balanced."""
-    results: list[Balance] = []
+    results: list[tuple[Balance, Offered]] = []
     with Steady() as steady:
         with Service(folder, document(steady.server[1])) as service:
             to = service.listening()
@@ -57,11 +57,8 @@ def under_load(folder: Path) -> Iterator[tuple[Service, list[Balance]]]:
             calls, offered = steady.end()
             time.sleep(0.3)
         print(f"{offered.rate:.1f} clients a second, {offered.least} in the poorest")
-        results.append(balance(calls, service.lines("session"), service.kills))
+        results.append((balance(calls, service.lines("session"), service.kills), offered))
         assert not faults(service)
-    assert offered.rate > 0.98 * RATE, offered
-    if THOROUGH:
-        assert offered.least > 0.8 * RATE, offered
 
 
 def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
@@ -70,10 +67,15 @@ def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
         for deed in deeds:
             deed(service)
             time.sleep(PAUSE)
-    (found,) = results
+    ((found, offered),) = results
     print(found, dict(found.outcomes))
     assert not found.complaints, "\n".join(found.complaints[:20])
     assert found.clients > RATE
+    assert offered.rate > 0.98 * RATE, offered
+    if THOROUGH:
+        assert offered.least > 0.8 * RATE, (
+            "the clients themselves were kept waiting: the machine is too busy for this"
+        )
     return found
 
 
