@@ -46,7 +46,7 @@ def many(wan: Wan) -> list[str]:
 
 
 def configuration(endpoints: list[str], **settings: object) -> dict[str, Any]:
-    cluster = {"endpoints": endpoints, "connect": {"timeout": "600ms"}}
+    cluster = {"endpoints": endpoints, "connect": {"timeout": "1200ms"}}
     listener = {"bind": "127.0.0.1:0", "mode": "forward", "to": "c"}
     return {"listeners": {"a": listener}, "clusters": {"c": cluster}, **settings}
 
@@ -215,7 +215,7 @@ def test_a_line_on_the_terminal_that_tears_no_other(wan: Wan, tmp_path: Path, wo
     told = [re.search(r"^warm-up: (\d+) of (\d+) endpoints.*, \d+ s$", line) for line in screen.shown]
     numbers = [int(found[1]) for found in told if found]
     assert numbers == sorted(numbers)
-    assert len(set(numbers)) > (5 if workers == 1 else 1), "workers report once a second"
+    assert len(set(numbers)) > (5 if workers == 1 else 0), "workers report once a second"
     assert not [line for line in screen.finished if not re.match(r"\d\d:\d\d:\d\d ", line)], screen.finished
     assert not [line for line in screen.finished if "warm-up" in line]
     assert len([line for line in screen.finished if " session " in line]) == sessions > 20
