@@ -2,6 +2,7 @@
 # make test   run every test                                make fix     let ruff mend what it can
 # make test-unprivileged  the same as nobody: what needs a privilege says so and is skipped
 # make bench  measure it beside its peers                   make lock    lock the dependencies again
+# make trust  500 new connections a second with reloads, upgrades and killed workers; 200,000 short sessions: ten quiet minutes
 # make soak   all kinds of traffic, disturbed all the time, for SECONDS=1800
 # make fuzz   every parser for FUZZ_SECONDS=60 of a processor's time, when nothing else wants it
 # make faults sessions to which everything happens that may happen to one: each system call failing, each step the last
@@ -27,7 +28,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-unprivileged check bench soak fuzz faults environment fix docs sbom lock clean
+.PHONY: run test test-unprivileged check bench soak trust fuzz faults environment fix docs sbom lock clean
 
 run: $(VENV)/.runtime
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
@@ -66,6 +67,9 @@ sbom: $(VENV)/.runtime
 
 pyz: $(VENV)/.dev
 	@tools/make-pyz dist/tfo-proxy.pyz
+
+trust: $(VENV)/.dev
+	@THOROUGH=1 $(py) -m pytest -s tests/trust/test_no_connection_lost.py tests/trust/test_short_sessions.py
 
 soak: $(VENV)/.dev
 	@$(py) -m bench soak --seconds $(SECONDS)
