@@ -31,6 +31,7 @@ Prepare = Callable[[Worker], None]
 LIMITS = Caps(connections=50, per_client=40, client_rate=1000.0)  # so that they are counted
 PATIENCE = 2.0  # seconds after which a client gives up
 SETTLED = 4.0  # and everything has come to an end
+LATE = "the next session: served False"  # how the complaint begins that a busy machine may be the cause of
 
 
 @dataclass
@@ -75,6 +76,11 @@ class Scenario:
     prepare: Prepare | None = None
     served: bool = True  # else the client's failing is what is meant
     alone: bool = False  # in a network namespace of its own
+    again: bool = True  # whatever was learned from the first, a second one is served as if nothing had been
+
+    def is_as_meant(self, served: bool, number: int) -> bool:
+        """Whether the ``number``-th session's client may have got that."""
+        return served is self.served or (number > 1 and not self.again)
 
 
 def open_descriptors() -> set[int]:

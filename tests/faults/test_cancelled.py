@@ -17,7 +17,7 @@ import trio
 
 from proxy.core.outcomes import EndedBy, Reason
 from tests.faults.every import EVERY, every, place
-from tests.faults.law import House, Scenario, come_to_rest, hurry, opened
+from tests.faults.law import LATE, House, Scenario, come_to_rest, hurry, opened
 
 Cut = Callable[[House], None]
 THOROUGH = os.environ.get("THOROUGH") == "1"
@@ -70,7 +70,7 @@ async def tried(scenario: Scenario, cut: Cut, at: int | None) -> tuple[int, list
         if not complaints:
             served = await house.call(scenario.client)
             complaints = await come_to_rest(house, 2)
-            if served is not scenario.served:
+            if not scenario.is_as_meant(served, 2):
                 complaints.append(f"the next session: served {served}, {house.events.records[-1]}")
     return steps.count, complaints
 
@@ -85,6 +85,8 @@ async def test_whenever_it_is_cut_off(name: str, cut: Cut, monkeypatch: pytest.M
         if at >= count:
             break
         count, complaints = await tried(scenario, cut, at)
+        if complaints and all(one.startswith(LATE) for one in complaints):
+            count, complaints = await tried(scenario, cut, at)  # the machine was busy for too long?
         if complaints:
             broken.append(f"{at}: {complaints}")
     assert count > 3

@@ -19,11 +19,10 @@ import pytest
 
 from tests.faults.every import EVERY, every, place
 from tests.faults.injection import PLAUSIBLE, Calls, injected
-from tests.faults.law import Scenario, come_to_rest, hurry, opened
+from tests.faults.law import LATE, Scenario, come_to_rest, hurry, opened
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 PARTS = 8 if THOROUGH else 1
-LATE = "the next session: served False"
 
 
 def planned(made: list[str]) -> Iterator[tuple[int, str, int]]:
@@ -52,7 +51,7 @@ async def tried(scenario: Scenario, calls: Calls, fault: tuple[int, str, int] | 
         if not complaints:
             served = await house.call(scenario.client)
             complaints = await come_to_rest(house, 2)
-            if served is not scenario.served:
+            if not scenario.is_as_meant(served, 2):
                 complaints.append(f"the next session: served {served}, {house.events.records[-1]}")
     return complaints
 
