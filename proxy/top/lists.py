@@ -17,7 +17,7 @@ ROOMY = 110  # columns from which on there is more to be told
 _STANDINGS = {
     "confirmed": ("fast", GOOD),
     "learning": ("learning", ""),
-    "unknown": ("not tried", ""),
+    "unknown": ("not known", ""),
     "probing": ("trying again", ""),
     "option_doubted": ("in doubt", BAD),
     "data_doubted": ("in doubt", BAD),

@@ -39,7 +39,7 @@ async function drain() {
   const stopping = status.state === "draining";
   const words = stopping
     ? `It waits for ${plural(open, "connection")} to end. To stop at once cuts ${open === 1 ? "it" : "them"} off.`
-    : `From now on it takes no new connections. It waits for ${open ? `the ${plural(open, "connection")} it has` : "those it has"}, as long as its configuration says, and then it ends. Whether something starts it again is not for this page to say.`;
+    : `From now on it takes no new connections. It waits for ${open ? `the ${plural(open, "connection")} it has` : "those it has"}, as long as its configuration says, and then it ends. What watches over it there (systemd, a container) may start it again.`;
   if (!(await confirmed(stopping ? "Stop at once?" : "Drain, and then stop?", words, stopping ? "Stop at once" : "Drain and stop"))) return;
   const answer = await give("drain", stopping ? "Stop at once" : "Drain and stop");
   if (answer) say(answer.status === 200 ? null : answer);

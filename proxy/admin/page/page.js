@@ -46,7 +46,7 @@ function found(one) {
 function warmUp({ warm_up: one, now }) {
   const running = one && !one.is_over;
   fill($("warming"), running && [one, Math.floor(now)], () => running && el("div", { class: "notice" },
-    el("p", {}, el("b", {}, term("warm_up", "Warming up: ")), `${count(one.endpoints - one.waiting)} of ${plural(one.endpoints, "endpoint")}, for ${time(Math.floor(one.seconds))}. ${found(one)}`),
+    el("p", {}, el("b", {}, term("warm_up", "Warming up: ")), `${count(one.endpoints - one.waiting)} of ${plural(one.endpoints, "endpoint")}, for ${time(Math.floor(one.seconds))}${one.waiting < one.endpoints ? `: ${found(one)}` : ""}.`),
     el("progress", { max: one.endpoints, value: one.endpoints - one.waiting, "aria-label": "Warm-up" })));
   if (running) tip.reachable($("warming"));
   $("warmed").hidden = !one || running;

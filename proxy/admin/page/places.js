@@ -25,16 +25,18 @@ export function listeners({ listeners: all }) {
 
 // --- clusters: how many of their servers are fit to be used
 
+const SHOWN = 4;
+const some = (names) => (names.length > SHOWN ? `${names.slice(0, SHOWN - 1).join(", ")} and ${count(names.length - SHOWN + 1)} more` : names.join(", "));
 const isDirect = (one) => !one.endpoints.length;
 
 function servers(one) {
   if (isDirect(one)) return ["wherever clients ask to go"];
   const out = [...one.down, ...one.ejected];
   if (one.members === null) return [plural(one.endpoints.length, "name or address", "names or addresses"), el("span", { class: "why" }, "not looked up yet")];
-  if (!out.length) return [one.members === 1 ? "1, in use" : `${count(one.members)}, all in use`];
+  if (!out.length) return [one.members === 1 ? "1" : `${count(one.members)}, none left out`];
   const why = [];
-  if (one.down.length) why.push(`down: ${one.down.join(", ")}`);
-  if (one.ejected.length) why.push(`left alone for now: ${one.ejected.join(", ")}`);
+  if (one.down.length) why.push(`down: ${some(one.down)}`);
+  if (one.ejected.length) why.push(`left alone for now: ${some(one.ejected)}`);
   const fit = one.members - out.length;
   return [el("span", { class: "bad" }, fit > 0 ? `${count(fit)} of ${count(one.members)} in use` : "none is well: all are tried"), el("span", { class: "why" }, why.join("; "))];
 }
@@ -49,7 +51,7 @@ export function clusters({ clusters: all }) {
     return all.map((one) => {
       const [words, meaning] = policy(isDirect(one) ? "" : one.balance);
       return el("tr", {},
-        el("th", { scope: "row" }, one.name, !isDirect(one) && el("span", { class: "why" }, one.endpoints.join(", "))),
+        el("th", { scope: "row" }, one.name, !isDirect(one) && el("span", { class: "why" }, some(one.endpoints))),
         ...row([
           [words && el("span", { "data-tip": meaning, class: "tipped", tabindex: "0" }, words), "", "shared out:"],
           [servers(one), "", "servers:"], [fastOpen(one), "", "Fast Open:"],

@@ -42,7 +42,7 @@ export const TERMS = {
 export const STANDINGS = {
   confirmed: ["fast", "good", "The last data sent in a connection's first packet (the SYN) was taken: every connection saves a round trip."],
   learning: ["learning", "wait", "The Fast Open option gets through. Whether the server takes data in a SYN will show soon."],
-  unknown: ["not tried", "wait", "Nothing has been tried here yet."],
+  unknown: ["not known", "wait", "No connection there has shown anything yet: none was tried, or nobody answered."],
   probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
   option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
   data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
