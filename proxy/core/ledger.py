@@ -111,24 +111,23 @@ class Ledger:
     Bounded: the least recently used account is merged into its cluster's remainder.
     """
 
-    __slots__ = ("_accounts", "_latest", "_most", "_remainders")
+    __slots__ = ("_accounts", "_most", "_remainders")
 
     def __init__(self, most: int = MOST_ENDPOINTS) -> None:
-        self._latest: tuple[str, str, Endpoint | None] | None = (
-            None  # the account used last, which is the last one
-        )
         self._accounts: OrderedDict[tuple[str, str, Endpoint | None], Account] = OrderedDict()
         self._remainders: dict[tuple[str, str], Account] = {}
         self._most = most
 
-    def add(self, record: SessionRecord) -> None:
-        """Account for one session that has ended and been settled."""
-        key = (record.listener, record.cluster, record.endpoint)
-        account = self._accounts.get(key) or self._new(key)
-        if key != self._latest:
-            self._accounts.move_to_end(key)
-            self._latest = key
-        account.count(record)
+    def add(self, *records: SessionRecord) -> None:
+        """Account for sessions that have ended and been settled."""
+        key, account = None, _NONE
+        for record in records:
+            wanted = (record.listener, record.cluster, record.endpoint)
+            if wanted != key:
+                key = wanted
+                account = self._accounts.get(key) or self._new(key)
+                self._accounts.move_to_end(key)
+            account.count(record)
 
     def take(self, most: int) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
         """Hand over what has been added up, of at most ``most`` kinds of sessions, and forget it here."""
@@ -145,7 +144,6 @@ class Ledger:
         known = self._accounts.get(key) or self._new(key)
         self._accounts[key] = known + account
         self._accounts.move_to_end(key)
-        self._latest = key
 
     def everything(self) -> list[tuple[tuple[str, str, Endpoint | None], Account]]:
         """All accounts, for another ledger to `merge`; the least recently used first."""

@@ -45,11 +45,13 @@ class _Closed:
 class Watch:
     """The descriptors of one worker's sessions and who is told of them. `run` must be running."""
 
-    __slots__ = ("_added", "_again", "_epoll", "_handlers", "clock", "fault")
+    __slots__ = ("_added", "_again", "_epoll", "_handlers", "after", "busy", "clock", "fault")
 
     def __init__(self, clock: Callable[[], float] = trio.current_time) -> None:
         self.clock = clock  # trio's
         self.fault: Callable[[Exception], None] = _raise  # told what a handler raises in spite of everything
+        self.busy = False  # handlers are being called
+        self.after: Callable[[], None] = _nothing  # called when all that had happened has been dealt with
         self._epoll: select.epoll | _Closed = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._added: set[int] = set()  # descriptors, in this round: what it tells of them is of others before
@@ -105,6 +107,7 @@ class Watch:
             while True:
                 if self._again:
                     await trio.lowlevel.checkpoint()
+                    self.busy = True
                     calls, self._again = self._again, []
                     for call in calls:
                         try:
@@ -113,6 +116,7 @@ class Watch:
                             self.fault(fault)
                 else:
                     await trio.lowlevel.wait_readable(fd)
+                    self.busy = True
                 happened = epoll.poll(0, _BATCH)
                 added.clear()
                 for ready, events in happened:
@@ -123,13 +127,20 @@ class Watch:
                             handler(events)
                         except Exception as fault:  # noqa: BLE001  # as above
                             self.fault(fault)
+                self.busy = False
+                self.after()
         finally:
+            self.busy = False
             self._epoll = _Closed()
             epoll.close()
 
 
 def _raise(fault: Exception) -> None:
     raise fault
+
+
+def _nothing() -> None:
+    pass
 
 
 class Bell:

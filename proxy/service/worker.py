@@ -76,6 +76,8 @@ class Worker:
         self._counters = counters or Counters()
         self._watch = Watch(trio.lowlevel.current_clock().current_time)  # no detour: it is asked often
         self._watch.fault = partial(events.background_fault, "a relay")
+        self._over: list[SessionRecord] = []  # ended, and not yet accounted for
+        self._watch.after = self._account
         self.spares = Spares(memory.standings, self._watch)
         self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
         self._shared: Shared[Session] = Shared(
@@ -246,13 +248,23 @@ class Worker:
         if self._tickets and session in self._tickets:
             door, ticket = self._tickets.pop(session)
             door.leave(ticket)
-        self.recent.append(session.record)
-        self._counters.ended(session.record)
-        if self.snapshot.log.sessions:
-            self._events.session(session.record)
-        self._memory.ledger.add(session.record)
+        self._over.append(session.record)
+        if not self._watch.busy:
+            self._account()
         if self._draining and not self.sessions:
             self._no_sessions.set()
+
+    def _account(self) -> None:
+        """Add up what has ended: together, where many end in one round, while all that it takes is at hand."""
+        if not self._over:
+            return
+        over, self._over = self._over, []
+        self.recent.extend(over)
+        self._counters.ended(*over)
+        if self.snapshot.log.sessions:
+            for record in over:
+                self._events.session(record)
+        self._memory.ledger.add(*over)
 
     async def _sweep(self) -> None:
         while True:

@@ -73,20 +73,42 @@ class Counters:
         self._integers[self._listeners.get(listener) or self._listener(listener)] += 1
         self._refuse(listener, reason)
 
-    def ended(self, record: SessionRecord) -> None:
-        """A session has ended and been settled."""
-        integers, doubles = self._integers, self._doubles
-        slot = (self._listeners.get(record.listener) or self._listener(record.listener)) + _OPEN
-        if integers[slot]:  # below nothing it would raise
-            integers[slot] -= 1
-        way = self._ways.get((record.listener, record.cluster)) or self._way(record.listener, record.cluster)
-        start = way.start
-        integers[start] += 1
-        integers[start + _UP_BYTES] += record.up_bytes
-        integers[start + _DOWN_BYTES] += record.down_bytes
+    def ended(self, *records: SessionRecord) -> None:
+        """Sessions have ended and been settled. What is in a row of one listener and cluster is added up first."""
+        way, listener, cluster = None, "", ""
+        number = up = down = 0
+        duration = 0.0
+        for record in records:
+            if way is None or record.cluster != cluster or record.listener != listener:
+                if way is not None:
+                    self._add(listener, way.start, number, up, down, duration)
+                number = up = down = 0
+                duration = 0.0
+                listener, cluster = record.listener, record.cluster
+                way = self._ways.get((listener, cluster)) or self._way(listener, cluster)
+            number += 1
+            up += record.up_bytes
+            down += record.down_bytes
+            duration += record.duration
+            self._ended(way, record)
+        if way is not None:
+            self._add(listener, way.start, number, up, down, duration)
+
+    def _add(self, listener: str, start: int, number: int, up: int, down: int, duration: float) -> None:
+        """So many sessions together, of the way at ``start``."""
+        integers = self._integers
+        slot = (self._listeners.get(listener) or self._listener(listener)) + _OPEN
+        integers[slot] = max(integers[slot] - number, 0)  # below nothing it would raise
+        integers[start] += number
+        integers[start + _UP_BYTES] += up
+        integers[start + _DOWN_BYTES] += down
+        self._doubles[start + _DURATION] += duration
+
+    def _ended(self, way: _Way, record: SessionRecord) -> None:
+        """What tells one session from another."""
+        integers, doubles, start = self._integers, self._doubles, way.start
         evidence = record.evidence
         integers[start + (_FAILED if evidence is None else _EVIDENCE[evidence])] += 1
-        doubles[start + _DURATION] += record.duration
         integers[start + _DURATION + 1 + bisect_left(DURATION_BOUNDS, record.duration)] += 1
         first_byte = record.first_byte
         if first_byte is not None:

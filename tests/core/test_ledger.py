@@ -216,6 +216,20 @@ def test_sessions_are_counted() -> None:
     assert ledger.endpoints[Endpoint("192.0.2.1", 443)].sessions == 3
 
 
+def test_many_at_once_are_as_one_by_one() -> None:
+    records = [
+        session(listener=listener, cluster="api", endpoint=Endpoint("192.0.2.1", port), up_bytes=port)
+        for listener, port in [("web", 1), ("web", 1), ("web", 2), ("mail", 2), ("web", 1)]
+    ]
+    together, apart = Ledger(), Ledger()
+    together.add(*records)
+    together.add()
+    for record in records:
+        apart.add(record)
+    assert together.plain() == apart.plain()
+    assert list(together.endpoints) == list(apart.endpoints), "the least recently used comes first"
+
+
 def test_listeners_and_clusters_are_told_apart() -> None:
     ledger = Ledger()
     for listener, cluster in (("web", "api"), ("web", "api"), ("web", "db"), ("mail", "api")):

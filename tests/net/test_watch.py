@@ -316,3 +316,26 @@ async def test_who_takes_the_place_of_a_closed_descriptor_is_not_told_of_it() ->
             for sock in (one, two):
                 if sock.fileno() >= 0:
                     watch.let_go(sock.fileno())
+
+
+async def test_after_each_round_it_is_told_once() -> None:
+    order: list[object] = []
+    async with running() as watch:
+        watch.after = lambda: order.append("after")
+        with pair() as (ours, peer), pair() as (other, else_peer):
+            for sock in (ours, other):
+                watch.add(sock.fileno(), READ | EDGE, lambda _: order.append(watch.busy))
+            peer.sendall(b"x")
+            else_peer.sendall(b"y")
+            with trio.fail_after(2):
+                while order.count(True) < 2 or order[-1] != "after":  # noqa: ASYNC110  # as above
+                    await trio.sleep(0.001)
+            assert not watch.busy
+            watch.again(lambda: order.append(watch.busy))
+            order.clear()
+            peer.sendall(b"z")
+            with trio.fail_after(2):
+                while order.count(True) < 2 or order[-1] != "after":  # noqa: ASYNC110  # as above
+                    await trio.sleep(0.001)
+            watch.forget(ours.fileno(), other.fileno())
+    assert False not in order

@@ -60,6 +60,29 @@ def test_where_there_is_no_room_it_is_counted_as_other() -> None:
     assert Counters(counters.region).region is counters.region
 
 
+def test_many_at_once_are_as_one_by_one() -> None:
+    records = [
+        a_record(number, listener=listener, cluster=cluster, up_bytes=number, duration=number / 7)
+        for number, (listener, cluster) in enumerate(
+            [("web", "api"), ("web", "api"), ("web", "db"), ("mail", "api"), ("web", "api")]
+        )
+    ]
+    together, apart = Counters(), Counters()
+    for counters in (together, apart):
+        for record in records:
+            counters.accepted(record.listener)
+    together.ended(*records)
+    together.ended()
+    for record in records:
+        apart.ended(record)
+    ones, others = add_up([together.region]), add_up([apart.region])
+    assert ones.listeners == others.listeners
+    assert ones.listeners["web"] == [4, 0]
+    assert ones.endings == others.endings
+    for way, numbers in others.ways.items():
+        assert ones.ways[way] == pytest.approx(numbers)
+
+
 @pytest.mark.parametrize("reason", list(Reason))
 @pytest.mark.parametrize("ended_by", list(EndedBy))
 def test_every_ending_has_its_counter(ended_by: EndedBy, reason: Reason) -> None:
