@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shlex
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,9 +115,16 @@ def test_our_commands_work(command: str, upstream: int) -> None:
     assert done.stdout.strip()
 
 
+def free_port() -> int:
+    """Not one of those that anybody's next outgoing connection may take (ip_local_port_range)."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def _runs(words: list[str], upstream: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = [
         re.sub(r"^127\.0\.0\.1:8080=.*", f"127.0.0.1:{port}=127.0.0.1:{upstream}", word) for word in words
     ]
@@ -145,8 +154,7 @@ def _runs(words: list[str], upstream: int) -> None:
 def running(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A proxy that runs: the path of its admin's unix socket, and the TCP address of the same."""
     sock, config = tmp_path / "admin.sock", tmp_path / "c.yaml"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config.write_text(
         "listeners: {a: {bind: '127.0.0.1:0', mode: forward, to: '127.0.0.1:9'}}\n"
         f"admin: {{bind: ['unix:{sock}', '127.0.0.1:{port}'], token: {TOKEN}}}\nlog: {{format: json}}\n"
