@@ -73,7 +73,7 @@ def after(folder: Path, deeds: list[Callable[[Service], object]]) -> Balance:
     assert found.clients > RATE
     assert offered.rate > 0.98 * RATE, offered
     if THOROUGH:
-        assert offered.least > 0.8 * RATE, (
+        assert offered.least > 0.6 * RATE, (
             "the clients themselves were kept waiting: the machine is too busy for this"
         )
     return found
