@@ -42,7 +42,8 @@ class Portrait:
 
     def __post_init__(self) -> None:
         self._began = trio.current_time()  # somebody may set the other clock
-        self.minutes = Minutes(self._began, mark(add_up(self.house.regions).total))
+        former = [region for region in self.house.regions if region.former]
+        self.minutes = Minutes(self._began, mark(add_up(former).total))
 
     def look(self) -> Sums:
         """What has been counted so far; the ring of minutes hears of it, too."""

@@ -19,9 +19,7 @@ from proxy.commands.group import FAILED, load_config
 from proxy.core.address import join_host_port
 
 DEFAULT = "http://127.0.0.1:7414"
-_GUESSED = (
-    "; does a proxy run here, with `admin` in its configuration or with --admin? Name that CONFIG, or give --admin"
-)
+_GUESSED = "; does a proxy with `admin` in its configuration, or --admin, run here? Name that CONFIG, or give --admin"
 TOKEN = "TFO_PROXY_TOKEN"  # noqa: S105  # the name of the variable
 PATIENCE = 5.0
 MOST_ANSWER = 64 << 20

@@ -137,7 +137,10 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 def test_where_the_address_was_a_guess_it_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "DEFAULT", "http://127.0.0.1:1")
-    with remote.find(None, None, None) as admin, pytest.raises(Gone, match="Name that CONFIG, or give --admin"):
+    with (
+        remote.find(None, None, None) as admin,
+        pytest.raises(Gone, match="Name that CONFIG, or give --admin"),
+    ):
         admin.get("/")
     with (
         remote.find(None, "127.0.0.1:1", None) as admin,
