@@ -1,7 +1,7 @@
 """The n-th system call of a session fails, for every n, with what it plausibly may: the anomaly law holds.
 
 Each call fails once, each kind of call with each of its errnos in turn; with ``THOROUGH=1`` (`make faults`) each call
-with all of them, in parts, so that none takes long: some 7,400 sessions.
+with all of them, in parts, so that none takes long: some thousands of sessions.
 
 What is left behind is a mistake at once. A session that is not served may be one that a busy machine kept waiting for
 longer than the short timeouts here: it has a second try.
