@@ -10,8 +10,6 @@ from __future__ import annotations
 import socket
 from time import time as wall_clock  # noqa: TID251  # near sides have no other clock in common with us
 
-import trio
-
 from proxy.core import tunnel
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
@@ -52,18 +50,12 @@ class ArrivingSession(AskingSession):
         self._nonce = b""
         self._tentative: Tentative | None = None
 
-    async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
-        """As `Session.run`, with one stop more."""
-        try:
-            candidates = await self._resolve()
-            early = await self._sniff(candidates[0])
-            upstream = await self._dialling.first_of(candidates, early, self._downstream, attempt)
-            await self._settle(upstream, early)
-        except trio.Cancelled:
-            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
-            raise
-        except Exception as error:  # noqa: BLE001  # told apart in _failed
-            self._failed(error)
+    async def _pass(self, early: EarlyData | None, attempt: Attempt | None) -> None:
+        """As `Session._pass`, with one stop more."""
+        candidates = await self._resolve()
+        early = await self._sniff(candidates[0])
+        upstream = await self._dialling.first_of(candidates, early, self._downstream, attempt)
+        await self._settle(upstream, early)
 
     async def _hear(self) -> Request:
         """The opening, if it is to be believed and is the first of its session; raises `Refused`."""

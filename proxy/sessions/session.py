@@ -51,11 +51,10 @@ class Session:
     ) -> None:
         cluster = listener.cluster
         self.listener = listener
-        began = shared.watch.clock()
-        self.record = SessionRecord(number, listener.name, peer, cluster.name, began)
+        self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
         self.relay: Relay | None = None
         self._interruption: tuple[EndedBy, Reason] | None = None
-        self._since = began  # when the client could first have said something for the upstream
+        self._since = self.record.began  # when the client could first have said something for the upstream
         self._cluster: Cluster = cluster
         self._only: Sequence[Endpoint] = cluster.only
         self._downstream = downstream
@@ -136,8 +135,7 @@ class Session:
             return None
         if self._shared.takes_syn_data:
             self._shared.look_at_syn(record, self.listener, self._downstream)
-        record.early_bytes = len(early.data)
-        record.client_first = True
+        record.early_bytes, record.client_first = len(early.data), True
         return early
 
     def _go_on(self, failed: DialFailed, early: EarlyData, nursery: trio.Nursery) -> None:
@@ -151,15 +149,18 @@ class Session:
     async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""
         try:
-            candidates = self._only or await self._resolve()
-            if early is None:
-                early = await self._sniff(candidates[0])
-            self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
+            await self._pass(early, attempt)
         except trio.Cancelled:
             self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
             raise
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+
+    async def _pass(self, early: EarlyData | None, attempt: Attempt | None) -> None:
+        candidates = self._only or await self._resolve()
+        if early is None:
+            early = await self._sniff(candidates[0])
+        self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
 
     def keep_alive(self) -> None:
         """This session lasts: have its upstream watched for vanishing. Short ones are spared the system calls."""
@@ -189,9 +190,8 @@ class Session:
         if shared.takes_syn_data:
             shared.look_at_syn(record, self.listener, self._downstream)
         early = early_data_now(self._downstream)
-        if early is NOTHING_YET and self._worth_waiting(likely) > 0:
-            return None
-        return self._sniffed(early)
+        waits = early is NOTHING_YET and self._worth_waiting(likely) > 0
+        return None if waits else self._sniffed(early)
 
     async def _sniff(self, likely: Endpoint) -> EarlyData:
         """The client's first bytes, waited for no longer than they are likely to be worth."""
