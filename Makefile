@@ -18,6 +18,7 @@ ADMIN ?= $(if $(filter config.example.yaml,$(CONFIG)),127.0.0.1:7414)
 TESTS ?=
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
+FUZZ_WITHIN ?=
 UPGRADE ?=
 VENV ?= .venv
 UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
@@ -75,7 +76,7 @@ soak: $(VENV)/.dev
 	@$(py) -m bench soak --seconds $(SECONDS)
 
 fuzz: $(VENV)/.dev
-	@$(py) -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	@$(py) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_WITHIN),--within $(FUZZ_WITHIN))
 
 faults: $(VENV)/.dev
 	@$(py) -m tests.faults

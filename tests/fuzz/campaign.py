@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from pathlib import Path
@@ -18,12 +19,12 @@ def name_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def fuzz(name: str, seconds: float, *, keep: bool = False) -> Fuzzer:
+def fuzz(name: str, seconds: float, *, until: float = math.inf, keep: bool = False) -> Fuzzer:
     """Raises `Found`, which says in which file the input is; ``keep``: also what led to something new."""
     one, folder = FUZZED[name], CORPUS / name
     try:
         fuzzer = Fuzzer(one.target, [*one.seeds, *kept(folder)], one.words, SEED)
-        fuzzer.run(seconds)
+        fuzzer.run(seconds, until)
     except Found as found:
         folder.mkdir(exist_ok=True)
         path = folder / f"found-{name_of(found.data)}"

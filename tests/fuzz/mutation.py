@@ -6,6 +6,7 @@ answer or the words of the refusal with the numbers left out. A seed makes a run
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -52,18 +53,20 @@ class Fuzzer:
         self.corpus: list[bytes] = []
         self.new: list[bytes] = []  # what was not in the corpus before, and leads elsewhere
         self.runs = 0
+        self.spent = 0.0  # seconds of the processor's time, in `run`
         for data in corpus:
             self._try(data)
             if data not in self.corpus:
                 self.corpus.append(data)
         self.new.clear()
 
-    def run(self, seconds: float) -> None:
-        """Go on for so long, of the processor's time; raises `Found`."""
-        deadline = time.process_time() + seconds
-        while time.process_time() < deadline:
+    def run(self, seconds: float, until: float = math.inf) -> None:
+        """Go on for so long, of the processor's time, at most until then (`time.monotonic`); raises `Found`."""
+        began = time.process_time()
+        while (spent := time.process_time() - began) < seconds and time.monotonic() < until:
             for _ in range(20):
                 self._try(self._changed(self._random.choice(self.corpus)))
+        self.spent += spent
 
     def _try(self, data: bytes) -> None:
         self.runs += 1

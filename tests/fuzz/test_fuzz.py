@@ -48,6 +48,14 @@ def test_what_is_found_stays(
         campaign.fuzz("weak", 0.0)
 
 
+def test_without_time_to_spare_it_is_cut_short_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "step_back", os.getpid)
+    assert program.run(["chunks"], 60.0, 1, within=0.2)
+    assert "CUT SHORT after 0 s" in capsys.readouterr().out
+
+
 def test_the_fuzzer_finds_what_is_there() -> None:
     """A mistake three steps away."""
 
