@@ -1,8 +1,9 @@
-"""``python -m tests.fuzz [--seconds 60] [--within MINUTES] [--jobs 2] [NAME …]``: every parser gets so much of a processor's time.
+"""``python -m tests.fuzz [--seconds 60] [--within MINUTES] [--jobs 2] [NAME …]``: each parser gets so much of a
+processor's time.
 
 It runs when nothing else wants to (SCHED_IDLE, sched(7)), so it may run beside the tests: their timing does not
-suffer. Exit code 1 if a target has failed; the failing input is then in the corpus. A machine that has not so much time to
-spare within those minutes cuts the rest short, and says so.
+suffer. Exit code 1 if a target has failed; the failing input is then in the corpus. A machine that has not so much
+time to spare within those minutes cuts the rest short, and says so.
 """
 
 from __future__ import annotations
