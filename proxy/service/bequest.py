@@ -2,7 +2,7 @@
 
 Counters are shared memory, so the successor adds up those of the program before it with its own, also while that one
 still ends its sessions. Sums by endpoint are handed over once, as they stood then. Counters of programs that have
-ended become one at the next upgrade, so that there are never more than a few.
+ended become one, in memory of this process's own: nothing is open for their sake.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from proxy.telemetry.sums import fold
 _VARIABLE = "TFO_PROXY_COUNTED"
 _LARGEST = 64 * 1024 * 1024  # bytes of the message; ten thousand endpoints are some 6 MiB
 _ENDED = ""  # in place of a program's name
+_LOOK = 1.0  # seconds between two looks at who has ended
 
 
 class _Program(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class Bequest:
         self.since = since  # by a clock that all programs of one machine share
         self.problem = problem  # why counting began anew, where it should not have
         self._programs: list[tuple[str, list[Region]]] = []
+        self._ended: list[Region] = []  # one at most
         self._sums: list[_Sum] = []
 
     @classmethod
@@ -70,13 +72,33 @@ class Bequest:
     @property
     def regions(self) -> list[Region]:
         """The counters of earlier programs."""
-        return [region for _, regions in self._programs for region in regions]
+        return [*self._ended, *(region for _, regions in self._programs for region in regions)]
 
     def add_to(self, ledger: Ledger) -> None:
         """The sums by endpoint; once."""
         for one in self._sums:
             ledger.merge((one.listener, one.cluster, one.endpoint), one.account)
         self._sums = []
+
+    async def tidy_up(self) -> None:
+        """Until the last program before this one has ended."""
+        while self._programs and self.tidy():  # noqa: ASYNC110  # a stranger's end is no event of ours
+            await trio.sleep(_LOOK)
+
+    def tidy(self) -> bool:
+        """Make one of the counters of programs that have ended; False where they do not fit."""
+        running = [(name, found) for name, found in self._programs if _runs(name)]
+        ended = [region for name, found in self._programs if not _runs(name) for region in found]
+        if not ended:
+            return True
+        whole, several = Region(former=True), [*self._ended, *ended]
+        if not fold(several, whole):
+            whole.close()
+            return False
+        self._programs, self._ended = running, [whole]
+        for region in several:
+            region.close()
+        return True
 
     @contextmanager
     def passed_on(self, regions: Sequence[Region], ledger: Ledger) -> Iterator[Passed]:
@@ -89,10 +111,10 @@ class Bequest:
             yield passed
 
     def _message(self, regions: Sequence[Region], ledger: Ledger, undo: ExitStack) -> Passed:
-        programs = [(name, found) for name, found in self._programs if _runs(name)]
-        ended = [region for name, found in self._programs if not _runs(name) for region in found]
-        if ended:
-            programs.append((_ENDED, self._folded(ended, undo)))
+        self.tidy()
+        programs = list(self._programs)
+        if self._ended:
+            programs.append((_ENDED, self._to_be_shared(self._ended, undo)))
         programs.append((_name(os.getpid()), [region for region in regions if region.fd >= 0]))
         told = [_Program(name, [region.fd for region in found]) for name, found in programs]
         sums = [_Sum(*key, account) for key, account in ledger.everything()]
@@ -102,12 +124,11 @@ class Bequest:
         _write(fd, raw)
         return Passed({_VARIABLE: str(fd)}, [fd, *(one for program in told for one in program.regions)])
 
-    def _folded(self, ended: list[Region], undo: ExitStack) -> list[Region]:
-        if len(ended) == 1:
-            return ended
-        whole = Region.create()
-        undo.callback(os.close, whole.fd)
-        return [whole] if fold(ended, whole) else ended
+    def _to_be_shared(self, ended: list[Region], undo: ExitStack) -> list[Region]:
+        shared = Region.create()
+        undo.callback(shared.close)
+        fold(ended, shared)  # it fits, as it is one's contents
+        return [shared]
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ) -> Bequest:
@@ -147,7 +168,10 @@ def _write(fd: int, raw: bytes) -> None:
 
 def _name(pid: int) -> str:
     """A process: its number, and when it began (proc(5), field 22), as numbers come up again."""
-    return f"{pid}.{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
+    state, *rest = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    if state in "XZ":
+        raise ProcessLookupError(f"{pid} has ended, though nobody has asked how")
+    return f"{pid}.{rest[18]}"
 
 
 def _runs(name: str) -> bool:

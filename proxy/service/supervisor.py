@@ -97,7 +97,7 @@ class Supervisor(Front):
                 await nursery.start(self._crew.run, self._listeners)
                 for task in (
                     self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
-                    self._serve_admin, self._feed_the_watchdog, announcing.run,
+                    self._serve_admin, self._feed_the_watchdog, self._bequest.tidy_up, announcing.run,
                 ):  # fmt: skip
                     nursery.start_soon(task)
                 nursery.start_soon(self._obey, signals, nursery)

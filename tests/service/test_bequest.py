@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 import pytest
+import trio
 
 from proxy.core.ledger import Ledger
 from proxy.service import bequest
@@ -65,6 +66,41 @@ async def test_the_successor_counts_on_and_hears_of_what_still_ends() -> None:
     assert sessions(*second.regions) == 4, "the predecessor ends its sessions, and they are counted"
 
 
+async def test_who_has_ended_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, before = {"1.1", "2.1"}, None
+    monkeypatch.setattr(bequest, "_runs", running.__contains__)
+    made = Bequest(1.0)
+    for number in (1, 2):
+        counters, ledger = counted(number)
+        monkeypatch.setattr(bequest, "_name", lambda _, number=number: f"{number}.1")
+        with made.passed_on([counters.region], ledger) as passed:
+            before = before or os.listdir("/proc/self/fd")
+            made = successor(passed)
+        counters.region.close()
+    running.remove("1.1")
+    assert made.tidy()
+    assert sessions(*made.regions) == 3
+    assert [region.fd >= 0 for region in made.regions] == [False, True]
+    assert all(region.former for region in made.regions)
+    running.clear()
+    with trio.fail_after(5):
+        await made.tidy_up()
+    assert sessions(*made.regions) == 3
+    assert [region.fd for region in made.regions] == [-1]
+    with made.passed_on([], Ledger()) as passed:
+        assert sessions(*successor(passed).regions) == 3
+
+
+def test_who_has_ended_runs_no_more_though_nobody_has_asked_how() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        name = bequest._name(process.pid)
+        assert bequest._runs(name)
+        assert process.stdin is not None
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not bequest._runs(name)
+
+
 async def test_programs_that_have_ended_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
     bequests, total = [Bequest(1.0)], 0
     for number in range(1, 6):
@@ -73,7 +109,7 @@ async def test_programs_that_have_ended_become_one(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(bequest, "_name", lambda _, number=number: f"{number}.1")
         with bequests[-1].passed_on([counters.region], ledger) as passed:
             bequests.append(successor(passed))
-    assert [len(one.regions) for one in bequests] == [0, 1, 2, 2, 2, 2]
+    assert [len(one.regions) for one in bequests] == [0, 1, 1, 1, 1, 2]
     assert sessions(*bequests[-1].regions) == total == 15
     assert bequests[-1].since == 1.0
 
