@@ -89,6 +89,8 @@ def test_iproute2_agrees(wan: Wan) -> None:
     ask(lost.address, b"ping")
     with wan.through("drops-syn-data"):
         ask(lost.address, b"ping")
+    told: list[str] = []
+    ours: dict[str, Cookie] = {}
     for _ in range(50):  # connections that are just ending still teach the kernel something
         before = {cookie.address: cookie.rtt for cookie in cookies.dump()}
         told = wan.client.run(["ip", "tcp_metrics", "show"]).stdout.splitlines()
