@@ -52,7 +52,8 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),
         _shorten,
     ]
-    factory: Callable[[], Lines | structlog.PrintLogger] = structlog.PrintLoggerFactory(out)
+    # One write a line, its end included: workers and their supervisor share a terminal.
+    factory: Callable[[], Lines | structlog.WriteLogger] = structlog.WriteLoggerFactory(out)
     if console:
         processors += [
             _make_printable,

@@ -50,6 +50,23 @@ def test_json_is_one_object_a_line_with_the_event_in_front() -> None:
     assert (second["level"], second["path"]) == ("warning", "/x")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_console_line_and_its_end_are_one_write(terminal: bool) -> None:
+    """Others write to that terminal too, and would come between them."""
+    read, write = os.pipe2(os.O_DIRECT)  # keeps writes apart, see pipe(2)
+    with os.fdopen(write, "w", buffering=1) as out:
+        out.isatty = lambda: terminal  # type: ignore[method-assign]
+        log = logs.configure(form="console", stream=out)
+        log.info("one", detail="x")
+        log.info("two")
+    try:
+        pieces = [os.read(read, 4096) for _ in range(3)]
+    finally:
+        os.close(read)
+    assert [b"one" in pieces[0], b"two" in pieces[1], pieces[2]] == [True, True, b""]
+    assert all(piece.endswith(b"\n") for piece in pieces[:2])
+
+
 def test_on_a_terminal_a_line_about_a_wait_gives_way() -> None:
     out = Lines(terminal=True)
     log = logs.configure(stream=out)
