@@ -2,24 +2,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
 
-from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, Watch
+from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell
 from tests.net.pairs import pair, reset
-
-
-@asynccontextmanager
-async def running() -> AsyncIterator[Watch]:
-    watch = Watch()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watch.run)
-        yield watch
-        nursery.cancel_scope.cancel()
+from tests.net.watching import watching
 
 
 async def told(events: list[int]) -> int:
@@ -32,7 +22,7 @@ async def told(events: list[int]) -> int:
 
 async def test_a_handler_is_told_once_for_each_edge() -> None:
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             watch.add(ours.fileno(), READ | EDGE, events.append)
             await trio.sleep(0.02)
@@ -48,7 +38,7 @@ async def test_a_handler_is_told_once_for_each_edge() -> None:
 
 async def test_what_is_the_case_already_is_told() -> None:
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             peer.sendall(b"x")
             watch.add(ours.fileno(), READ | EDGE, events.append)
@@ -62,7 +52,7 @@ async def test_what_is_the_case_already_is_told() -> None:
 @pytest.mark.parametrize("rude", [False, True])
 async def test_an_end_and_a_reset_are_told_apart(rude: bool) -> None:
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             watch.add(ours.fileno(), READ | EDGE, events.append)
             if rude:
@@ -77,7 +67,7 @@ async def test_an_end_and_a_reset_are_told_apart(rude: bool) -> None:
 
 async def test_when_both_have_ended_in_order_it_is_no_fault() -> None:
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             ours.shutdown(socket.SHUT_WR)
             peer.close()
@@ -89,7 +79,7 @@ async def test_when_both_have_ended_in_order_it_is_no_fault() -> None:
 
 async def test_a_removed_descriptor_is_quiet_and_may_come_back() -> None:
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             watch.add(ours.fileno(), READ | EDGE, events.append)
             watch.remove(ours.fileno())
@@ -102,7 +92,7 @@ async def test_a_removed_descriptor_is_quiet_and_may_come_back() -> None:
 
 async def test_a_handler_may_close_a_descriptor_that_is_due_in_the_same_round() -> None:
     seen: list[str] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (one, its_peer), pair() as (other, others_peer):
 
             def close(mine: socket.socket, victim: socket.socket, name: str) -> None:
@@ -121,7 +111,7 @@ async def test_a_handler_may_close_a_descriptor_that_is_due_in_the_same_round() 
 async def test_a_descriptor_number_may_be_used_again() -> None:
     first: list[int] = []
     second: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer), pair() as (other, others_peer):
             number = ours.fileno()
             watch.add(number, READ | EDGE, first.append)
@@ -137,7 +127,7 @@ async def test_a_descriptor_number_may_be_used_again() -> None:
 
 async def test_again_comes_after_what_is_due() -> None:
     order: list[str] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             watch.add(ours.fileno(), READ | EDGE, lambda _: order.append("event"))
             peer.sendall(b"x")
@@ -156,14 +146,14 @@ async def test_again_comes_after_what_is_due() -> None:
 
 async def test_the_epoll_descriptor_is_closed_at_the_end() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    async with running():
+    async with watching():
         assert len(os.listdir("/proc/self/fd")) == before + 1
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_descriptors_may_be_given_back_after_the_end() -> None:
     with pair() as (ours, peer):
-        async with running() as watch:
+        async with watching() as watch:
             watch.add(ours.fileno(), READ | EDGE, lambda _: None)
         watch.change(ours.fileno(), WRITE)
         watch.remove(ours.fileno())
@@ -217,7 +207,7 @@ async def test_a_cancelled_wait_leaves_the_bell_usable() -> None:
 async def test_a_socket_that_lives_on_under_another_number_does_not_haunt_its_old_one() -> None:
     old: list[int] = []
     new: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer), pair() as (next_ours, _next_peer):
             number = ours.fileno()
             watch.add(number, READ | EDGE, old.append)
@@ -244,7 +234,7 @@ async def test_what_a_handler_raises_is_not_the_end_of_the_others() -> None:
     def wrong_again() -> None:
         raise KeyError
 
-    async with running() as watch:
+    async with watching() as watch:
         watch.fault = faults.append
         with pair() as (ours, peer), pair() as (others, other_peer):
             watch.add(ours.fileno(), READ | EDGE, wrong)
@@ -259,7 +249,7 @@ async def test_what_a_handler_raises_is_not_the_end_of_the_others() -> None:
 
 
 async def test_what_cannot_be_watched_has_no_handler() -> None:
-    async with running() as watch:
+    async with watching() as watch:
         with pytest.raises(OSError, match="Bad file descriptor"):
             watch.add(99_999, READ, lambda _: None)
         assert not watch._handlers
@@ -268,7 +258,7 @@ async def test_what_cannot_be_watched_has_no_handler() -> None:
 async def test_who_adds_a_descriptor_that_is_watched_takes_it_over() -> None:
     before: list[int] = []
     events: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (ours, peer):
             watch.add(ours.fileno(), READ | EDGE, before.append)
             peer.sendall(b"x")
@@ -284,7 +274,7 @@ async def test_who_adds_a_descriptor_that_is_watched_takes_it_over() -> None:
 async def test_who_takes_the_place_of_a_closed_descriptor_is_not_told_of_it() -> None:
     """In one round: the first handler closes the second's socket, and opens another of the same number."""
     told_of: list[int] = []
-    async with running() as watch:
+    async with watching() as watch:
         with pair() as (one, one_peer), pair() as (two, two_peer), pair() as (three, three_peer):
             numbers = one.fileno(), two.fileno()
             seen: list[int] = []
@@ -320,7 +310,7 @@ async def test_who_takes_the_place_of_a_closed_descriptor_is_not_told_of_it() ->
 
 async def test_after_each_round_it_is_told_once() -> None:
     order: list[object] = []
-    async with running() as watch:
+    async with watching() as watch:
         watch.after = lambda: order.append("after")
         with pair() as (ours, peer), pair() as (other, else_peer):
             for sock in (ours, other):
