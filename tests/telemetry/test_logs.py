@@ -54,7 +54,7 @@ def test_json_is_one_object_a_line_with_the_event_in_front() -> None:
 def test_a_console_line_and_its_end_are_one_write(terminal: bool) -> None:
     """Others write to that terminal too, and would come between them."""
     read, write = os.pipe2(os.O_DIRECT)  # keeps writes apart, see pipe(2)
-    with os.fdopen(write, "w", buffering=1) as out:
+    with io.TextIOWrapper(os.fdopen(write, "wb", buffering=0), write_through=True) as out:  # PYTHONUNBUFFERED
         out.isatty = lambda: terminal  # type: ignore[method-assign]
         log = logs.configure(form="console", stream=out)
         log.info("one", detail="x")
