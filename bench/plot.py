@@ -102,7 +102,7 @@ def lines(title: str, across: str, up: str, several: Sequence[Line], *, log_x: b
         colour = COLOURS[number % len(COLOURS)]
         places = [at(x, y) for x, y in line.points]
         path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        width = 2 + 2 * (len(several) - 1 - number)
+        width = 3 + 2 * (len(several) - 1 - number)
         dashes = ' stroke-dasharray="9 9"' if number % 2 else ""
         body.append(f'<path d="M{path}" stroke="{colour}" stroke-width="{width}"{dashes}/>')
         body += [
