@@ -68,7 +68,9 @@ def test_a_quick_run_measures_every_row_of_every_relay_that_is_here(name: str) -
             assert "failed" not in found, (row.name, peer, found)
             for metric in row.metrics:
                 value = found[metric.key]["value"]
-                assert 0 <= value["min"] <= value["median"] <= value["max"] < math.inf
+                # What a relay adds is a difference: on a busy machine the direct connection may be the slower one.
+                least = -math.inf if metric.key.startswith("added_") else 0
+                assert least <= value["min"] <= value["median"] <= value["max"] < math.inf
             assert row.title in done.stdout
     assert {sample["row"] for sample in result["samples"]} == {row.name for row in rows}
 
