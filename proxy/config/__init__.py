@@ -9,11 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from proxy.config import loops
 from proxy.config.compile import compile_config
 from proxy.config.compose import read_document
 from proxy.config.interpolate import files_in
 from proxy.config.mistakes import ConfigError, Findings, Mistake, Place, Source, in_order
-from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, is_empty, scalar_from_flag
+from proxy.config.nodes import (
+    Entry,
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    Tree,
+    is_empty,
+    scalar_from_flag,
+)
 from proxy.config.schema import Config
 from proxy.config.source import read_source
 from proxy.core.snapshot import Snapshot
@@ -50,6 +60,8 @@ def load(
         root = _read(path, findings)
     root = _with_admin(_with_flags(root, forwards, mixed, findings), admin)
     compiled = compile_config(root, findings)
+    if not findings.mistakes:
+        loops.check(compiled.snapshot.listeners, Tree(root), findings)
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
     return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))

@@ -176,7 +176,7 @@ def _check_binds(config: schema.Config, tree: Tree, findings: Findings) -> None:
         bind = wanted.bind
         if bind.port == 0 and not bind.is_unix:
             continue  # the kernel picks a free one
-        neighbours = taken.setdefault(_normal_path(bind.host) if bind.is_unix else bind.port, {})
+        neighbours = taken.setdefault(normal_path(bind.host) if bind.is_unix else bind.port, {})
         other = _overlapping(bind, neighbours)
         if other is None:
             neighbours[bind.host] = wanted
@@ -248,5 +248,6 @@ def _key_place(tree: Tree, key: str) -> Place:
     return entry.key if entry else tree.root.place
 
 
-def _normal_path(path: str) -> str:
+def normal_path(path: str) -> str:
+    """One spelling of the path of a unix socket; abstract names have but one."""
     return path if path.startswith("@") else posixpath.normpath(path)
