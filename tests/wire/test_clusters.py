@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -15,7 +14,7 @@ from proxy.lab.behaviours import answers
 from proxy.lab.clients import ask
 from proxy.lab.wan import CLIENT, Wan
 from proxy.lab.wire import LINK
-from tests.wire.program import GET, Program, forward
+from tests.wire.program import GET, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.02)]
 
@@ -48,24 +47,29 @@ def test_a_client_stays_with_its_endpoint(wan: Wan) -> None:
 def test_an_endpoint_whose_dials_fail_is_left_alone(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     dead = f"{wan.fresh_address()}:81"
-    eject = {"after": 2, "time": "1s"}
+    eject = {"after": 2, "time": "3s"}
     cluster = forward(server, endpoints=[dead, text(server.address)], eject=eject)
     with Program(wan.client, {"a": cluster}) as program:
         for _ in range(8):
             assert ask(program.address(), GET, fast_open=False).reply == b"pong"
         tried = [program.session(number).get("tried", 1) for number in range(1, 9)]
         assert tried == [2, 1, 2, 1, 1, 1, 1, 1]
-        time.sleep(1.1)
-        ask(program.address(), GET, fast_open=False)
-        ask(program.address(), GET, fast_open=False)
-        assert 2 in {program.session(number).get("tried", 1) for number in (9, 10)}, "it gets another try"
         ejected = program.wait_for("endpoint_ejected")
-        assert (ejected["cluster"], ejected["endpoint"], ejected["seconds"]) == ("to-a", dead, 1.0)
+        assert (ejected["cluster"], ejected["endpoint"], ejected["seconds"]) == ("to-a", dead, 3.0)
+
+        def tried_another_time() -> bool:
+            ask(program.address(), GET, fast_open=False)
+            return any(line.get("tried") == 2 for line in program.events("session")[8:])
+
+        until(tried_another_time, 10)
         assert not program.events("endpoint_back")
         wan.serve(answers(request=len(GET)), host=dead.partition(":")[0], port=81)
-        time.sleep(2.1)
-        for _ in range(4):
+
+        def back() -> bool:
             ask(program.address(), GET, fast_open=False)
+            return bool(program.events("endpoint_back"))
+
+        until(back, 20)
         assert program.wait_for("endpoint_back")["endpoint"] == dead
 
 
@@ -80,19 +84,22 @@ def test_a_dead_address_family_costs_a_quarter_of_a_second_once(wan: Wan) -> Non
         replay="any", eject={"after": 2, "time": "1m"},
     )  # fmt: skip
     with Program(wan.client, {"a": cluster}) as program:
-        began = time.monotonic()
         assert ask(program.address(), GET, fast_open=False).reply == b"pong"
-        assert 0.24 < time.monotonic() - began < 0.6
         line = program.session(1)
+        seen = wan.capture()
+        (first, *_), (other, *_) = seen.syns(dst=nobody), seen.syns(dst=server.address)
+        assert 0.24 < other.entered - first.entered < 4.0, "not after the 5 s that a dial may take"
         assert line["endpoint"] == text(server.address)
         assert server.wait(1)[0].received == GET
         assert not server.wait(1)[0].had_syn_data
         wan.forget()
         assert not [syn for syn in wan.capture().syns(dst=server.address) if syn.payload]
         ask(program.address(), GET, fast_open=False)
-        began = time.monotonic()
+        program.session(2)
+        wan.forget()
         assert ask(program.address(), GET, fast_open=False).reply == b"pong"
-        assert time.monotonic() - began < 0.2, "the slow one is left alone by now"
+        program.session(3)
+        assert not wan.capture().syns(dst=nobody), "the slow one is left alone by now"
 
 
 def test_where_connections_come_from(wan: Wan) -> None:
@@ -187,7 +194,8 @@ def test_a_source_that_is_not_to_be_had_is_told_at_the_start_and_in_every_sessio
 def test_health_checks_see_what_comes_and_goes(wan: Wan) -> None:
     good = wan.serve(answers(request=len(GET)))
     late = (wan.fresh_address(), 80)
-    health = {"every": "200ms", "timeout": "150ms", "rise": 2, "fall": 2}
+    # Nobody is refused at once; how long a check may take is for a machine that stands still for a while.
+    health = {"every": "200ms", "timeout": "5s", "rise": 2, "fall": 2}
     cluster = forward(good, endpoints=[text(late), text(good.address)], health=health, balance="first")
     with Program(wan.client, {"a": cluster}) as program:
         assert program.wait_for("endpoint_down")["endpoint"] == text(late)

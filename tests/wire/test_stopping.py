@@ -14,7 +14,7 @@ import pytest
 from proxy.lab.behaviours import answers, echoes
 from proxy.lab.clients import ask
 from proxy.lab.wan import Wan
-from tests.wire.program import GET, Program, forward
+from tests.wire.program import GET, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.02)]
 
@@ -46,11 +46,9 @@ def test_a_signal_drains_and_then_it_ends_with_0(wan: Wan, number: signal.Signal
 
 
 def test_without_sessions_it_ends_at_once(wan: Wan) -> None:
-    with Program(wan.client, {"a": forward(("10.77.2.9", 80))}) as program:
+    with Program(wan.client, {"a": forward(("10.77.2.9", 80))}, drain="60s") as program:
         program.signal(signal.SIGTERM)
-        started = time.monotonic()
-        assert program.end() == 0
-        assert time.monotonic() - started < 1
+        assert program.end() == 0, "long before the minute is over"
 
 
 def test_what_outlasts_the_drain_is_cut_off(wan: Wan) -> None:
@@ -58,10 +56,10 @@ def test_what_outlasts_the_drain_is_cut_off(wan: Wan) -> None:
     with Program(wan.client, {"a": forward(server)}, drain="700ms") as program, connect(program) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
-        program.signal(signal.SIGTERM)
         started = time.monotonic()
+        program.signal(signal.SIGTERM)
         assert program.end() == 0
-        assert 0.6 < time.monotonic() - started < 2
+        assert 0.6 < time.monotonic() - started < 10, "not as long as it would be without a drain of its own"
         with pytest.raises(ConnectionResetError):
             client.recv(1)
         assert program.wait_for("stopped")["cut_off"] == 1
@@ -72,15 +70,13 @@ def test_what_outlasts_the_drain_is_cut_off(wan: Wan) -> None:
 
 def test_a_second_signal_ends_it_at_once(wan: Wan) -> None:
     server = wan.serve(echoes())
-    with Program(wan.client, {"a": forward(server)}) as program, connect(program) as client:
+    with Program(wan.client, {"a": forward(server)}, drain="60s") as program, connect(program) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
         program.signal(signal.SIGTERM)
         program.wait_for("draining")
         program.signal(signal.SIGINT)
-        started = time.monotonic()
-        assert program.end() == 0
-        assert time.monotonic() - started < 1
+        assert program.end() == 0, "long before the minute is over"
 
 
 def test_sessions_of_every_stage_are_cut_off_in_order(wan: Wan) -> None:
@@ -88,15 +84,16 @@ def test_sessions_of_every_stage_are_cut_off_in_order(wan: Wan) -> None:
     server, nobody = wan.serve(echoes()), (wan.unrouted_address(), 80)
     ends = {
         "a": forward(server),
-        "sniff": forward(server, timeouts={"first_bytes": "10s"}),
-        "dial": forward(nobody, connect={"timeout": "10s"}),
+        "sniff": forward(server, timeouts={"first_bytes": "60s"}),
+        "dial": forward(nobody, connect={"timeout": "60s"}),
     }
     with Program(wan.client, ends, drain="500ms") as program:
         clients = [socket.create_connection(program.address(name)) for name in ends]
         clients[0].sendall(GET)
         clients[2].sendall(GET)
-        time.sleep(0.3)
-        assert program.open_sessions() == 3
+        server.wait(1, ended=False)
+        wan.wait_for(lambda seen: bool(seen.syns(dst=nobody)))
+        until(lambda: program.open_sessions() == 3)
         program.signal(signal.SIGTERM)
         assert program.end() == 0
         lines = {line["listener"]: line for line in program.events("session")}
