@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import dns.message
@@ -21,6 +21,7 @@ class NameServer:
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
         self.delays: dict[str, float] = {}  # by type
+        self.may_answer: Callable[[], bool] = lambda: True
         self.ttl = 60
         self.rcode = dns.rcode.NOERROR
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -44,6 +45,8 @@ class NameServer:
             query = dns.message.from_wire(wire)
             response = self.answer(query)
             await trio.sleep(self.delays.get(dns.rdatatype.to_text(query.question[0].rdtype), 0.0))
+            while not self.may_answer():  # noqa: ASYNC110  # whatever the test goes by
+                await trio.sleep(0.005)
             await sock.sendto(response.to_wire(), peer)
 
         async with trio.open_nursery() as nursery:

@@ -22,7 +22,7 @@ def pair(
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         peer, _ = listener.accept()
     ours.setblocking(False)
-    peer.settimeout(5)
+    peer.settimeout(30)
     try:
         yield ours, peer
     finally:

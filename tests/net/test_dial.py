@@ -25,13 +25,15 @@ from tests.net.watching import watching
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.04)]
 
 HEDGE = 0.06
-DATA = Plan(Open.DATA, 1000, HEDGE, probe=False, era=0)
-EMPTY = Plan(Open.EMPTY, 0, HEDGE, probe=False, era=0)
+NEVER = 300.0  # a hedge that must not be seen, however long the machine stands still
+LONG = 60.0
+DATA = Plan(Open.DATA, 1000, NEVER, probe=False, era=0)
+EMPTY = Plan(Open.EMPTY, 0, NEVER, probe=False, era=0)
 PING = b"ping"
 
 
 async def dialled(
-    endpoint: Endpoint, plan: Plan, early: bytes = PING, *, timeout: float = 2.0, redial: bool = True
+    endpoint: Endpoint, plan: Plan, early: bytes = PING, *, timeout: float = LONG, redial: bool = True
 ) -> Upstream:
     failure: DialFailed | None = None
     async with watching() as watch:
@@ -106,13 +108,16 @@ async def test_where_the_syn_is_lost_a_plain_dial_joins(
 ) -> None:
     server, endpoint = warm(wan)
     with wan.through(middlebox):
-        upstream = await dialled(endpoint, plan)
+        upstream = await dialled(endpoint, plan._replace(hedge=HEDGE))
     with upstream.sock:
         assert upstream.evidence is evidence
         assert (upstream.hedged, upstream.plain, upstream.sent) == (True, True, 0)
         assert upstream.repeated == upstream.syn_bytes == (4 if plan is DATA else 0)
-        assert HEDGE + wan.rtt <= upstream.connected - upstream.started < HEDGE + 2 * wan.rtt
+        assert upstream.connected - upstream.started >= HEDGE + wan.rtt
         fast, plain = wan.capture().syns(dst=server.address)
+        assert fast.packet.sport != plain.packet.sport == upstream.sock.getsockname()[1], (
+            "the kernel was first"
+        )
         assert (fast.dropped, plain.payload, plain.packet.fast_open) == (True, b"", None)
     assert not unfinished(), "the loser is closed"
 
@@ -125,7 +130,7 @@ async def test_where_the_syn_is_refused_a_plain_dial_follows_at_once(wan: Wan, m
     with upstream.sock:
         assert (upstream.evidence, upstream.redialled, upstream.hedged) == (Evidence.REFUSED, True, False)
         assert (upstream.sent, upstream.repeated) == (0, 4)
-        assert upstream.connected - upstream.started < 2 * wan.rtt
+        assert upstream.connected - upstream.started < NEVER / 10
         assert len(wan.capture().syns(dst=server.address)) == 2
 
 
@@ -144,22 +149,22 @@ async def test_a_plain_dial_is_not_repeated(wan: Wan) -> None:
     assert len(wan.capture().syns(dst=nobody)) == 1
 
 
-@pytest.mark.parametrize("plan", [DATA, PLAIN_PLAN])
+@pytest.mark.parametrize("plan", [DATA._replace(hedge=HEDGE), PLAIN_PLAN])
 async def test_nobody_answers_in_time(wan: Wan, plan: Plan) -> None:
     nobody = Endpoint(wan.unrouted_address(), 80)
     started = trio.current_time()
     with pytest.raises(DialFailed) as failed:
-        await dialled(nobody, plan, timeout=0.2)
+        await dialled(nobody, plan, timeout=1.5)
     assert failed.value.reason is Reason.CONNECT_TIMEOUT
-    assert 0.2 <= trio.current_time() - started < 0.4
-    dials = wan.capture().way(Direction.UP).syns(dst=nobody)
+    assert 1.5 <= trio.current_time() - started < 20, "the kernel gives up after two minutes"
+    dials = {syn.packet.sport for syn in wan.capture().way(Direction.UP).syns(dst=nobody)}
     assert len(dials) == (1 if plan is PLAIN_PLAN else 2)
     assert not unfinished()
 
 
 async def test_a_dial_that_nobody_waits_for_leaves_no_socket(wan: Wan) -> None:
     with trio.move_on_after(2 * HEDGE) as scope:
-        await dialled(Endpoint(wan.unrouted_address(), 80), DATA)
+        await dialled(Endpoint(wan.unrouted_address(), 80), DATA._replace(hedge=HEDGE))
     assert scope.cancelled_caught
     assert not unfinished()
 
@@ -189,7 +194,7 @@ async def test_the_other_family_joins_where_this_one_is_silent(wan: Wan) -> None
     other, silent = Endpoint(*server.address), Endpoint(wan.unrouted_address(), 80)
     async with watching() as watch:
         attempt = dial.begin(silent, PING, DATA, watch.clock)
-        upstream = await dial.connect(silent, attempt, watch, 2.0, hedge=HEDGE, redial=True, rival=other)
+        upstream = await dial.connect(silent, attempt, watch, LONG, hedge=HEDGE, redial=True, rival=other)
     with upstream.sock:
         assert (upstream.endpoint, upstream.evidence, upstream.sent) == (other, Evidence.PLAIN, 0)
 
@@ -241,7 +246,7 @@ async def test_one_that_is_not_near_after_all_is_waited_for(wan: Wan) -> None:
     async with watching() as watch:
         dialled = dial.near(endpoint, PING, watch.clock)
         assert not dialled.connected
-        upstream = await dial.connect(endpoint, dial.under_way(dialled), watch, 2.0)
+        upstream = await dial.connect(endpoint, dial.under_way(dialled), watch, LONG)
     with upstream.sock:
         assert (upstream.evidence, upstream.sent) == (Evidence.PLAIN, 0)
         upstream.sock.send(PING)
@@ -265,5 +270,5 @@ async def test_one_that_refuses_late_is_closed(wan: Wan) -> None:
         dialled = dial.near(nobody, PING, watch.clock)
         assert not dialled.connected
         with pytest.raises(DialFailed, match="ECONNREFUSED"):
-            await dial.connect(nobody, dial.under_way(dialled), watch, 2.0)
+            await dial.connect(nobody, dial.under_way(dialled), watch, LONG)
     assert dialled.sock.fileno() == -1

@@ -43,11 +43,12 @@ async def test_one_slow_zone_does_not_take_all_threads(
 
     def slow_zone(host: str, *rest: Any, **more: Any) -> object:
         if host.endswith("slow.example"):
-            go.wait(10)
+            go.wait(90)
             raise socket.gaierror(socket.EAI_AGAIN, "try again")
         return real(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow_zone)
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 60.0)
     names = Names()
     async with trio.open_nursery() as nursery:
 
@@ -59,15 +60,15 @@ async def test_one_slow_zone_does_not_take_all_threads(
             nursery.start_soon(fail, number)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert names._strangers.borrowed_tokens <= 4
-        with trio.fail_after(1.0):
+        with trio.fail_after(30):
             assert (await names.addresses("localhost")).hosts
         go.set()
 
 
 async def test_a_look_up_ends(without_dnspython: None, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.05)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(10))
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.5)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(90))
     with pytest.raises(LookupFailed, match="no answer within"):
         await Names().addresses("x.example")
     go.set()
@@ -81,12 +82,12 @@ async def test_slow_strangers_do_not_keep_zones_waiting_that_have_answered(
 
     def slow_strangers(host: str, *rest: Any, **more: Any) -> object:
         if host != "localhost":
-            go.wait(10)
+            go.wait(90)
             raise socket.gaierror(socket.EAI_AGAIN, "try again")
         return real(host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow_strangers)
-    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.4)
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 2.0)
     names, failures = Names(), list[str]()
     assert (await names.addresses("localhost")).hosts
     async with trio.open_nursery() as nursery:
@@ -99,13 +100,13 @@ async def test_slow_strangers_do_not_keep_zones_waiting_that_have_answered(
         for number in range(60):
             nursery.start_soon(fail, number)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        with trio.fail_after(0.3):
-            assert (await names.addresses("localhost")).hosts
+        assert (await names.addresses("localhost")).hosts
+        assert not failures, "it was answered while they still waited"
     assert sum("no answer within" in failure for failure in failures) == 24
     assert sum("too many others are slow" in failure for failure in failures) == 36
     assert names._strangers.borrowed_tokens == 24, "their threads are still busy"
     go.set()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while names._strangers.borrowed_tokens:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert all(not zone.limiter.borrowed_tokens for zone in names._zones.values())
@@ -115,8 +116,8 @@ async def test_a_look_up_that_nobody_waits_for_keeps_its_place_in_the_zone(
     without_dnspython: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.05)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(10) and [])
+    monkeypatch.setattr(module, "LOOKUP_TIMEOUT", 0.4)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(90) and [])
     names = Names()
     for number in range(6):
         with pytest.raises(LookupFailed):
@@ -124,6 +125,6 @@ async def test_a_look_up_that_nobody_waits_for_keeps_its_place_in_the_zone(
     (zone,) = names._zones.values()
     assert zone.limiter.borrowed_tokens == names._strangers.borrowed_tokens == 4
     go.set()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while zone.limiter.borrowed_tokens:  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -25,7 +25,7 @@ class Rig:
         self.relay: Relay
 
     async def ended(self) -> Relay:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await self.over.wait()
         return self.relay
 
@@ -232,7 +232,7 @@ async def test_urgent_data_does_not_make_it_wait() -> None:
 
     async with relaying(before=before) as rig:
         got = b""
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             while not got.endswith(b"after"):
                 got += await receive(rig.server)
 

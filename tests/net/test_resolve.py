@@ -24,6 +24,14 @@ def resolver_of(server: NameServer, **said: object) -> Resolver:
     return Resolver(Dns(servers=(server.endpoint,), **said))  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is an answer, however late this machine lets it come."""
+    monkeypatch.setattr("proxy.net.records.LOOKUP_TIMEOUT", 60.0)
+    monkeypatch.setattr("proxy.net.names.LOOKUP_TIMEOUT", 60.0)
+    monkeypatch.setattr("proxy.net.records._RESOLUTION_DELAY", 60.0)
+
+
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let the cache's clock run ahead of trio's."""
@@ -49,19 +57,18 @@ async def test_both_families_are_asked_for_at_once() -> None:
     async with name_server() as server:
         server.records["api.example", "A"] = ["192.0.2.1", "192.0.2.2"]
         server.records["api.example", "AAAA"] = ["2001:db8::1"]
-        server.delays = {"A": 0.2, "AAAA": 0.2}
-        began = trio.current_time()
+        server.may_answer = lambda: {kind for _, kind in server.asked} == {"A", "AAAA"}
         found = await resolver_of(server).lookup(API)
-        assert trio.current_time() - began < 0.38
         assert set(found) == {A, B, Endpoint("2001:db8::1", 80)}
 
 
-async def test_the_slower_family_is_not_waited_for_long() -> None:
+async def test_the_slower_family_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.net.records._RESOLUTION_DELAY", 0.05)
     async with name_server() as server:
         server.records["api.example", "A"] = ["192.0.2.1"]
         server.records["api.example", "AAAA"] = ["2001:db8::1"]
-        server.delays = {"AAAA": 3.0}
-        with trio.fail_after(1.0):
+        server.delays = {"AAAA": 300.0}
+        with trio.fail_after(30):
             assert await resolver_of(server).lookup(API) == [A]
 
 
@@ -100,9 +107,10 @@ async def test_many_who_ask_at_once_share_one_question() -> None:
 async def test_who_asks_and_is_cancelled_does_not_leave_the_others_waiting() -> None:
     async with name_server() as server:
         server.records["api.example", "A"] = ["192.0.2.1"]
-        server.delays = {"A": 0.1, "AAAA": 0.1}
+        cancelled = trio.Event()
+        server.may_answer = cancelled.is_set
         resolver, found = resolver_of(server), list[list[Endpoint]]()
-        with trio.fail_after(2.0):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 first = trio.CancelScope()
 
@@ -115,6 +123,7 @@ async def test_who_asks_and_is_cancelled_does_not_leave_the_others_waiting() -> 
                 nursery.start_soon(ask, trio.CancelScope())
                 await trio.sleep(0.02)
                 first.cancel()
+                cancelled.set()
         assert found == [[A]]
 
 
@@ -122,21 +131,21 @@ async def test_answers_are_kept_for_their_time_to_live_and_failures_for_less(
     pass_time: Callable[[float], None],
 ) -> None:
     async with name_server() as server:
-        server.ttl = 60
-        resolver, missing = resolver_of(server, negative_ttl=5.0), Authority("missing.example", 80)
+        server.ttl = 600
+        resolver, missing = resolver_of(server, negative_ttl=60.0), Authority("missing.example", 80)
         server.records["api.example", "A"] = ["192.0.2.1"]
         for _ in range(3):
             assert await resolver.lookup(API) == [A]
             with pytest.raises(NoSuchHost):
                 await resolver.lookup(missing)
         assert (server.asked["api.example", "A"], server.asked["missing.example", "A"]) == (1, 1)
-        assert (await resolver.find(API)).until == pytest.approx(trio.current_time() + 60, abs=1)
-        pass_time(5.1)
+        assert trio.current_time() + 500 < (await resolver.find(API)).until <= trio.current_time() + 600
+        pass_time(60.1)
         server.records["missing.example", "A"] = ["192.0.2.2"]
         assert await resolver.lookup(missing) == [B]
         server.records["api.example", "A"] = ["192.0.2.2"]
         assert await resolver.lookup(API) == [A]
-        pass_time(60)
+        pass_time(600)
         assert await resolver.lookup(API) == [B]
 
 
@@ -161,8 +170,8 @@ async def test_an_old_answer_is_used_while_the_new_one_is_slow(pass_time: Callab
         server.records["api.example", "A"] = ["192.0.2.1"]
         assert await resolver.lookup(API) == [A]
         pass_time(11)
-        server.delays = {"A": 5.0, "AAAA": 5.0}
-        with trio.fail_after(1.0):
+        server.delays = {"A": 300.0, "AAAA": 300.0}
+        with trio.fail_after(30):
             assert await resolver.lookup(API) == [A]
 
 

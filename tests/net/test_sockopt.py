@@ -128,7 +128,7 @@ def test_what_a_client_put_into_its_syn(wan: Wan, version: int) -> None:
         listener.listen()
         seen = []
         for data in (b"first", b"x" * 100, b""):
-            ask(listener.getsockname()[:2], data, timeout=0.1)
+            ask(listener.getsockname()[:2], data, expect=0)
             accepted, _ = listener.accept()
             with accepted:
                 seen.append(sockopt.client_syn_data(accepted)[:2])
