@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from proxy.lab.clients import Exchange, ask
 from proxy.lab.namespaces import Namespace
 from proxy.lab.wan import Wan
 from proxy.net import accept, sockopt
-from tests.wire.program import GET, Program, forward
+from tests.wire.program import GET, Program, forward, until
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.04)]
 
@@ -95,7 +94,7 @@ def test_the_newer_key_makes_cookies_and_both_are_good(wan: Wan) -> None:
 
         def dial() -> Exchange:
             with wan.client.entered():
-                return ask(address, b"x", timeout=0.5)
+                return ask(address, b"x", timeout=0.5)  # nobody answers: the kernel has it all
 
         def new_cookie() -> bytes | None:
             wan.forget()
@@ -142,27 +141,28 @@ def test_keys_are_changed_while_it_runs_without_one_lost_syn(wan: Wan, tmp_path:
         )
 
     configure(A)
-    dials: list[tuple[float, Exchange]] = []
+    dials: list[Exchange] = []
     over = threading.Event()
 
     def customers() -> None:
         with wan.client.entered():
             while not over.is_set():
-                dials.append((time.monotonic(), ask((here, 80), b"ping")))
+                dials.append(ask((here, 80), b"ping"))
 
     with Program(wan.server, arguments=[str(file)]) as program:
         with wan.client.entered():
             ask((here, 80), b"ping")  # the cookie
         thread = threading.Thread(target=customers)
         thread.start()
-        cookies: list[bytes] = []
+        some = 0
         for number, wanted in enumerate([(B, A), (B,)], 1):
-            time.sleep(0.5)
+            some += 8
+            until(lambda enough=some: len(dials) >= enough, 30)  # type: ignore[misc]  # bound now
             configure(*wanted)
             program.signal(signal.SIGHUP)
             assert program.wait_for("reloaded", number)["changed"] == ["tfo_keys"]
-            cookies.append(wanted[0])
-        time.sleep(0.5)
+            some = len(dials)
+        until(lambda: len(dials) >= some + 8 and len(dials) > 20, 30)
         over.set()
         thread.join()
         assert not program.events("restart_needed")
@@ -175,9 +175,8 @@ def test_keys_are_changed_while_it_runs_without_one_lost_syn(wan: Wan, tmp_path:
         with wan.client.entered():
             assert ask((here, 80), b"ping").syn_data_acked, "and it goes on as before"
     assert len(dials) > 20
-    assert all(dial.reply == b"pong" for _, dial in dials)
-    assert all(dial.syn_data_acked for _, dial in dials)
-    assert all((dial.first_byte or 9) < 2 * wan.rtt for _, dial in dials)
+    assert all(dial.reply == b"pong" for dial in dials)
+    assert all(dial.syn_data_acked for dial in dials), "at the first attempt: a SYN sent again has no data"
 
 
 # What came twice
