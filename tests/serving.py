@@ -57,7 +57,7 @@ class Recorder(Events):
 
     async def record(self, number: int = 1) -> SessionRecord:
         """The record of the `number`-th session that ended."""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(self.records) < number:  # noqa: ASYNC110  # whoever records it is what is tested
                 await trio.sleep(0.002)
         return self.records[number - 1]

@@ -26,7 +26,7 @@ SILENT = {Reason.WRONG_KEY, Reason.OLD_CLOCK, Reason.REPLAYED, Reason.BAD_REQUES
 
 
 @asynccontextmanager
-async def far_side(*, ban: bool = False, handshake: float = 0.3) -> AsyncIterator[Serving]:
+async def far_side(*, ban: bool = False, handshake: float = 60) -> AsyncIterator[Serving]:
     listener = Listener(
         "far", HERE, Mode.TUNNEL, DIRECT, far_side=FarSide((KEY,)), timeouts=Timeouts(handshake=handshake)
     )
@@ -49,7 +49,7 @@ async def answer(far: Serving, data: bytes, *, ends: bool = True) -> bytes:
     """What is said until the far side closes, which it must do."""
     stream = await far.connect("far")
     found = b""
-    with trio.fail_after(5), suppress(trio.BrokenResourceError):
+    with trio.fail_after(30), suppress(trio.BrokenResourceError):
         async with stream:
             await stream.send_all(data)
             if ends:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.06)]
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi"
-PATIENT = Timeouts(first_bytes=1.0)  # a client whose bytes come late is not one that says nothing
+PATIENT = Timeouts(first_bytes=30.0)  # a client whose bytes come late is not one that says nothing
 
 
 def cluster_of(*endpoints: tuple[str, int]) -> Cluster:
@@ -66,16 +66,19 @@ async def test_of_ten_at_once_on_a_dropping_path_one_pays(wan: Wan) -> None:
         async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
             await burst(served, 1, POST)  # now the option is known to pass
             for payers in (1, 1, 0):
+                wan.forget()
                 records = await burst(served, 10)
-                assert sum(record.hedged for record in records) == payers
+                assert len(wan.capture().dropped()) == payers
             assert {record.standing_before for record in records} == {State.QUARANTINED}
 
 
 async def test_ten_at_once_where_all_is_well_and_ten_more(wan: Wan) -> None:
     server = warm_server(wan)
     async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
+        wan.set_rtt(0.5)  # the nine begin before the first has its answer, also on a slow machine
         first = Counter(record.open for record in await burst(served, 10))
         assert first["plain"] == 9, "one goes first"
+        wan.set_rtt(0.06)
         second = Counter(record.evidence for record in await burst(served, 10))
         assert second == {"syn_data_acked": 10}
     await trio.to_thread.run_sync(server.wait, 21)
@@ -90,7 +93,7 @@ async def test_a_busy_server_does_not_get_twice_the_work(wan: Wan) -> None:
             await burst(served, 1)
         server._behaviour = answers(request=len(GET), delay=2.0)
         records = await burst(served, 10)
-    assert sum(record.hedged for record in records) <= 2
+    assert sum(record.repeated_bytes > 0 for record in records) <= 2
     assert sum(record.repeated_bytes for record in records) <= 2 * len(GET)
     assert {record.standing_after for record in records} == {State.CONFIRMED}
     assert server.received.count(GET) <= 3 + 10 + 2

@@ -68,8 +68,8 @@ async def test_many_sessions_at_once_are_not_mixed_up() -> None:
     ("timeouts", "server_first", "replay"),
     [
         (Timeouts(first_bytes=0.0), ServerFirst.AUTO, Replay.SAFE),
-        (Timeouts(first_bytes=10.0), ServerFirst.YES, Replay.SAFE),
-        (Timeouts(first_bytes=10.0), ServerFirst.AUTO, Replay.NONE),
+        (Timeouts(first_bytes=300.0), ServerFirst.YES, Replay.SAFE),
+        (Timeouts(first_bytes=300.0), ServerFirst.AUTO, Replay.NONE),
     ],
 )
 async def test_where_first_bytes_cannot_help_they_are_not_waited_for(
@@ -83,7 +83,7 @@ async def test_where_first_bytes_cannot_help_they_are_not_waited_for(
         serving(one_listener(cluster, timeouts=timeouts)) as here,
     ):
         async with await here.connect() as stream:
-            with trio.fail_after(2):
+            with trio.fail_after(30):
                 assert await stream.receive_some() == b"220 ready"
         record = await here.events.record()
         assert record.waited == 0
@@ -93,7 +93,7 @@ async def test_where_first_bytes_cannot_help_they_are_not_waited_for(
 async def test_first_bytes_are_waited_for_as_long_as_is_said() -> None:
     async with (
         upstream(echo) as cluster,
-        serving(one_listener(cluster, timeouts=Timeouts(first_bytes=5.0))) as here,
+        serving(one_listener(cluster, timeouts=Timeouts(first_bytes=60.0))) as here,
     ):
         async with await here.connect() as stream:
             await trio.sleep(0.1)
@@ -101,13 +101,13 @@ async def test_first_bytes_are_waited_for_as_long_as_is_said() -> None:
             assert await stream.receive_some() == GET
         record = await here.events.record()
         assert record.early_bytes == len(GET)
-        assert 0.08 <= record.waited < 1
+        assert 0.08 <= record.waited < 60
 
 
 async def test_a_client_that_goes_before_it_has_said_anything() -> None:
     async with (
         upstream(echo) as cluster,
-        serving(one_listener(cluster, timeouts=Timeouts(first_bytes=5.0))) as here,
+        serving(one_listener(cluster, timeouts=Timeouts(first_bytes=60.0))) as here,
     ):
         rude = await here.connect()
         rude.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -244,7 +244,7 @@ async def test_a_near_endpoint_that_is_gone_is_told_by_a_reset() -> None:
     async with serving(one_listener(cluster)) as here:
         come_near(here, cluster)
         async with speak_first(here, GET) as stream:
-            with trio.fail_after(5), pytest.raises(trio.BrokenResourceError) as broken:
+            with trio.fail_after(30), pytest.raises(trio.BrokenResourceError) as broken:
                 await stream.receive_some()
         assert isinstance(broken.value.__cause__, ConnectionResetError)
         record = await here.events.record()
@@ -265,7 +265,7 @@ async def test_a_client_that_only_ends_goes_the_ordinary_way() -> None:
         with socket.create_connection(here.sockets["a"][0].getsockname()) as client:
             client.shutdown(socket.SHUT_WR)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(client.dup())) as stream:
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     assert await stream.receive_some() == b"bye"
         assert (await here.events.record()).open == "empty"
 
@@ -308,6 +308,6 @@ async def test_cut_off_sessions_leave_no_descriptor() -> None:
                 await stream.receive_some()
             await stream.aclose()
         assert {record.reason for record in here.events.records} == {Reason.DRAIN}
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110
                 await trio.sleep(0.01)
