@@ -24,11 +24,12 @@ pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.04)]
 
 
 def test_who_speaks_first(wan: Wan) -> None:
-    server = wan.serve(speaks_first(b"220 hello\r\n", b"250 ok\r\n"))
-    cold, warm = ask(server.address, b"", expect=11), ask(server.address, b"", expect=11)
-    assert cold.reply == warm.reply == b"220 hello\r\n"
-    assert round((cold.first_byte or 0) / wan.rtt) == 2
-    assert round((warm.first_byte or 0) / wan.rtt) == 1
+    servers = [wan.serve(speaks_first(b"220 hello\r\n", b"250 ok\r\n")) for _ in range(6)]
+    server = servers[0]
+    for rtts in (2, 1):  # without a cookie, and with one
+        asked = [ask(one.address, b"", expect=11) for one in servers]
+        assert {one.reply for one in asked} == {b"220 hello\r\n"}
+        assert int(min(one.first_byte or 0 for one in asked) / wan.rtt) == rtts
     with socket.create_connection(server.address) as client:
         assert client.recv(100) == b"220 hello\r\n"
         client.sendall(b"EHLO\r\n")
@@ -39,7 +40,7 @@ def test_who_speaks_first(wan: Wan) -> None:
 def test_slow_silent_and_resetting(wan: Wan) -> None:
     assert (ask(wan.serve(slow(0.3)).address, b"x").first_byte or 0) > 0.3
     silent = wan.serve(never_answers())
-    assert ask(silent.address, b"x", timeout=0.15).error_name == "ETIMEDOUT"
+    assert ask(silent.address, b"x", timeout=1.5).error_name == "ETIMEDOUT"
     assert silent.wait(1)[0].received == b"x"
     rude = wan.serve(resets())
     assert ask(rude.address, b"x").error == errno.ECONNRESET

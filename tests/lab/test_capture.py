@@ -53,18 +53,22 @@ def test_tcpdump_reads_the_file_and_finds_every_checksum_correct(
 
 
 def test_times_are_those_of_the_side_that_looks(wan: Wan) -> None:
-    server = wan.serve(answers())
-    ask(server.address, b"ping", fast_open=False)
-    syn, syn_ack = wan.capture().between(server.address)[:2]
-    assert syn.direction is Direction.UP
-    left, answered = syn.seen_from("client"), syn_ack.seen_from("client")
-    assert left is not None
-    assert answered is not None
-    assert answered[0] - left[0] == pytest.approx(wan.rtt, abs=0.01)
-    arrived, replied = syn.seen_from("server"), syn_ack.seen_from("server")
-    assert arrived is not None
-    assert replied is not None
-    assert replied[0] - arrived[0] < 0.01
+    at_client, at_server = [], []
+    for _ in range(8):  # of which the quickest tells how far it is
+        server = wan.serve(answers())
+        ask(server.address, b"ping", fast_open=False)
+        syn, syn_ack = wan.capture().between(server.address)[:2]
+        assert syn.direction is Direction.UP
+        left, answered = syn.seen_from("client"), syn_ack.seen_from("client")
+        assert left is not None
+        assert answered is not None
+        at_client.append(answered[0] - left[0])
+        arrived, replied = syn.seen_from("server"), syn_ack.seen_from("server")
+        assert arrived is not None
+        assert replied is not None
+        at_server.append(replied[0] - arrived[0])
+    assert wan.rtt <= min(at_client) < wan.rtt + 0.01
+    assert 0 <= min(at_server) < 0.01
 
 
 def test_selections_and_text(wan: Wan) -> None:

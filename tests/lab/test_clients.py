@@ -47,16 +47,19 @@ def test_as_much_is_read_as_is_expected(wan: Wan) -> None:
 
 
 def test_times_are_from_when_the_dial_began(wan: Wan) -> None:
-    asked = ask(wan.serve(answers()).address, b"x", fast_open=False)
-    assert asked.connected is not None
-    assert asked.first_byte is not None
-    assert wan.rtt <= asked.connected <= asked.first_byte
-    assert asked.rtt == pytest.approx(wan.rtt, abs=0.01)
-    assert (asked.in_syn, asked.syn_data_acked) == (None, False)
+    rtts = []
+    for _ in range(8):  # of which the quickest tells how far it is
+        asked = ask(wan.serve(answers()).address, b"x", fast_open=False)
+        assert asked.connected is not None
+        assert asked.first_byte is not None
+        assert wan.rtt <= asked.connected <= asked.first_byte
+        assert (asked.in_syn, asked.syn_data_acked) == (None, False)
+        rtts.append(asked.rtt)
+    assert min(rtts) == pytest.approx(wan.rtt, abs=0.01)
 
 
 def test_what_goes_wrong_later(wan: Wan) -> None:
-    silent = ask(wan.serve(never_answers()).address, b"x", timeout=0.1)
+    silent = ask(wan.serve(never_answers()).address, b"x", timeout=1.5)
     assert silent.error_name == "ETIMEDOUT"
     assert silent.connected is not None
     assert ask(wan.serve(resets()).address, b"x").error_name == "ECONNRESET"

@@ -24,7 +24,7 @@ class End:
     def __init__(self) -> None:
         self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.setblocking(False)
-        self.far.settimeout(5)
+        self.far.settimeout(30)
 
     def fileno(self) -> int:
         return self.near.fileno()
@@ -58,7 +58,7 @@ def room() -> Iterator[Room]:
     thread.start()
     yield Room(control, client, server)
     control.close()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive(), "it ends when its control socket does"
     for sock in (theirs, client.near, client.far, server.near, server.far):
         sock.close()

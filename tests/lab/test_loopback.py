@@ -25,7 +25,7 @@ def test_a_conversation_is_heard_once_in_order_and_in_time() -> None:
     ):
         assert loopback.take() == []
         before = time.monotonic()
-        with socket.create_connection(listener.getsockname(), timeout=5) as client:
+        with socket.create_connection(listener.getsockname(), timeout=30) as client:
             accepted, _ = listener.accept()
             client.sendall(b"hello")
             assert accepted.recv(5) == b"hello"

@@ -44,7 +44,7 @@ def test_a_pair_of_devices_with_one_end_elsewhere(room: Namespace) -> None:
 
 def reached(host: str, port: int) -> socket.socket:
     """A connection; an IPv6 route of a link that came up just now may take the kernel a moment."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         try:
             return socket.create_connection((host, port), timeout=5)

@@ -1,11 +1,13 @@
-"""The box itself: distances, namespaces, fresh addresses, both kinds of wire, and nothing left behind."""
+"""The box itself: distances, namespaces, fresh addresses, both kinds of wire, and nothing left behind.
+
+A machine that has other things to do only ever adds to a time, so the quickest of several tells how far it is.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,33 +28,35 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_plain_connect_takes_one_round_trip_and_the_first_byte_two(wan: Wan) -> None:
     server = wan.serve(answers())
-    tries = [ask(server.address, b"ping", fast_open=False) for _ in range(5)]
-    connected = statistics.median(one.connected or 9 for one in tries)
-    first_byte = statistics.median(one.first_byte or 9 for one in tries)
-    assert wan.rtt <= connected <= 1.2 * wan.rtt
-    assert 2 * wan.rtt <= first_byte <= 2.4 * wan.rtt
-    server.wait(5)
-    assert server.received == [b"ping"] * 5
+    tries = [ask(server.address, b"ping", fast_open=False) for _ in range(8)]
+    assert wan.rtt <= min(one.connected or 9 for one in tries) <= 1.2 * wan.rtt
+    assert 2 * wan.rtt <= min(one.first_byte or 9 for one in tries) <= 2.4 * wan.rtt
+    server.wait(8)
+    assert server.received == [b"ping"] * 8
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("kind", [pytest.param("tun", marks=pytest.mark.root), "veth"])
 def test_the_second_fast_open_takes_one_round_trip(kind: str, version: int) -> None:
     with Wan(wire="tun" if kind == "tun" else "veth") as wan, wan.client.entered():
-        server = wan.serve(answers(), version=version)
-        cold, warm = ask(server.address, b"ping"), ask(server.address, b"ping")
-        assert (cold.in_syn, warm.in_syn) == (None, 4)
-        assert [round((one.first_byte or 0) / wan.rtt) for one in (cold, warm)] == [2, 1]
+        servers = [wan.serve(answers(), version=version) for _ in range(4)]
+        cold, warm = ([ask(server.address, b"ping") for server in servers] for _ in range(2))
+        assert [(one.in_syn, other.in_syn) for one, other in zip(cold, warm, strict=True)] == [(None, 4)] * 4
+        quickest = [min(one.first_byte or 0 for one in tries) for tries in (cold, warm)]
+        assert [int(seconds / wan.rtt) for seconds in quickest] == [2, 1]
 
 
 def test_delays_change_while_it_runs_and_may_differ_by_direction(wan: Wan) -> None:
     server = wan.serve(answers())
     wan.set_delays(0.03, 0.01)
-    assert ask(server.address, b"ping", fast_open=False).connected == pytest.approx(0.04, abs=0.015)
-    crossed = wan.capture().between(server.address)
-    taken = {str(item.direction): (item.left or 0) - item.entered for item in crossed if item.left}
-    assert taken["C>S"] == pytest.approx(0.03, abs=0.01)
-    assert taken["S>C"] == pytest.approx(0.01, abs=0.01)
+    tries = [ask(server.address, b"ping", fast_open=False) for _ in range(8)]
+    assert 0.04 <= min(one.connected or 9 for one in tries) < 0.055
+    taken: dict[str, list[float]] = {"C>S": [], "S>C": []}
+    for item in wan.capture().between(server.address):
+        if item.left:
+            taken[str(item.direction)].append(item.left - item.entered)
+    assert 0.03 <= min(taken["C>S"]) < 0.04
+    assert 0.01 <= min(taken["S>C"]) < 0.02
 
 
 @pytest.mark.wan(rtt=0.01)
@@ -124,9 +128,7 @@ def test_nothing_is_left_behind() -> None:
         return {fd for fd in fds if not fd.startswith("/proc")}, set(children)
 
     before = mine()
-    started = time.monotonic()
     wan = Wan(rtt=0.0)
-    assert time.monotonic() - started < 1.0
     server = wan.serve(echoes())
     with wan.client.entered(), socket.create_connection(server.address) as client:
         client.sendall(b"x")
@@ -134,6 +136,15 @@ def test_nothing_is_left_behind() -> None:
         assert mine() != before
         wan.close()
     assert mine() == before
+
+
+def test_it_is_made_within_a_second() -> None:
+    took: list[float] = []
+    for _ in range(4):
+        started = time.monotonic()
+        with Wan(rtt=0.0):
+            took.append(time.monotonic() - started)
+    assert min(took) < 1.0
 
 
 def test_it_works_without_root() -> None:
@@ -144,14 +155,15 @@ def test_it_works_without_root() -> None:
         from proxy.lab.wan import Wan
         assert os.geteuid() == {uid}
         with Wan() as wan:
-            server = wan.serve(answers(), fast_open=16)
+            servers = [wan.serve(answers(), fast_open=16) for _ in range(4)]
             with wan.client.entered():
-                cold, warm = ask(server.address, b"ping"), ask(server.address, b"ping")
+                cold, warm = ([ask(server.address, b"ping") for server in servers] for _ in range(2))
             wan.server.sysctl("net.ipv4.tcp_fastopen_key", "1-2-3-4")
             inside = wan.client.run(["cat", "/proc/net/dev"]).stdout
             assert "wan0" in inside, inside
-            assert len(wan.capture().syns(dst=server.address)) == 2
-            print(wan.wire, cold.in_syn, warm.in_syn, round(cold.first_byte, 1), round(warm.first_byte, 1))
+            assert len(wan.capture().syns(dst=servers[0].address)) == 2
+            quickest = [round(min(one.first_byte for one in tries), 1) for tries in (cold, warm)]
+            print(wan.wire, {{one.in_syn for one in cold}}, {{one.in_syn for one in warm}}, *quickest)
     """)
     real_root = os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split()[2] == str(2**32 - 1)
     uid = 65534 if real_root else os.geteuid()
@@ -163,10 +175,10 @@ def test_it_works_without_root() -> None:
             program = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *program]
         environment = {"PYTHONPATH": folder, "PATH": os.environ["PATH"]}
         done = subprocess.run(
-            program, env=environment, capture_output=True, text=True, timeout=30, cwd="/", check=False
+            program, env=environment, capture_output=True, text=True, timeout=90, cwd="/", check=False
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("None 4 0.2 0.1\n")
+    assert done.stdout.endswith("{None} {4} 0.2 0.1\n")
     assert done.stdout.startswith("veth") or not real_root
 
 
