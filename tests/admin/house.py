@@ -186,7 +186,7 @@ def ask_now(
 ) -> Reply:
     """One request by the standard library's client."""
     kind = _Unix if Path(where).is_absolute() else http.client.HTTPConnection
-    connection = kind(where, timeout=5)
+    connection = kind(where, timeout=30)
     try:
         connection.request(method, path, body, {"Host": "localhost"} | dict(headers or {}))
         response = connection.getresponse()
@@ -211,12 +211,12 @@ def bearer(token: str = TOKEN) -> dict[str, str]:
 
 
 async def raw(where: str, sent: bytes) -> bytes:
-    """Everything that comes back for these bytes, until the other side closes or a second passes."""
+    """Everything that comes back for these bytes, until the other side closes or four seconds pass."""
     host, _, port = where.rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))
     received = b""
     async with stream:
-        with trio.move_on_after(1):
+        with trio.move_on_after(4):
             try:
                 await stream.send_all(sent)
                 while data := await stream.receive_some(65536):

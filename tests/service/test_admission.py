@@ -31,7 +31,7 @@ async def limited(caps: Caps = NO_CAPS, whole: Caps = NO_CAPS, **listener: objec
 
 
 async def says(stream: trio.SocketStream, word: bytes = b"x") -> bytes:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await stream.send_all(word)
         return await stream.receive_some()
 
@@ -45,7 +45,7 @@ async def is_turned_away(here: Serving) -> bool:
 
 
 async def ended(here: Serving, number: int = 0) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while len(here.worker.sessions) > number:  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -68,7 +68,7 @@ async def test_too_many_connections_wait_and_are_served_in_turn(where: str) -> N
         assert waited.cancelled_caught
         assert len(here.worker.sessions) == 2
         await first.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert await third.receive_some() == b"later"
         await second.aclose()
         await third.aclose()
@@ -96,10 +96,11 @@ async def test_a_rate_spreads_connections_out() -> None:
         assert trio.current_time() - started >= 0.25, "a burst of 20, and six more at 50 ms each"
 
 
-@pytest.mark.parametrize("caps", [Caps(per_client=2), Caps(client_rate=2.0)])
-async def test_a_client_with_too_much_is_reset_and_others_are_served(caps: Caps) -> None:
+@pytest.mark.parametrize(("caps", "allowed"), [(Caps(per_client=2), 2), (Caps(client_rate=0.01), 1)])
+async def test_a_client_with_too_much_is_reset_and_others_are_served(caps: Caps, allowed: int) -> None:
     async with limited(caps) as here:
-        streams = [await here.connect() for _ in range(2)]
+        began = trio.current_time()
+        streams = [await here.connect() for _ in range(allowed)]
         for stream in streams:
             assert await says(stream) == b"x"
         for _ in range(3):
@@ -111,9 +112,10 @@ async def test_a_client_with_too_much_is_reset_and_others_are_served(caps: Caps)
         for stream in streams:
             await stream.aclose()
         await ended(here)
-        (said,) = warnings(here, "turned_away")
-        assert (said["client"], said["count"]) == ("127.0.0.1", 1), "the others within the same second"
-        assert len(here.events.records) == 3
+        said = warnings(here, "turned_away")
+        assert (said[0]["client"], said[0]["count"]) == ("127.0.0.1", 1)
+        assert len(said) <= 1 + (trio.current_time() - began), "the others within the same second"
+        assert len(here.events.records) == allowed + 1
 
 
 async def test_what_was_taken_is_given_back() -> None:
@@ -136,7 +138,7 @@ async def test_unix_clients_are_nobody_in_particular(tmp_path: object) -> None:
             with trio.socket.socket(socket.AF_UNIX) as sock:
                 await sock.connect(path)
                 await sock.send(b"x")
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     assert await sock.recv(1) == b"x"
 
 
@@ -167,7 +169,7 @@ async def test_a_changed_cap_holds_at_once() -> None:
     async with limited(Caps(), Caps()) as here:
         first = await here.connect()
         await says(first)
-        here.worker._admission.change(Caps(client_rate=1.0))
+        here.worker._admission.change(Caps(client_rate=0.01))
         for stream in (await here.connect(),):
             await says(stream)
             await stream.aclose()
@@ -179,6 +181,7 @@ async def test_a_changed_cap_holds_at_once() -> None:
 async def test_without_descriptors_to_spare_connections_wait() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with limited() as here:
+        began = trio.current_time()
         (door,) = here.worker._admission._doors.values()
         door._most = 3
         streams = [await here.connect() for _ in range(6)]
@@ -186,12 +189,12 @@ async def test_without_descriptors_to_spare_connections_wait() -> None:
             await stream.send_all(b"x")
         await trio.sleep(0.3)
         assert len(here.worker.sessions) == 3
-        assert len(here.events.troubles) == 1
+        assert 1 <= len(here.events.troubles) <= 1 + (trio.current_time() - began), "once a second"
         for stream in streams[:3]:
             assert await stream.receive_some() == b"x"
             await stream.aclose()
         for stream in streams[3:]:
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 assert await stream.receive_some() == b"x"
             await stream.aclose()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)

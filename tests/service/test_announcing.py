@@ -61,6 +61,7 @@ def warming(done: int, of: int = 20, *, over: bool = False, began: float = 1.0) 
     return Warming(began, 2.0, over, of, {Warmth.FETCHED: done})
 
 
+@pytest.mark.autojump
 async def test_a_line_while_it_lasts_and_one_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene(monkeypatch) as now:
         assert now.screen
@@ -82,6 +83,7 @@ async def test_a_line_while_it_lasts_and_one_in_the_log(monkeypatch: pytest.Monk
         assert [fields["endpoints"] for fields in now.said("warmed_up")] == [20, 21], "one that came later"
 
 
+@pytest.mark.autojump
 async def test_a_long_one_is_told_of_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene(monkeypatch, terminal=False, every=0.05) as now:
         now.warming = warming(3)
@@ -92,6 +94,7 @@ async def test_a_long_one_is_told_of_in_between(monkeypatch: pytest.MonkeyPatch)
         assert not now.said("warmed_up")
 
 
+@pytest.mark.autojump
 async def test_a_handful_is_not_worth_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene(monkeypatch) as now:
         assert now.screen
@@ -103,6 +106,7 @@ async def test_a_handful_is_not_worth_a_line(monkeypatch: pytest.MonkeyPatch) ->
         assert len(now.said("warmed_up")) == 1
 
 
+@pytest.mark.autojump
 async def test_nobody_to_be_warmed_and_what_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scene(monkeypatch) as now:
         await trio.sleep(0.05)

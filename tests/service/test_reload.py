@@ -70,7 +70,7 @@ async def test_a_storm_of_requests_is_two_reloads_and_the_last_one_sees_all(tmp_
 
     def read() -> Loaded:
         found = load(str(file))
-        gate.wait(10)
+        gate.wait(60)
         return found
 
     reloads = Reloads(Source(str(file), read), applied, Recorder())
@@ -99,7 +99,7 @@ async def test_a_file_that_changes_is_reloaded_by_itself(tmp_path: Path) -> None
         await trio.sleep(0.1)
         assert not applied.loaded
         file.write_text(GOOD.format(port=22))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not applied.loaded:  # noqa: ASYNC110  # it is what is tested
                 await trio.sleep(0.02)
         assert applied.loaded[0].snapshot.listeners[0].cluster.only[0].port == 22

@@ -31,7 +31,7 @@ async def running(snapshot: Snapshot) -> AsyncIterator[tuple[Recorder, int, trio
             over.set()
 
         nursery.start_soon(run)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not any(event == "ready" for event, _ in events.said):  # noqa: ASYNC110
                 await trio.sleep(0.005)
         where = str(next(fields["bind"] for event, fields in events.said if event == "listening"))
@@ -40,7 +40,7 @@ async def running(snapshot: Snapshot) -> AsyncIterator[tuple[Recorder, int, trio
 
 
 async def until_said(events: Recorder, event: str) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while not said(events, event):  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -73,7 +73,7 @@ async def test_it_drains_and_returns(number: signal.Signals) -> None:
         assert await stream.receive_some() == b"y"
         assert not over.is_set()
         await stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await over.wait()
         assert said(events, "stopped") == [{"cut_off": 0}]
 
@@ -89,7 +89,7 @@ async def test_a_second_signal_does_not_wait() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await until_said(events, "draining")
         os.kill(os.getpid(), signal.SIGTERM)
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             await over.wait()
         assert said(events, "stopped") == [{"cut_off": 1}]
         assert (await events.record()).reason == "drain"
@@ -106,7 +106,7 @@ async def test_the_drain_has_its_limit() -> None:
             await stream.send_all(b"x")
             await stream.receive_some()
             os.kill(os.getpid(), signal.SIGTERM)
-            with trio.fail_after(2):
+            with trio.fail_after(30):
                 await over.wait()
         assert said(events, "stopped") == [{"cut_off": 1}]
 
@@ -126,5 +126,5 @@ async def test_status_on_request_while_it_drains_too() -> None:
             os.kill(os.getpid(), signal.SIGUSR1)
             await trio.sleep(0.05)
             assert not over.is_set()
-        with trio.fail_after(2):
+        with trio.fail_after(30):
             await over.wait()

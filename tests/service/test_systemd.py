@@ -90,7 +90,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     name = str(tmp_path / "notify") if request.param == "path" else f"@tfo-proxy-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(name.replace("@", "\0") if name.startswith("@") else name)
-        sock.settimeout(2)
+        sock.settimeout(30)
         yield sock, {"NOTIFY_SOCKET": name}
 
 
@@ -102,7 +102,7 @@ def test_states_arrive_in_one_datagram(manager: tuple[socket.socket, dict[str, s
     assert systemd.notify(systemd.reloading(), environ=environ)
     first, usec = sock.recv(4096).decode().splitlines()
     assert first == "RELOADING=1"
-    assert before <= int(usec.removeprefix("MONOTONIC_USEC=")) <= before + 10_000_000
+    assert before <= int(usec.removeprefix("MONOTONIC_USEC=")) <= before + 60_000_000
     assert systemd.notify(systemd.extend_timeout(1.5), systemd.main_pid(42), environ=environ)
     assert sock.recv(4096) == b"EXTEND_TIMEOUT_USEC=1500000\nMAINPID=42"
     assert systemd.notify(systemd.STOPPING, systemd.WATCHDOG, environ=environ)
@@ -123,10 +123,10 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
         sock.bind(path)
         began = time.monotonic()
         while systemd.notify(systemd.WATCHDOG, environ={"NOTIFY_SOCKET": path}):
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 60
         again = time.monotonic()
         assert not systemd.notify(systemd.WATCHDOG, environ={"NOTIFY_SOCKET": path})
-        assert time.monotonic() - again < 5
+        assert time.monotonic() - again < 30
 
 
 @pytest.mark.parametrize(

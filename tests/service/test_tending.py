@@ -27,7 +27,7 @@ async def test_it_follows_and_stops() -> None:
         await nursery.start(watch.run)
         endpoint = cluster.only[0]
         tending.follow(nursery, [cluster])
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while pools.health(endpoint) is None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         inside = len(nursery.child_tasks)
@@ -35,7 +35,7 @@ async def test_it_follows_and_stops() -> None:
         tending.again()
         assert len(nursery.child_tasks) == inside, "the same is not begun anew"
         tending.follow(nursery, [])
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(nursery.child_tasks) > inside:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         tending.stop()

@@ -37,7 +37,9 @@ async def test_sessions_need_not_be_logged() -> None:
             async with await here.connect() as stream:
                 await stream.send_all(b"x")
                 await stream.receive_some()
-            await trio.sleep(0.05)
+            with trio.fail_after(30):
+                while not here.worker._memory.ledger.total.sessions:  # noqa: ASYNC110  # nobody tells
+                    await trio.sleep(0.005)
             assert not here.events.records
             assert here.worker._memory.ledger.total.sessions == 1
 
@@ -55,7 +57,7 @@ async def test_the_sweep_ends_what_lasts_too_long(timeouts: Timeouts, reason: Re
         started = trio.current_time()
         record = await here.events.record()
         assert (record.ended_by, record.reason) == (EndedBy.TIMEOUT, reason)
-        assert trio.current_time() - started <= 0.5 + 2 * SWEEP + 0.5
+        assert 0.4 < trio.current_time() - started < 0.5 + 20 * SWEEP
 
 
 async def test_a_half_closed_session_is_ended_and_a_busy_one_is_not() -> None:
@@ -82,10 +84,10 @@ async def test_a_half_closed_session_is_ended_and_a_busy_one_is_not() -> None:
 async def test_a_session_that_moves_bytes_is_not_idle() -> None:
     async with (
         upstream(echo) as cluster,
-        serving(one_listener(cluster, timeouts=Timeouts(idle=1.2))) as here,
+        serving(one_listener(cluster, timeouts=Timeouts(idle=3.0))) as here,
         await here.connect() as stream,
     ):
-        for _ in range(8):
+        for _ in range(13):  # the sweep has looked when it had been there for longer
             await stream.send_all(b"x")
             assert await stream.receive_some() == b"x"
             await trio.sleep(0.4)
@@ -103,7 +105,7 @@ async def test_sessions_that_last_are_kept_alive() -> None:
         (session,) = here.worker.sessions
         sock = session._upstream
         assert sock is not None
-        with trio.fail_after(5 * SWEEP):
+        with trio.fail_after(30 * SWEEP):
             while not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):  # noqa: ASYNC110
                 await trio.sleep(0.02)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
@@ -123,7 +125,7 @@ async def test_draining_waits_for_the_last_session() -> None:
         cut_off: list[int] = []
 
         async def drain() -> None:
-            cut_off.append(await here.worker.drain(5.0))
+            cut_off.append(await here.worker.drain(60.0))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain)
@@ -138,13 +140,12 @@ async def test_draining_cuts_off_what_does_not_end() -> None:
         streams = [await here.connect() for _ in range(3)]
         for stream in streams:
             await stream.send_all(b"x")
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(here.worker.sessions) < 3:  # noqa: ASYNC110
                 await trio.sleep(0.005)
         await stop_listening(here)
-        started = trio.current_time()
-        assert await here.worker.drain(0.2) == 3
-        assert trio.current_time() - started < 1
+        with trio.fail_after(30):
+            assert await here.worker.drain(0.2) == 3
         for stream in streams:
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some()
