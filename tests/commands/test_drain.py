@@ -29,7 +29,7 @@ def test_it_stops_and_can_be_waited_for(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["admin", "pid"])
 def test_waiting_has_an_end(tmp_path: Path, how: str) -> None:
-    with Running(tmp_path, drain="2s") as proxy:
+    with Running(tmp_path, drain="60s") as proxy:
         there = ["--admin", proxy.admin] if how == "admin" else ["--pid", str(proxy.process.pid)]
         with socket.create_connection(proxy.address(), 5) as client:
             client.sendall(b"x")
@@ -42,11 +42,11 @@ def test_waiting_has_an_end(tmp_path: Path, how: str) -> None:
 
 
 def test_readiness_turns_first(tmp_path: Path) -> None:
-    with Running(tmp_path, drain_delay="1s") as proxy:
+    with Running(tmp_path, drain_delay="6s") as proxy:
         assert proxy.ready()
         assert said("drain", "--admin", proxy.admin)[0] == 0
         assert not proxy.ready()
         with socket.create_connection(proxy.address(), 5) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x", "and for a while who has not heard of it is still served"
-        assert proxy.process.wait(15) == 0
+        assert proxy.process.wait(30) == 0

@@ -28,7 +28,7 @@ BASE = "localhost/tfo-proxy-base"
 
 CLIENT = """
 import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode(), flush=True)
+print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode(), flush=True)
 """
 
 
@@ -140,7 +140,7 @@ class Engine:
 
     def sessions(self, count: int) -> list[dict[str, object]]:
         """What the proxy logged of its first sessions; a session's line may come a moment after its last byte."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             events = [json.loads(line) for line in self.log("proxy").splitlines() if line.startswith("{")]
             sessions = [event for event in events if event["event"] == "session"]

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.replay import redis, safe_prefix
+from tests.wire.program import until
 
 HARMFUL = {"admin", "write", "blocking", "may_replicate"}
 """Flags of Redis' own command table that a command sent twice must not have."""
@@ -28,6 +28,11 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def serving(port: int, *argv: str) -> Iterator[None]:
     if shutil.which(argv[0]) is None:
@@ -36,11 +41,7 @@ def serving(port: int, *argv: str) -> Iterator[None]:
         pytest.skip(f"{argv[0]} is not installed")
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(500):
-                with socket.socket() as client:
-                    if client.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.01)
+            until(lambda: listens(port), 60)
             yield
         finally:
             process.terminate()

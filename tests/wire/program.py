@@ -21,7 +21,7 @@ from proxy.lab.servers import Address, Server
 
 Line: TypeAlias = dict[str, Any]
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
 
@@ -211,7 +211,7 @@ def _config(listeners: Mapping[str, tuple[Line, Line]]) -> Line:
     }
 
 
-def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     """Wait for something that can only be looked at. Raises TimeoutError."""
     deadline = time.monotonic() + timeout
     while not condition():
