@@ -277,7 +277,7 @@ async def test_a_reset_does_not_wait_for_ever() -> None:
         assert unsent(ours) > 0
         started = trio.current_time()
         await close_with_reset(ours)
-        assert 0.9 <= trio.current_time() - started < 3
+        assert 0.9 <= trio.current_time() - started < 30
         with pytest.raises(ConnectionResetError):
             read_all(peer)
 

@@ -36,7 +36,7 @@ def test_tcp_info_of_a_connection() -> None:
         info = sockopt.tcp_info(ours)
         assert info.established
         assert not info.syn_data
-        assert 0 < info.rtt < 1
+        assert 0 < info.rtt < 10, "in seconds"
         assert info.retransmits == 0
 
 
