@@ -30,7 +30,7 @@ Prepare = Callable[[Worker], None]
 
 LIMITS = Caps(connections=50, per_client=40, client_rate=1000.0)  # so that they are counted
 PATIENCE = 2.0  # seconds after which a client gives up
-SETTLED = 4.0  # and everything has come to an end
+SETTLED = 20.0  # and everything has come to an end
 LATE = "the next session: served False"  # how the complaint begins that a busy machine may be the cause of
 
 
