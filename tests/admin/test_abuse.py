@@ -69,7 +69,7 @@ def program(folder: Path, to: int, admin: str) -> Iterator[tuple[int, int, int]]
         try:
             ports: dict[str, int] = {}
             while "ready" not in ports:
-                for line in (folder / "log").read_text().splitlines():
+                for line in (folder / "log").read_text().rpartition("\n")[0].splitlines():
                     event = json.loads(line)
                     if not str(event.get("bind", "")).startswith("unix"):
                         ports[event["event"]] = int(str(event.get("bind", ":0")).rpartition(":")[2])
@@ -77,7 +77,7 @@ def program(folder: Path, to: int, admin: str) -> Iterator[tuple[int, int, int]]
             yield child.pid, ports["listening"], ports["admin"]
         finally:
             child.send_signal(signal.SIGTERM)
-            child.wait(20)
+            child.wait(60)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ async def traffic(port: int, over: trio.Event) -> int:
     done = 0
     while not over.is_set():
         sent = os.urandom(1000)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all(sent)
                 got = b""
@@ -222,7 +222,7 @@ def test_no_secret_is_ever_said(tmp_path: Path, level: str) -> None:
         try:
             binds: dict[str, str] = {}
             while "ready" not in binds:
-                for line in (tmp_path / "log").read_text().splitlines():
+                for line in (tmp_path / "log").read_text().rpartition("\n")[0].splitlines():
                     event = json.loads(line)
                     binds[event.get("listener", event["event"])] = str(event.get("bind"))
                 assert child.poll() is None
@@ -231,13 +231,13 @@ def test_no_secret_is_ever_said(tmp_path: Path, level: str) -> None:
                 b"YWxpY2U6aHVudGVyMi1hbmQtbW9yZQ==",
                 b"YWxpY2U6aHVudGVyMi1hbmQtbW9yZXg=",
             ):  # right and wrong
-                with socket.create_connection((host, int(port)), timeout=5) as client:
+                with socket.create_connection((host, int(port)), timeout=30) as client:
                     client.sendall(
                         b"CONNECT 127.0.0.1:9 HTTP/1.1\r\nProxy-Authorization: Basic " + auth + b"\r\n\r\n"
                     )
                     said += client.recv(1000)
             host, _, port = binds["gone"].rpartition(":")
-            with socket.create_connection((host, int(port)), timeout=5) as client, suppress(OSError):
+            with socket.create_connection((host, int(port)), timeout=30) as client, suppress(OSError):
                 client.sendall(b"x")
                 client.recv(1)
             for name in ("status", "listeners", "clusters", "endpoints", "sessions", "config"):
@@ -252,7 +252,7 @@ def test_no_secret_is_ever_said(tmp_path: Path, level: str) -> None:
             child.send_signal(signal.SIGUSR1)
         finally:
             child.send_signal(signal.SIGTERM)
-            child.wait(20)
+            child.wait(60)
     said += (tmp_path / "log").read_bytes()
     assert b"drian" in said
     for secret in (*SECRETS.values(), TOKEN):
