@@ -15,7 +15,7 @@ from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Timeouts
 from proxy.lab.behaviours import answers
 from proxy.lab.clients import ask
-from proxy.lab.servers import Server
+from proxy.lab.servers import Conversation, Server
 from proxy.lab.wan import Wan
 from tests.serving import Serving, one_listener, serving
 
@@ -87,11 +87,17 @@ async def test_ten_at_once_where_all_is_well_and_ten_more(wan: Wan) -> None:
 
 async def test_a_busy_server_does_not_get_twice_the_work(wan: Wan) -> None:
     """It used to answer at once, and now takes two seconds: one session at a time asks again."""
+
+    def thinks(conversation: Conversation) -> None:
+        """Whoever asks again is served after the others, also where threads wait for a processor."""
+        again = server.conversations.index(conversation) >= 3 + 10
+        answers(request=len(GET), delay=5.0 if again else 2.0)(conversation)
+
     server = wan.serve(answers(request=len(GET), delay=0.0))
     async with serving(one_listener(cluster_of(server.address), timeouts=PATIENT)) as served:
         for _ in range(3):
             await burst(served, 1)
-        server._behaviour = answers(request=len(GET), delay=2.0)
+        server._behaviour = thinks
         records = await burst(served, 10)
     assert sum(record.repeated_bytes > 0 for record in records) <= 2
     assert sum(record.repeated_bytes for record in records) <= 2 * len(GET)
