@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,11 +16,30 @@ import pytest
 from tests.commands.running import Running, said
 
 
+@contextmanager
+def being_written(file: Path) -> Iterator[None]:
+    """Touched all the time, so that the program waits with noticing by itself what it shall be told."""
+    over = threading.Event()
+
+    def touch() -> None:
+        while not over.wait(0.1):
+            os.utime(file)
+
+    toucher = threading.Thread(target=touch)
+    toucher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        toucher.join()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_over_the_admin(tmp_path: Path, workers: int) -> None:
     with Running(tmp_path, workers=workers) as proxy:
         proxy.configure(drain="7s")
-        status, out, err = said("reload", str(proxy.file))
+        with being_written(proxy.file):
+            status, out, err = said("reload", str(proxy.file))
         assert (status, out, err) == (0, "reloaded: drain\n", "")
         status, out, _ = said("reload", "--admin", proxy.admin)
         assert (status, out) == (0, "reloaded: nothing has changed\n")

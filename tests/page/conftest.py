@@ -89,7 +89,7 @@ class Proxied:
             sock.recv(100)
 
     def get(self, path: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         try:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
@@ -101,7 +101,7 @@ class Proxied:
 
     def settled(self, sessions: int) -> Any:
         """The status once so many sessions have ended."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while (now := self.status())["total"]["sessions"] < sessions:
             assert time.monotonic() < end, now
             time.sleep(0.05)

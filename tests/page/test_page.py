@@ -139,12 +139,12 @@ def test_a_new_session_is_there_by_itself(browser: Browser, lab: Wan) -> None:
     asked = len(page.requests)
     for _ in range(3):
         proxied.ask(text(server.address), expect=len(ANSWER))
-    page.until("document.querySelector('#trips').innerText === '2'", timeout=8)
-    page.until(f"document.querySelectorAll('{SESSION}').length === 3", timeout=5)
+    page.until("document.querySelector('#trips').innerText === '2'", timeout=60)
+    page.until(f"document.querySelectorAll('{SESSION}').length === 3", timeout=60)
     assert len(page.requests) == asked, "nothing is asked: it is told"
     page.click("#sessions-hold")
     proxied.ask(text(server.address), expect=len(ANSWER))
-    page.until("document.querySelector('#trips').innerText === '3'", timeout=8)
+    page.until("document.querySelector('#trips').innerText === '3'", timeout=60)
     assert page.run(f"document.querySelectorAll('{SESSION}').length") == 3, "paused"
     page.click("#sessions-hold")
     page.until(f"document.querySelectorAll('{SESSION}').length === 4")
@@ -196,7 +196,7 @@ def test_the_newcomer_is_told_what_to_do_and_it_works(browser: Browser, lab: Wan
     here = command.replace("http://example.com/", f"http://{text(server.address)}/").split()
     done = subprocess.run([*here, "-s"], capture_output=True, check=True, timeout=10)
     assert done.stdout == b"ok"
-    page.until(f"document.querySelectorAll('{SESSION}').length === 1", timeout=8)
+    page.until(f"document.querySelectorAll('{SESSION}').length === 1", timeout=60)
     page.until("!document.querySelector('#hero-words code')")
     assert not page.complaints
     page.close()
@@ -208,11 +208,11 @@ def test_a_proxy_that_goes_and_comes_back(browser: Browser, lab: Wan) -> None:
     page = opened(browser, proxied.url)
     page.until("document.querySelector('#live-words').innerText === 'live'")
     proxied.stop()
-    page.until("document.getElementById('gone')", timeout=10)
+    page.until("document.getElementById('gone')", timeout=60)
     assert "The proxy does not answer." in page.text("#gone")
     page.until("document.querySelector('#live-words').innerText.startsWith('no answer, again in')")
     proxied.start()
-    page.until("!document.getElementById('gone')", timeout=20)
+    page.until("!document.getElementById('gone')", timeout=60)
     page.until("document.querySelector('#live-words').innerText === 'live'")
     page.complaints = [
         said for said in page.complaints if "ERR_" not in said
@@ -265,7 +265,7 @@ def test_a_reload_that_failed_and_a_drain(browser: Browser, lab: Wan, tmp_path: 
     good = file.read_text()
     file.write_text(good.replace('"mixed"', f'"{HOSTILE}"'))
     proxied.program.signal(signal.SIGHUP)
-    page.until("document.querySelector('.notice.bad')", timeout=10)
+    page.until("document.querySelector('.notice.bad')", timeout=60)
     said = page.text(".notice.bad")
     assert "The configuration was not reloaded" in said
     assert re.search(r"\d mistakes?:", said)
@@ -273,13 +273,13 @@ def test_a_reload_that_failed_and_a_drain(browser: Browser, lab: Wan, tmp_path: 
     assert page.run("document.querySelectorAll('img').length") == 0
     file.write_text(good)
     proxied.program.signal(signal.SIGHUP)
-    page.until("!document.querySelector('.notice.bad')", timeout=10)
+    page.until("!document.querySelector('.notice.bad')", timeout=60)
     with socket.create_connection(proxied.program.address("web")) as sock:
         to = text(server.address)
         sock.sendall(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n".encode())
         assert sock.recv(100).startswith(b"HTTP/1.1 200")
         proxied.program.signal(signal.SIGTERM)
-        page.until("document.querySelector('#state').innerText === 'draining'", timeout=10)
+        page.until("document.querySelector('#state').innerText === 'draining'", timeout=60)
         assert "takes no new connections" in page.text("#notices")
     page.close()
     proxied.stop()
@@ -311,12 +311,12 @@ def test_workers_and_one_that_died(browser: Browser, lab: Wan) -> None:
     page.until("document.querySelectorAll('#workers tbody tr').length === 2")
     for _ in range(6):
         proxied.ask(text(server.address), expect=len(ANSWER))
-    page.until("+document.querySelector('#trips').innerText >= 4", timeout=10)
-    page.until(f"document.querySelectorAll('{SESSION}').length === 6", timeout=10)
+    page.until("+document.querySelector('#trips').innerText >= 4", timeout=60)
+    page.until(f"document.querySelectorAll('{SESSION}').length === 6", timeout=60)
     os.kill(proxied.status()["workers"][0]["pid"], signal.SIGKILL)
     page.until(
         "[...document.querySelectorAll('#workers tbody td:last-child')].some((e) => e.innerText === '1')",
-        timeout=10,
+        timeout=60,
     )
     page.until("document.querySelectorAll('#workers tbody tr').length === 2")
     assert int(page.text("#trips")) >= 4, "what was counted stays counted"

@@ -76,7 +76,7 @@ def test_the_warm_up_while_it_lasts_and_after(browser: Browser, lab: Wan) -> Non
     assert page.text("#warming").startswith("Warming up: ")
     assert "of 17 endpoints, for " in page.text("#warming")
     assert page.run("document.getElementById('warmed').hidden")
-    page.until("!document.querySelector('#warming progress')", timeout=20)
+    page.until("!document.querySelector('#warming progress')", timeout=60)
     said = page.text("#warmed")
     assert "of 17 configured endpoints 1 gave a cookie, 16 did not answer." in said
     assert not page.complaints

@@ -75,7 +75,7 @@ def http(conversation: Conversation) -> None:
 
 def through(server: Server, kind: str = "socks", **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     host, port = server.address
-    return forward("api.example.com:443", via={kind: f"{host}:{port}"}, connect={"timeout": "600ms"}, **more)
+    return forward("api.example.com:443", via={kind: f"{host}:{port}"}, connect={"timeout": "2s"}, **more)
 
 
 @pytest.mark.parametrize(

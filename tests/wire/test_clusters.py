@@ -105,7 +105,7 @@ def test_a_dead_address_family_costs_a_quarter_of_a_second_once(wan: Wan) -> Non
 def test_where_connections_come_from(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     source = wan.fresh_source()
-    with Program(wan.client, {"a": forward(server, source=source)}) as program:
+    with Program(wan.client, {"a": forward(server, source=source, hedge="off")}) as program:
         for _ in range(2):
             assert ask(program.address(), GET, fast_open=False).reply == b"pong"
         first, second = server.wait(2)

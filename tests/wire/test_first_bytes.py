@@ -75,7 +75,7 @@ def test_unknown_bytes_ride_in_the_syn_only_where_the_operator_says_so(
 ) -> None:
     data = bytes(range(40))
     server = wan.serve(answers(request=len(data)))
-    with Program(wan.client, {"a": forward(server, replay=replay)}) as program:
+    with Program(wan.client, {"a": forward(server, replay=replay, hedge="off")}) as program:
         for number in (1, 2):
             wan.forget()
             assert ask(program.address(), data, fast_open=False).reply == b"pong"
@@ -90,7 +90,7 @@ def test_unknown_bytes_ride_in_the_syn_only_where_the_operator_says_so(
 def test_only_the_safe_part_of_the_first_bytes_rides_in_the_syn(wan: Wan) -> None:
     post = b"POST /pay HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\n100"
     server = wan.serve(answers(request=len(GET + post)))
-    with Program(wan.client, {"a": forward(server)}) as program:
+    with Program(wan.client, {"a": forward(server, hedge="off")}) as program:
         for number in (1, 2):
             wan.forget()
             assert ask(program.address(), GET + post, fast_open=False).reply == b"pong"
@@ -106,7 +106,7 @@ def test_only_the_safe_part_of_the_first_bytes_rides_in_the_syn(wan: Wan) -> Non
 def test_without_first_bytes_the_open_is_empty_and_the_server_speaks_at_once(wan: Wan) -> None:
     banner = b"220 ready\r\n"
     server = wan.serve(speaks_first(banner, b"221 bye\r\n"))
-    with Program(wan.client, {"a": forward(server, server_first="yes")}) as program:
+    with Program(wan.client, {"a": forward(server, server_first="yes", hedge="off")}) as program:
         for number in range(1, 6):
             wan.forget()
             asked = ask(program.address(), b"", fast_open=False, expect=len(banner))

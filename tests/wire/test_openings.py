@@ -6,6 +6,7 @@ import random
 import selectors
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.wire.program import Line, Program, until
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.001), pytest.mark.slow]
 
 HANDSHAKE = 0.4
-MARGIN = 6.0  # a busy machine, and the second that a refused client has to hear it
+MARGIN = 20.0  # a busy machine, and the second that a refused client has to hear it
 AT_ONCE = 200
 EXPECTED = {"bad_request", "not_authenticated", "denied", "handshake_timeout", "no_request", "reset"}
 
@@ -66,7 +67,8 @@ def ends_of(address: Address, openings: list[bytes]) -> list[float]:
     took: list[float] = []
     for opening in openings:
         sock = socket.create_connection(address, timeout=10)
-        sock.sendall(opening)
+        with suppress(ConnectionError):  # it may be too late already: then that is what is read
+            sock.sendall(opening)
         sock.setblocking(False)
         started[sock] = time.monotonic()
         selector.register(sock, selectors.EVENT_READ)

@@ -27,7 +27,7 @@ def median(times: list[float]) -> float:
 def test_warm(wan: Wan) -> None:
     server = wan.serve(answers(request=len(GET)))
     times = []
-    with Program(wan.client, {"a": forward(server)}) as program:
+    with Program(wan.client, {"a": forward(server, hedge="1s")}) as program:
         for _ in range(TIMES + 1):
             asked = ask(program.address(), GET, fast_open=False)
             assert asked.first_byte is not None

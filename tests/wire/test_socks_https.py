@@ -217,7 +217,7 @@ def test_what_comes_behind_a_forwarded_request_goes_nowhere(wan: Wan) -> None:
 
 
 def test_a_client_that_says_nothing_is_not_waited_for(wan: Wan) -> None:
-    with program(wan, listener(timeouts={"handshake": "200ms"})) as proxy:
+    with program(wan, listener(timeouts={"handshake": "1s"})) as proxy:
         for opening in (b"", b"\5", b"\5\1\0\5", b"GET http://a/ HT"):
             with socket.create_connection(proxy.address(), timeout=10) as sock:
                 sock.sendall(opening)

@@ -142,7 +142,7 @@ def test_it_runs_without_root(wan: Wan) -> None:
     ]
     # The one capability left lets it read a checkout and an interpreter that may lie under /root.
     nobody += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
-    with Program(wan.client, {"a": forward(server)}, prefix=nobody) as program:
+    with Program(wan.client, {"a": forward(server, hedge="off")}, prefix=nobody) as program:
         status = Path(f"/proc/{program.pid}/status").read_text()
         assert status.partition("Uid:")[2].split()[:4] == ["65534"] * 4
         for number in (1, 2):

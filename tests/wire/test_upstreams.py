@@ -75,7 +75,7 @@ def test_a_kernel_that_will_not_fast_open_is_said_once_and_costs_nothing(
     wan: Wan, no_fast_open: None
 ) -> None:
     server = wan.serve(answers(request=len(GET)))
-    with Program(wan.client, {"a": forward(server)}) as program:
+    with Program(wan.client, {"a": forward(server, hedge="off")}) as program:
         for number in range(1, 4):
             wan.forget()
             assert ask(program.address(), GET, fast_open=False).reply == b"pong"
@@ -196,7 +196,7 @@ def test_the_next_endpoint_is_tried(wan: Wan) -> None:
 @pytest.mark.parametrize("reply", [b"", b"half an ans"], ids=["at once", "in mid-answer"])
 def test_a_server_that_resets(wan: Wan, reply: bytes) -> None:
     server = wan.serve(resets(after=len(GET), reply=reply))
-    with Program(wan.client, {"a": forward(server)}) as program:
+    with Program(wan.client, {"a": forward(server, hedge="off")}) as program:
         for number in (1, 2):
             wan.forget()
             with socket.create_connection(program.address()) as client:
