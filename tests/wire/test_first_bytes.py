@@ -11,7 +11,7 @@ from proxy.lab.capture import Capture
 from proxy.lab.clients import ask
 from proxy.lab.rules import Direction
 from proxy.lab.wan import Wan
-from tests.wire.program import GET, Program, forward
+from tests.wire.program import GET, Line, Program, forward
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.06)]
 
@@ -106,6 +106,7 @@ def test_only_the_safe_part_of_the_first_bytes_rides_in_the_syn(wan: Wan) -> Non
 def test_without_first_bytes_the_open_is_empty_and_the_server_speaks_at_once(wan: Wan) -> None:
     banner = b"220 ready\r\n"
     server = wan.serve(speaks_first(banner, b"221 bye\r\n"))
+    line: Line = {}
     with Program(wan.client, {"a": forward(server, server_first="yes", hedge="off")}) as program:
         for number in range(1, 6):
             wan.forget()

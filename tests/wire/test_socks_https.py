@@ -152,7 +152,8 @@ def test_a_client_that_does_not_wait_is_served_in_one_go(wan: Wan) -> None:
     server = wan.serve(answers(b"pong", request=35))
     get = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
     with program(wan, listener()) as proxy:
-        took = []
+        took: list[float] = []
+        line: Line = {}
         for number in range(1, 6):
             wan.forget()
             started = time.monotonic()
