@@ -7,6 +7,8 @@
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
 - ``netns``, ``root``, ``account``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Without it the test
   is skipped with the reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
+- where what failed is run once more (``--reruns 1``: `.ci/run`, docs/decisions/0026), all that it said first is told,
+  and a run in which that was needed more than `MOST_ASKED_AGAIN` times has failed.
 - hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
 """
 
@@ -30,6 +32,7 @@ from proxy.lab import namespaces
 from proxy.lab.wan import Wan
 
 PATIENCE = 120.0
+MOST_ASKED_AGAIN = 3
 
 MARKERS = (
     "autojump: runs on trio's fake clock, which jumps ahead whenever every task sleeps",
@@ -116,6 +119,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     )
     if wants and not session.config.option.collectonly and _missing("netns") is None:
         namespaces.ensure_allowed()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A busy machine spoils a test now and then. Where it is more than that, something is wrong with what is tested."""
+    if len(_asked_again(session.config)) > MOST_ASKED_AGAIN and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    again = _asked_again(terminalreporter.config)
+    for report in again:
+        terminalreporter.section(f"{report.nodeid} failed first")
+        terminalreporter.line(report.longreprtext)
+    if len(again) > MOST_ASKED_AGAIN:
+        too_many = f"{len(again)} tests were run again, and no more than {MOST_ASKED_AGAIN} may be: this run has failed"
+        terminalreporter.line(too_many, red=True)
+
+
+def _asked_again(config: pytest.Config) -> list[pytest.TestReport]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return reporter.stats.get("rerun", []) if isinstance(reporter, pytest.TerminalReporter) else []
 
 
 # --- the lab

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -48,3 +52,41 @@ def test_what_is_missing_is_skipped_here_and_fails_in_ci(
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no podman"):
         conftest._require("podman")
+
+
+SPOILT = """
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("number", range({number}))
+def test_spoilt(number: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    marks = Path({marks!r})
+    marks.joinpath(str(number)).open("a").write("x")
+    assert marks.joinpath(str(number)).stat().st_size > {failures}, "noise of the machine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "failures", "closing", "code"),
+    [(3, 1, "3 passed, 3 rerun", 0), (4, 1, "4 passed, 4 rerun", 1), (2, 2, "2 failed, 2 rerun", 1)],
+)
+def test_what_failed_first_is_told_and_spares_few(
+    tmp_path: Path, number: int, failures: int, closing: str, code: int
+) -> None:
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "test_it.py").write_text(
+        SPOILT.format(number=number, failures=failures, marks=str(tmp_path / "marks"))
+    )
+    ran = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", tmp_path,
+            "--reruns", "1", tmp_path / "test_it.py",
+        ],
+        cwd=Path(__file__).parents[1], env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == code, ran.stdout
+    assert closing in ran.stdout.splitlines()[-1]
+    assert ran.stdout.count("failed first") == number
+    assert ran.stdout.count("noise of the machine") >= 2 * number, "with all it said"
+    assert ("this run has failed" in ran.stdout) is (number > 3)
