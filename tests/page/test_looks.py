@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.admin.chromium import DESKTOP, PHONE, Browser, Page
-from tests.page.conftest import Life, opened
+from tests.page.conftest import ANSWER, Life, opened, text
 
 pytestmark = [pytest.mark.netns, pytest.mark.browser]
 
@@ -211,13 +212,22 @@ def test_explanations_by_keyboard(page: Page) -> None:
     assert explained(page) is None
 
 
-def test_minutes_by_keyboard(page: Page) -> None:
+def test_minutes_by_keyboard(page: Page, life: Life) -> None:
     page.press("Tab")
     page.run("document.querySelector('svg.minutes').focus()")
     page.press("ArrowLeft")
     first = page.until("!document.getElementById('tip').hidden && document.getElementById('tip').innerText")
     assert "round trip" in first
-    assert page.run("document.querySelectorAll('.column.at').length") == 1
+    saved = page.run("document.getElementById('trips').textContent")
+    life.ask(text(life.fast.address), expect=len(ANSWER))
+    page.until(f"document.getElementById('trips').textContent !== {json.dumps(saved)}")
+    assert page.run("document.querySelectorAll('.column.at').length") == 1, "news take nobody's place away"
+    assert page.run("document.getElementById('tip').innerText") == first
+    page.press("Tab")
+    page.until("!document.querySelector('.column.at')")
+    page.until(
+        f"![...document.querySelectorAll('.column')].some((one) => one.dataset.tip === {json.dumps(first)})"
+    )
 
 
 def test_controls_have_names(page: Page) -> None:

@@ -66,6 +66,7 @@ function hero({ total, minutes, counted_since: began, now, saved_per_minute: tri
       el("span", { class: "rate" }, trips ? `Right now ${trips < 10 ? trips.toFixed(1).replace(/\.0$/, "") : count(Math.round(trips))} round trips and ${time(seconds)} a minute.` : "None in the last five minutes."),
     ];
   });
+  if ($("minutes").querySelector(":focus-visible")) return; // who walks through it by keyboard keeps the place
   fill($("minutes"), minutes, () => minutesChart(minutes));
   const most = Math.max(0, ...minutes.map((m) => m.seconds_saved));
   put($("minutes-most"), most ? `(at most ${time(most)})` : "");
