@@ -6,19 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from proxy.config.mistakes import Findings, quoted
 from proxy.config.nodes import Tree
-from proxy.config.sense import normal_path
-from proxy.core.address import Authority, Endpoint
-from proxy.core.clusters import Origin
+from proxy.config.sense import covering, normal_path
+from proxy.core.address import Authority, Endpoint, is_numeric
+from proxy.core.clusters import Cluster
 from proxy.core.networks import NAMED, is_within
-from proxy.core.snapshot import Bind, Listener, Mode
+from proxy.core.snapshot import Listener, Mode
 
-_EVERYWHERE = {"*": "46", "0.0.0.0": "4", "::": "6"}  # compared with, never bound
+_ITSELF = {
+    "localhost": ("127.0.0.1", "::1"),
+    "0.0.0.0": ("127.0.0.1",),
+    "::": ("::1",),
+}  # what Linux dials for it
 _FIXED = frozenset({Mode.FORWARD, Mode.SNI})  # nobody but the file says where these send their sessions
 
 
 def check(listeners: Sequence[Listener], tree: Tree, findings: Findings) -> None:
     """Refuse ways round in a circle, as far as addresses alone tell; `Routing` refuses those that clients ask for."""
-    after = {listener.name: _next(listener, listeners) for listener in listeners if listener.mode in _FIXED}
+    holders = _holders(listeners)
+    fixed = {listener.name: listener.cluster for listener in listeners if listener.mode in _FIXED}
+    clusters = {cluster.name: cluster for cluster in fixed.values()}
+    led = {name: list(_next(cluster, holders)) for name, cluster in clusters.items()}
+    after = {name: led[cluster.name] for name, cluster in fixed.items()}
     told: set[str] = set()
     for name in after:
         circle = _circle(name, after)
@@ -31,16 +39,23 @@ def check(listeners: Sequence[Listener], tree: Tree, findings: Findings) -> None
             findings.wrong(place, f"listeners.{name}.to: {problem}; name the server behind it")
 
 
-def _next(listener: Listener, listeners: Sequence[Listener]) -> list[str]:
-    """The listeners that a session of ``listener`` may arrive at next."""
-    if listener.cluster.via is not None:
-        return []  # whom a gateway dials is the gateway's to know
-    origins = listener.cluster.endpoints
-    return [
-        other.name
-        for other in listeners
-        if any(_holds(bind, origin) for bind in other.binds for origin in origins)
-    ]
+def _holders(listeners: Sequence[Listener]) -> dict[int, dict[str, str]]:
+    """Listeners by port, 0 for unix sockets, and by what they are bound to."""
+    holders: dict[int, dict[str, str]] = {}
+    for listener in listeners:
+        for bind in listener.binds:
+            host = normal_path(bind.host) if bind.is_unix else bind.host
+            holders.setdefault(bind.port, {})[host] = listener.name
+    return holders
+
+
+def _next(cluster: Cluster, holders: Mapping[int, Mapping[str, str]]) -> Iterator[str]:
+    """The listeners that its sessions may arrive at next."""
+    if cluster.via is not None:
+        return  # whom a gateway dials is the gateway's to know
+    for origin in cluster.endpoints:
+        if isinstance(origin, Endpoint | Authority) and (held := holders.get(origin.port)):
+            yield from (held[host] for host in _places(origin) if host in held)
 
 
 def _circle(name: str, after: Mapping[str, Sequence[str]]) -> list[str]:
@@ -56,29 +71,11 @@ def _circle(name: str, after: Mapping[str, Sequence[str]]) -> list[str]:
     return []
 
 
-def _holds(bind: Bind, origin: Origin) -> bool:
-    """Whether whoever dials ``origin`` is sure to arrive at ``bind``, if at anybody."""
-    if not isinstance(origin, Endpoint | Authority) or origin.port != bind.port:
-        return False
-    if bind.is_unix:
-        return normal_path(origin.host) == normal_path(bind.host)
-    everywhere = _EVERYWHERE.get(bind.host)
-    return any(
-        host == bind.host
-        or (everywhere is not None and _family(host) in everywhere and is_within(host, NAMED["loopback"]))
-        for host in _hosts(origin)
-    )
-
-
-def _hosts(origin: Endpoint | Authority) -> Iterator[str]:
-    """Its addresses, where they are known without asking anybody. Linux takes 0.0.0.0 for itself."""
-    if origin.host in {"localhost", "0.0.0.0"}:
-        yield "127.0.0.1"
-    if origin.host in {"localhost", "::"}:
-        yield "::1"
-    if isinstance(origin, Endpoint):
-        yield origin.host
-
-
-def _family(host: str) -> str:
-    return "6" if ":" in host else "4"
+def _places(origin: Endpoint | Authority) -> Iterator[str]:
+    """What whoever listens there, on this machine, is bound to; as far as that is known without asking anybody."""
+    if isinstance(origin, Endpoint) and origin.is_unix:
+        yield normal_path(origin.host)
+        return
+    for host in _ITSELF.get(origin.host, (origin.host,)):
+        is_loopback = is_numeric(host) and is_within(host, NAMED["loopback"])
+        yield from covering(host) if is_loopback else (host,)

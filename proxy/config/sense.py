@@ -196,12 +196,12 @@ def _overlapping(bind: Bind, neighbours: dict[str, Taken]) -> Taken | None:
     """The one with which the kernel would refuse to listen on ``bind`` too (EADDRINUSE)."""
     if bind.is_unix:
         return next(iter(neighbours.values()), None)
-    is_v6 = ":" in bind.host
-    for host in (bind.host, _ANY, _V6_ANY if is_v6 else _V4_ANY):
+    for host in covering(bind.host):
         if host in neighbours:
             return neighbours[host]
     if bind.host not in {_ANY, _V4_ANY, _V6_ANY}:
         return None
+    is_v6 = ":" in bind.host
     return next(
         (one for host, one in neighbours.items() if bind.host == _ANY or is_v6 is (":" in host)), None
     )
@@ -246,6 +246,11 @@ def _check_keys(config: schema.Config, tree: Tree, findings: Findings) -> None:
 def _key_place(tree: Tree, key: str) -> Place:
     entry = tree.root.entries.get(key)
     return entry.key if entry else tree.root.place
+
+
+def covering(host: str) -> tuple[str, str, str]:
+    """What a socket is bound to that listens on the numeric ``host``: itself, or every address (of its family)."""
+    return host, _ANY, _V6_ANY if ":" in host else _V4_ANY
 
 
 def normal_path(path: str) -> str:
