@@ -87,8 +87,13 @@ class Bequest:
 
     def tidy(self) -> bool:
         """Make one of the counters of programs that have ended; False where they do not fit."""
-        running = [(name, found) for name, found in self._programs if _runs(name)]
-        ended = [region for name, found in self._programs if not _runs(name) for region in found]
+        running: list[tuple[str, list[Region]]] = []
+        ended: list[Region] = []
+        for name, regions in self._programs:  # asked once each: one that ends just now is not counted twice
+            if _runs(name):
+                running.append((name, regions))
+            else:
+                ended += regions
         if not ended:
             return True
         whole, several = Region(former=True), [*self._ended, *ended]

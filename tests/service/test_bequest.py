@@ -91,6 +91,17 @@ async def test_who_has_ended_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch)
         assert sessions(*successor(passed).regions) == 3
 
 
+async def test_who_ends_while_it_is_asked_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters, ledger = counted(3)
+    with Bequest(1.0).passed_on([counters.region], ledger) as passed:
+        made = successor(passed)
+    answers = iter([True])
+    monkeypatch.setattr(bequest, "_runs", lambda _: next(answers, False))
+    for _ in range(2):
+        assert made.tidy()
+        assert sessions(*made.regions) == 3
+
+
 def test_who_has_ended_runs_no_more_though_nobody_has_asked_how() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         name = bequest._name(process.pid)
