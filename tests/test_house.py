@@ -18,20 +18,10 @@ PACKAGE = HOUSE / "proxy"
 BIN = Path(sysconfig.get_path("scripts"))
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
-MOST_LINES = 300
-LONGER: dict[str, str] = {}  # path under proxy/ → the decision record that allows it
+MOST_LINES = 500
+LONGER: dict[str, str] = {}  # path under proxy/ → why it is longer
 
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base", "manager", "handler", "types"}
-
-UNTESTED: dict[str, str] = {  # path under proxy/ → where it is tested instead, and why
-    "__main__.py": "three lines of routing; every test in tests/e2e starts the program through them",
-    "core/clusters.py": "values and their defaults; what makes them is tested in tests/config",
-    "core/outcomes.py": "closed lists and nothing else",
-    "diagnosis/finding.py": "a value and a closed list",
-    "net/answers.py": "values and an exception",
-    "core/snapshot.py": "values and their defaults; what makes them is tested in tests/config",
-}
-
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
@@ -114,31 +104,26 @@ def test_dial_may_say_msg_fastopen(copy: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def own_test(module: Path) -> Path:
-    return HOUSE / "tests" / module.parent / f"test_{module.name}"
+def packages() -> set[str]:
+    """Every package of the program that holds modules."""
+    return {module.parts[0] for module in MODULES if len(module.parts) > 1}
 
 
-def test_every_module_has_its_own_test_file() -> None:
-    needed = [m for m in MODULES if m.name != "__init__.py" and str(m) not in UNTESTED]
-    assert not [
-        f"proxy/{m} wants {own_test(m).relative_to(HOUSE)}" for m in needed if not own_test(m).exists()
-    ]
+def test_every_package_has_its_tests() -> None:
+    untested = [name for name in sorted(packages()) if not list((HOUSE / "tests" / name).glob("test_*.py"))]
+    assert not untested
 
 
-@pytest.mark.parametrize("exempt", [*UNTESTED, *LONGER])
+@pytest.mark.parametrize("exempt", LONGER)
 def test_exemptions_are_needed(exempt: str) -> None:
-    assert (PACKAGE / exempt).exists()
-    if exempt in UNTESTED:
-        assert not own_test(Path(exempt)).exists()
-    if exempt in LONGER:
-        assert len((PACKAGE / exempt).read_text().splitlines()) > MOST_LINES
+    assert len((PACKAGE / exempt).read_text().splitlines()) > MOST_LINES
 
 
 def test_names_say_what_a_file_is_about() -> None:
     assert not [str(m) for m in MODULES if BANNED_NAMES & {*m.parent.parts, m.stem}]
 
 
-def test_no_file_holds_two_rooms() -> None:
+def test_no_file_is_too_long() -> None:
     lengths = {str(m): len((PACKAGE / m).read_text().splitlines()) for m in MODULES}
     assert not {m: n for m, n in lengths.items() if n > MOST_LINES and m not in LONGER}
 
