@@ -98,11 +98,17 @@ Opening: TypeAlias = Request | Turn
 OpeningParser: TypeAlias = Callable[[Reader], Parser[Opening]]
 
 
-def target_of(host: str, port: int) -> Target:
-    """What a client named, as something to dial; raises `BadAddress`.
+_LONGEST_HOST = 255  # characters: no name in DNS has more bytes (RFC 1035, 2.3.4), no address as many
 
-    An IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) is the IPv4 address: rules for one hold for the other.
+
+def target_of(host: str, port: int) -> Target:
+    """The destination that a client named; raises `BadAddress`.
+
+    An IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) becomes the IPv4 address, so that rules for one hold for the other.
+    The length is checked first: what comes behind keeps hosts in caches, which have bounds in entries.
     """
+    if len(host) > _LONGEST_HOST:
+        raise BadAddress(f"the host name is longer than {_LONGEST_HOST} bytes")
     if not 0 < port <= 65535:
         raise BadAddress(f"{port} is not a port that can be dialled")
     return Endpoint(_normal(host), port) if is_numeric(host) else Authority(check_name(host), port)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import random
+import time
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -110,6 +112,9 @@ BAD = [
     lines("GET http://a.test:99999/ HTTP/1.1", HOST),
     lines("GET http://a.test:0/ HTTP/1.1", HOST),
     lines("GET http://127.1/ HTTP/1.1", HOST),
+    lines(f"GET http://{'a.' * 128}/ HTTP/1.1", HOST),
+    lines(f"CONNECT {'a.' * 128}:443 HTTP/1.1", HOST),
+    lines("GET http://a.test/ HTTP/1.1", "Host: " + "a" * 300),
     lines("GET http://a.test/ HTTP/1.1"),
     lines("GET http://a.test/ HTTP/1.1", HOST, HOST),
     lines("GET http://a.test/ HTTP/1.1", HOST, "host: b.test"),
@@ -200,8 +205,12 @@ def test_a_user_with_a_password(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["X: y", "Proxy-Authorization: Digest x", "Proxy-Authorization: Basic !", basic("nocolon")]
-)
+    "field",
+    [
+        "X: y", "Proxy-Authorization: Digest x", "Proxy-Authorization: Basic !", basic("nocolon"),
+        basic("a" * 256 + ":b"), basic("a:" + "b" * 5000),
+    ],
+)  # fmt: skip
 def test_a_user_must_say_who_he_is(field: str) -> None:
     with pytest.raises(Refused) as caught:
         read(lines("CONNECT a:1 HTTP/1.1", "Host: a", field), login=True)
@@ -269,3 +278,34 @@ def test_any_target_ends_in_an_answer(target: str) -> None:
         return
     assert isinstance(value, Request)
     assert value.early.startswith(b"GET /")
+
+
+SLOW = [
+    (b"GET http://a.test/ HTTP/1.1\r\nA:", b" ", b"\x01\r\n\r\n"),
+    (b"GET http://a.test/ HTTP/1.1\r\nA: x", b" ", b"y\r\n\r\n"),
+    (b"GET http://a.test/ HTTP/1.1\r\nA: x", b"\t ", b"\x01\r\n\r\n"),
+    (b"GET http://a.test/ HTTP/1.1\r\n", b"A", b"\x01: x\r\n\r\n"),
+    (b"GET http://a.test/ HTTP/1.1\r\nHost: ", b"a", b"\x80\r\n\r\n"),
+    (b"GET http://a.test/ HTTP/1.1\r\nHost: a\r\nConnection: ", b"a,", b"\r\n\r\n"),
+    (b"GET http://", b"a", b"# HTTP/1.1\r\n\r\n"),
+    (b"GET http://", b":1", b"x HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (b"GET http://", b"?", b"# HTTP/1.1\r\n\r\n"),
+    (b"GET http://[", b":", b"]/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (b"GET http://", b"1.", b"/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (b"GET", b" ", b"HTTP/1.1\r\n\r\n"),
+    (b"", b"G", b" http://a.test/ HTTP/1.1\r\n\r\n"),
+    (b"CONNECT ", b"1.", b":443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (b"CONNECT ", b"xn--a-.", b":443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic ", b"=", b"\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("shape", SLOW, ids=repr)
+def test_no_head_takes_longer_than_its_size_explains(shape: tuple[bytes, bytes, bytes]) -> None:
+    begin, repeated, end = shape
+    data = begin + repeated * ((60_000 - len(begin)) // len(repeated)) + end
+    for step in (len(data), 64):
+        began = time.process_time()
+        with suppress(Refused, Malformed, NotMine):
+            read(data, step, login=True)
+        assert time.process_time() - began < 0.05

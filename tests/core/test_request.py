@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.address import Authority, BadAddress, Endpoint, Target
+from proxy.core.address import Authority, BadAddress, Endpoint, Target, is_numeric
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.request import Refused, Request, gone_early, target_of, too_slow
 
@@ -23,11 +23,33 @@ def test_what_a_client_names(host: str, target: Target) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "127.1", "0x7f.1", "2130706433", "a b", "a..b", "fe80::1%eth0", "unix:/x", "/x", "@x"]
+    "host",
+    [
+        "",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "a b",
+        "a..b",
+        "fe80::1%eth0",
+        "unix:/x",
+        "/x",
+        "@x",
+        "1.0" * 90,
+        "a." * 128,
+    ],
 )
 def test_what_is_no_destination(host: str) -> None:
     with pytest.raises(BadAddress):
         target_of(host, 80)
+
+
+def test_long_hosts_leave_nothing_in_a_cache() -> None:
+    before = is_numeric.cache_info().currsize
+    for number in range(100):
+        with pytest.raises(BadAddress, match="longer than 255 bytes"):
+            target_of(f"{number}." * 200, 80)
+    assert is_numeric.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
