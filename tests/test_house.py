@@ -23,6 +23,7 @@ LONGER: dict[str, str] = {}  # path under proxy/ → why it is longer
 
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "base", "manager", "handler", "types"}
 
+
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
 
