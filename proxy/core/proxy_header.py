@@ -1,7 +1,8 @@
-"""The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): who a connection really comes from.
+"""The PROXY protocol, versions 1 and 2 (HAProxy's doc/proxy-protocol.txt): the addresses of the original connection.
 
-`header` reads either; `version1` and `version2` write them. Only streams are known. In version 2 all extensions
-(TLVs) are kept as they came, and a checksum among them is checked.
+`header` reads either version, `version1` and `version2` write them. Only TCP addresses are used; valid headers of other
+families count as "unspecified", which the specification asks of receivers that do not support them (section 2.2).
+An IPv4-mapped IPv6 address is read as the IPv4 address. A CRC32C extension (TLV) is verified.
 """
 
 from __future__ import annotations
@@ -15,30 +16,43 @@ from typing import NamedTuple
 from proxy.core.address import Endpoint
 from proxy.core.reader import Malformed, NotMine, Parser, Reader, TooLong
 
-__all__ = ["LIMIT", "SIGNATURE", "Proxied", "crc32c", "header", "summed", "unsummed", "version1", "version2"]
+__all__ = [
+    "LIMIT", "MOST_EXTENSIONS", "SIGNATURE", "Proxied", "crc32c", "header", "summed", "unsummed", "version1",
+    "version2",
+]  # fmt: skip
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LIMIT = 4096 + 16  # bytes of a header; the longest that are seen carry a certificate's name or two
+MOST_EXTENSIONS = 256  # senders add fewer than 20; zeros as padding count as one for each three bytes
 PP2_CRC32C = 0x03
 
 _LONGEST_LINE = 107
 _FIXED = Struct("!12sBBH")
-_PORTS = Struct("!HH")
+_TWO = Struct("!HH")
+_MAPPED = bytes(10) + b"\xff\xff"
 _line = re.compile(
     r"TCP([46]) ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+) (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\Z"
 ).match
 
 
+# Address bytes of each family that a PROXY command may carry (section 2.2); unspecified ones may be of any size.
+_ADDRESSES = {0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
+
+
 class Proxied(NamedTuple):
-    """What a header says; without ``source`` the connection is the proxy's own, or it does not know."""
+    """What a header says. Without ``source`` the connection's own addresses count: LOCAL, UNKNOWN, or not TCP."""
 
     source: Endpoint | None = None
     destination: Endpoint | None = None
     extensions: tuple[tuple[int, bytes], ...] = ()
 
 
-def header(reader: Reader) -> Parser[Proxied]:
-    """Read one header; raises `NotMine` at the first byte that cannot belong to one, else `Malformed`."""
+def header(reader: Reader, most: int = LIMIT) -> Parser[Proxied]:
+    """Read one header of at most ``most`` bytes.
+
+    Raises `NotMine` at the first byte that cannot belong to a header, `TooLong` as soon as its size is known, else
+    `Malformed`. The work is linear in the header's bytes: the checksum is computed once, after all other checks.
+    """
     first = yield from reader.peek(1)
     if first == b"P":
         yield from _expect(reader, b"PROXY ")
@@ -48,27 +62,37 @@ def header(reader: Reader) -> Parser[Proxied]:
     version, family, size = Struct("!BBH").unpack((yield from reader.read_exactly(4)))
     if version not in {0x20, 0x21}:
         raise Malformed(f"version and command {version:#x}")
-    if size > LIMIT - 16:
-        raise TooLong(f"a header of {size} bytes")
+    if size > most - 16:
+        raise TooLong(f"a header of {size + 16} bytes; at most {most} are read")
     body = yield from reader.read_exactly(size)
+    if version == 0x20:
+        return Proxied()  # LOCAL: the family and the whole block are ignored (section 2.2)
     whole = bytes(reader.data[reader.position - size - 16 : reader.position])
-    return _parse_body(version & 1, family, body, whole)
+    return _parse_body(family, body, whole)
 
 
 def version1(source: Endpoint | None, destination: Endpoint | None) -> bytes:
-    """The line that says where a connection comes from and went to; ``UNKNOWN`` where that is not known."""
-    if source is None or destination is None or source.is_ipv6 is not destination.is_ipv6:
+    """The line with both addresses; ``UNKNOWN`` where one is missing.
+
+    Addresses of two families are both written as IPv6 (IPv4-mapped), as HAProxy does.
+    """
+    packed = _packed(source, destination)
+    if packed is None:
         return b"PROXY UNKNOWN\r\n"
-    family = 6 if source.is_ipv6 else 4
-    return f"PROXY TCP{family} {source[0]} {destination[0]} {source[1]} {destination[1]}\r\n".encode()
+    assert source is not None
+    assert destination is not None
+    family = 4 if len(packed[0]) == 4 else 6
+    texts = " ".join(_text_of(one) for one in packed)
+    return f"PROXY TCP{family} {texts} {source.port} {destination.port}\r\n".encode()
 
 
 def version2(
     source: Endpoint | None, destination: Endpoint | None, extensions: Iterable[tuple[int, bytes]] = ()
 ) -> bytes:
-    """The same in binary; without addresses it is the family "unspecified" (the receiver keeps what it sees).
+    """The binary header; family "unspecified" where an address is missing (the receiver keeps what it sees).
 
-    A PP2_TYPE_CRC32C among the extensions is computed, whatever its value.
+    Addresses of two families are both written as IPv6. The value of a PP2_TYPE_CRC32C among ``extensions`` is
+    computed here, whatever was given.
     """
     return summed(*unsummed(source, destination, extensions))
 
@@ -76,14 +100,14 @@ def version2(
 def unsummed(
     source: Endpoint | None, destination: Endpoint | None, extensions: Iterable[tuple[int, bytes]] = ()
 ) -> tuple[bytearray, int]:
-    """The same with zeros for a checksum, and where the checksum belongs; -1: nowhere."""
-    if source is None or destination is None or source.is_ipv6 is not destination.is_ipv6:
-        family, addresses = 0, b""
-    else:
-        family = 0x21 if source.is_ipv6 else 0x11
-        packed = ipaddress.ip_address(source[0]).packed + ipaddress.ip_address(destination[0]).packed
-        addresses = packed + _PORTS.pack(source[1], destination[1])
-    body, crc_at = bytearray(addresses), -1
+    """A `version2` header with zeros for its checksum, and where the checksum belongs (-1: nowhere)."""
+    packed = _packed(source, destination)
+    family, body, crc_at = 0, bytearray(), -1
+    if packed is not None:
+        assert source is not None
+        assert destination is not None
+        family = 0x11 if len(packed[0]) == 4 else 0x21
+        body += packed[0] + packed[1] + _TWO.pack(source.port, destination.port)
     for kind, value in extensions:
         if kind == PP2_CRC32C:
             crc_at, value = 16 + len(body) + 3, bytes(4)  # noqa: PLW2901  # what is summed holds zeros there
@@ -92,7 +116,7 @@ def unsummed(
 
 
 def summed(whole: bytearray, crc_at: int) -> bytes:
-    """What `unsummed` gave, with its checksum."""
+    """The header that `unsummed` returned, with its checksum filled in."""
     if crc_at >= 0:
         whole[crc_at : crc_at + 4] = crc32c(bytes(whole)).to_bytes(4, "big")
     return bytes(whole)
@@ -115,7 +139,7 @@ def _parse_line(line: bytes) -> Proxied:
         raise Malformed("a PROXY line that is not one")
     kind = ipaddress.IPv4Address if match[1] == "4" else ipaddress.IPv6Address
     try:
-        source, destination = str(kind(match[2])), str(kind(match[3]))
+        source, destination = _normal(kind(match[2]).packed), _normal(kind(match[3]).packed)
     except ValueError:
         raise Malformed("an address in a PROXY line that is none") from None
     if int(match[4]) > 65535 or int(match[5]) > 65535:
@@ -123,29 +147,41 @@ def _parse_line(line: bytes) -> Proxied:
     return Proxied(Endpoint(source, int(match[4])), Endpoint(destination, int(match[5])))
 
 
-def _parse_body(command: int, family: int, body: bytes, whole: bytes) -> Proxied:
-    sizes = {0x00: 0, 0x11: 4, 0x21: 16, 0x31: 108}
-    if family not in sizes:
-        raise Malformed(f"family {family:#x}, which is no stream's")
-    width = sizes[family]
-    skipped = 2 * width + (4 if family in {0x11, 0x21} else 0)
-    if len(body) < skipped:
+def _parse_body(family: int, body: bytes, whole: bytes) -> Proxied:
+    if family >> 4 > 3 or family & 15 > 2:
+        raise Malformed(f"family and protocol {family:#x}")
+    if family not in _ADDRESSES:
+        return Proxied(extensions=_unspecified(body, whole))
+    size = _ADDRESSES[family]
+    if len(body) < size:
         raise Malformed("a header too short for its addresses")
-    if not command:
-        return Proxied()  # LOCAL: the rest is to be skipped, whatever it is (proxy-protocol.txt, 2.2)
-    extensions = _extensions(body[skipped:], whole)
+    extensions = _extensions(body[size:])
+    _verify_sum(extensions, whole)
     if family not in {0x11, 0x21}:
         return Proxied(extensions=extensions)
-    source_port, destination_port = _PORTS.unpack(body[2 * width : skipped])
-    source = str(ipaddress.ip_address(body[:width]))
-    destination = str(ipaddress.ip_address(body[width : 2 * width]))
+    width = (size - _TWO.size) // 2
+    source_port, destination_port = _TWO.unpack(body[size - _TWO.size : size])
+    source, destination = _normal(body[:width]), _normal(body[width : 2 * width])
     return Proxied(Endpoint(source, source_port), Endpoint(destination, destination_port), extensions)
 
 
-def _extensions(data: bytes, whole: bytes) -> tuple[tuple[int, bytes], ...]:
+def _unspecified(body: bytes, whole: bytes) -> tuple[tuple[int, bytes], ...]:
+    """The extensions behind an unspecified address; none where the block holds something else, which is skipped."""
+    try:
+        extensions = _extensions(body)
+    except Malformed:
+        return ()
+    _verify_sum(extensions, whole)
+    return extensions
+
+
+def _extensions(data: bytes) -> tuple[tuple[int, bytes], ...]:
+    """The type and value of each TLV; raises `Malformed`."""
     found: list[tuple[int, bytes]] = []
-    position = 0
+    position, sums = 0, 0
     while position < len(data):
+        if len(found) == MOST_EXTENSIONS:
+            raise Malformed(f"more than {MOST_EXTENSIONS} extensions")
         if position + 3 > len(data):
             raise Malformed("an extension that is cut off")
         kind, size = data[position], int.from_bytes(data[position + 1 : position + 3], "big")
@@ -153,15 +189,45 @@ def _extensions(data: bytes, whole: bytes) -> tuple[tuple[int, bytes], ...]:
         if len(value) < size:
             raise Malformed("an extension that is cut off")
         if kind == PP2_CRC32C:
-            _check_sum(value, whole, len(whole) - len(data) + position + 3)
+            sums += 1
+            if sums > 1 or size != 4:
+                raise Malformed("a second checksum, or one that is not 4 bytes long")
         found.append((kind, value))
         position += 3 + size
     return tuple(found)
 
 
-def _check_sum(value: bytes, whole: bytes, at: int) -> None:
-    if len(value) != 4 or crc32c(whole[:at] + bytes(4) + whole[at + 4 :]).to_bytes(4, "big") != value:
-        raise Malformed("a checksum that is wrong")
+def _verify_sum(extensions: tuple[tuple[int, bytes], ...], whole: bytes) -> None:
+    """Check the CRC32C among the ``extensions`` at the end of ``whole`` (section 2.2.3); raises `Malformed`."""
+    end = len(whole)
+    for kind, value in reversed(extensions):
+        if kind == PP2_CRC32C:
+            if crc32c(whole[: end - 4] + bytes(4) + whole[end:]).to_bytes(4, "big") != value:
+                raise Malformed("a checksum that is wrong")
+            return
+        end -= 3 + len(value)
+
+
+def _packed(source: Endpoint | None, destination: Endpoint | None) -> tuple[bytes, bytes] | None:
+    """Both addresses in bytes of one family; None where one is missing or no IP."""
+    if source is None or destination is None or source.is_unix or destination.is_unix:
+        return None
+    first, second = (ipaddress.ip_address(end.host.partition("%")[0]).packed for end in (source, destination))
+    if len(first) != len(second):
+        first, second = (_MAPPED + one if len(one) == 4 else one for one in (first, second))
+    return first, second
+
+
+def _normal(packed: bytes) -> str:
+    """The text of an address; that of the IPv4 address where it is IPv4-mapped (RFC 4291, 2.5.5.2)."""
+    return str(ipaddress.ip_address(packed[12:] if packed[:12] == _MAPPED else packed))
+
+
+def _text_of(packed: bytes) -> str:
+    if packed[:12] == _MAPPED:
+        high, low = _TWO.unpack(packed[12:])
+        return f"::ffff:{high:x}:{low:x}"  # version 1 has no dots in IPv6 addresses (section 2.1)
+    return str(ipaddress.ip_address(packed))
 
 
 def _crc_row(byte: int) -> int:

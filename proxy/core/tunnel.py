@@ -31,7 +31,8 @@ FINAL = (
 ACCEPTED = b"\x06"  # what the far side says at once to an opening that is not final
 COMMITTED = b"\x01"  # what the near side says then: there will be no other attempt
 MOST_COVERED = 16 * 1024  # bytes behind the header that it may vouch for
-LIMIT = proxy_header.LIMIT + MOST_COVERED
+_LONGEST_HEADER = 512  # bytes; with IPv6 addresses and a name of 253 it has 385
+LIMIT = _LONGEST_HEADER + MOST_COVERED
 WINDOW = 30.0  # seconds that an opening may be old, or ahead of our clock
 MOST_ATTEMPTS = 255
 
@@ -100,9 +101,12 @@ def size_of(ticket: Ticket) -> int:
 
 
 def opening(reader: Reader) -> Parser[Sealed]:
-    """Read a header and all that it covers; raises `Malformed`."""
+    """Read a header and all that it covers; raises `Malformed`.
+
+    Before anything is authenticated this reads at most `LIMIT` bytes, and computes one checksum of at most 512.
+    """
     try:
-        proxied = yield from proxy_header.header(reader)
+        proxied = yield from proxy_header.header(reader, _LONGEST_HEADER)
     except NotMine as error:
         raise Malformed(str(error)) from None
     header = bytes(reader.data[: reader.position])

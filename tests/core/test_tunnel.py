@@ -149,6 +149,16 @@ def test_it_ends_with_a_bound() -> None:
     tunnel.verify([KEY], read(data), NOW)
 
 
+def test_a_header_above_512_bytes_is_refused_as_soon_as_its_size_is_known() -> None:
+    """Before anything is authenticated, the work is bounded in bytes."""
+    named = TICKET._replace(destination=Authority("a" * 63 + ".b" * 95, 443), client=Endpoint("2001:db8::1", 1),
+                            dialled=Endpoint("2001:db8::2", 2))  # fmt: skip
+    tunnel.verify([KEY], read(whole(ticket=named)), NOW)
+    large = whole()[:14] + (497).to_bytes(2, "big")
+    with pytest.raises(TooLong):
+        read(large)
+
+
 def test_mutations_end_the_same_in_any_pieces() -> None:
     rng = random.Random(7)
     samples = [whole(), whole(b"", 2, final=True), whole(ticket=TICKET._replace(client=None))]
