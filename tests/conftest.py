@@ -5,8 +5,11 @@
 - the fixture ``wan`` is an open `proxy.lab.wan.Wan`, and *the test runs in the client's namespace*: its sockets,
   and the programs it starts, are the client's. ``@pytest.mark.wan(rtt=0.02)`` passes arguments. Servers come
   from ``wan.serve(...)``; anything else is put there with ``with wan.server.entered():``.
+- a run that has tests outside of `PURE` runs in a network namespace of its own, with loopback up and the kernel's
+  default settings: ports, sysctls and Fast Open cookies of the machine do not reach it. What installs packages
+  asks for the fixture ``machine_network``, and goes back for that.
 - ``netns``, ``root``, ``account``, ``podman``, ``browser``, ``prometheus`` name what a test needs. Without it the test
-  is skipped with the reason, but fails when ``CI=true``: nothing is silently left out of the run that counts.
+  is skipped with the reason, but fails when ``CI=true``. The head of the report lists what this machine lacks.
 - where what failed is run once more (``--reruns 1``: `.ci/run`, docs/decisions/0026), all that it said first is told,
   and a run in which that was needed more than `MOST_ASKED_AGAIN` times has failed.
 - hypothesis draws new examples on every run, but the same ones when ``CI=true``: what passed there passes again.
@@ -20,6 +23,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +33,15 @@ import trio.testing
 from hypothesis import settings
 
 from proxy.lab import namespaces
+from proxy.lab.rtnetlink import rtnetlink
 from proxy.lab.wan import Wan
 
+TESTS = Path(__file__).parent
 PATIENCE = 120.0
 MOST_ASKED_AGAIN = 3
+NEEDS = ("netns", "root", "account", "podman", "browser", "prometheus")
+HOST_NETWORK = pytest.StashKey[namespaces.Namespace]()
+PURE = frozenset({"core", "config"})  # folders whose tests use no network
 
 MARKERS = (
     "autojump: runs on trio's fake clock, which jumps ahead whenever every task sleeps",
@@ -80,8 +89,10 @@ def _missing(need: str) -> str | None:
             tools = shutil.which("prometheus"), shutil.which("promtool")
             return None if all(tools) else "needs prometheus (Debian package prometheus)"
         case "podman":
-            found = shutil.which("podman") and os.geteuid() == 0
-            return None if found else "needs podman and root"
+            if os.geteuid() != 0:
+                return "needs podman and root"
+            lacking = [tool for tool in ("podman", "buildah", "debootstrap") if not shutil.which(tool)]
+            return f"needs {', '.join(lacking)}" if lacking else None
         case _:
             raise ValueError(need)
 
@@ -106,19 +117,36 @@ def _require(need: str) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for need in ("netns", "root", "account", "podman", "browser", "prometheus"):
+    for need in NEEDS:
         if item.get_closest_marker(need) is not None:
             _require(need)
 
 
+def pytest_report_header() -> list[str]:
+    """What this machine lacks, before the first test runs."""
+    lacking = [reason for need in NEEDS if (reason := _missing(need)) is not None]
+    verdict = "the tests that need it fail" if _in_ci() else "the tests that need it are skipped"
+    return [f"lacking here ({verdict}): {reason}" for reason in lacking]
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without root the process must move into a user namespace before it has its first thread."""
-    wants = any(
-        "wan" in getattr(item, "fixturenames", ()) or item.get_closest_marker("netns")
-        for item in session.items
-    )
-    if wants and not session.config.option.collectonly and _missing("netns") is None:
-        namespaces.ensure_allowed()
+    """Move into a network namespace before there is a thread: a thread keeps the namespace it was started in."""
+    wants = any(not _is_pure(item) for item in session.items)
+    if not wants or session.config.option.collectonly or _missing("netns") is not None:
+        return
+    if namespaces.allowed():
+        own = namespaces.Namespace.create("tests")
+        session.config.stash[HOST_NETWORK] = namespaces.Namespace.current("host")
+        own.enter()
+        with rtnetlink() as netlink:
+            netlink.bring_up("lo")
+    else:
+        namespaces.enter_user_namespace()  # which has a network namespace of its own
+
+
+def _is_pure(item: pytest.Item) -> bool:
+    parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
+    return len(parts) > 1 and parts[0] in PURE
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -142,7 +170,14 @@ def _asked_again(config: pytest.Config) -> list[pytest.TestReport]:
     return reporter.stats.get("rerun", []) if isinstance(reporter, pytest.TerminalReporter) else []
 
 
-# --- the lab
+# --- the network
+
+
+@pytest.fixture(scope="session")
+def machine_network(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which the calling thread is in the machine's network again."""
+    host = request.config.stash.get(HOST_NETWORK, None)
+    return nullcontext if host is None else host.entered
 
 
 @pytest.fixture

@@ -90,3 +90,12 @@ def test_what_failed_first_is_told_and_spares_few(
     assert ran.stdout.count("failed first") == number
     assert ran.stdout.count("noise of the machine") >= 2 * number, "with all it said"
     assert ("this run has failed" in ran.stdout) is (number > 3)
+
+
+@pytest.mark.netns
+def test_the_network_is_not_the_machines(conftest: ModuleType, request: pytest.FixtureRequest) -> None:
+    """Ports, sysctls and Fast Open cookies of the machine do not reach a test."""
+    if os.geteuid() == 0:
+        machine = request.config.stash[conftest.HOST_NETWORK]
+        assert Path("/proc/self/ns/net").stat().st_ino != os.fstat(machine.fd).st_ino
+    assert Path("/proc/sys/net/ipv4/tcp_fastopen").read_text() == "1\n", "the kernel's default"

@@ -59,6 +59,15 @@ class Namespace:
         except OSError as error:
             raise LabUnavailableError(f"cannot make a network namespace: {error.strerror}") from error
 
+    @classmethod
+    def current(cls, name: str = "") -> Namespace:
+        """The namespace of the calling thread."""
+        return cls(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), name)
+
+    def enter(self) -> None:
+        """Put the calling thread into this namespace for good."""
+        _system_call("setns", self.fd, CLONE_NEWNET)
+
     def close(self) -> None:
         """Give up our hold. Sockets and processes in it keep the namespace alive until they end."""
         if self.fd >= 0:
@@ -70,21 +79,21 @@ class Namespace:
         """Put the calling thread into this namespace for a while: sockets, threads and processes it starts
         are born there. In async code keep awaits out of the block, unless the whole run belongs inside.
         """
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        before = Namespace.current()
         try:
-            _system_call("setns", self.fd, CLONE_NEWNET)
+            self.enter()
             try:
                 yield
             finally:
-                _system_call("setns", before, CLONE_NEWNET)
+                before.enter()
         finally:
-            os.close(before)
+            before.close()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in a thread of its own inside the namespace; returns what it returns."""
 
         def inside() -> T:
-            _system_call("setns", self.fd, CLONE_NEWNET)
+            self.enter()
             return function(*args, **kwargs)
 
         return _in_new_thread(inside)

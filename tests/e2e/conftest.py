@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeAlias
 
 import pytest
 
 from tests.e2e.containers import BASE, HOUSE, IMAGE, LIMITS, Engine, apart, debian, run, wheels
+
+Network: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 PIP_CONF = "[global]\nno-index = true\nfind-links = /wheels\n"
 
@@ -29,16 +32,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def python_version(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+def python_version(engine: Engine, tmp_path_factory: pytest.TempPathFactory, machine_network: Network) -> str:
     """Of the base image, which holds Debian's Python and make, and no more."""
-    engine.podman("import", debian(tmp_path_factory.mktemp("debian")), BASE)
+    with machine_network():
+        root = debian(tmp_path_factory.mktemp("debian"))
+    engine.podman("import", root, BASE)
     return engine.podman("run", "--rm", "--network", "none", *LIMITS, BASE, "python3", "-c",
                          "import sys; print('%d.%d' % sys.version_info[:2])")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def build(
-    engine: Engine, python_version: str, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, python_version: str, tmp_path_factory: pytest.TempPathFactory, machine_network: Network
 ) -> Callable[..., str]:
     """Build the image on that base, under a name; the build's network leads nowhere."""
     scratch = tmp_path_factory.mktemp("build")
@@ -48,10 +53,13 @@ def build(
     shutil.copytree(HOUSE, context, ignore=ignored)
     shutil.copy(HOUSE / ".dockerignore", context)
 
+    with machine_network():
+        packages = wheels(python_version)
+
     def build(name: str, *options: str) -> str:
         engine.buildah(
             "build", "--isolation", "chroot", "--format", "docker", "--network", "host", "--build-arg", f"BASE={BASE}",
-            "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{wheels(python_version)}:/wheels:ro",
+            "--secret", f"id=pip.conf,src={scratch}/pip.conf", "--volume", f"{packages}:/wheels:ro",
             *options, "--tag", name, context,
         )  # fmt: skip
         return name

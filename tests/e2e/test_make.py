@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.slow
 
 HOUSE = Path(__file__).parent.parent.parent
 MADE_HERE = shutil.ignore_patterns(".*", "__pycache__", "out")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network(machine_network: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Packages are installed from their index."""
+    with machine_network():
+        yield
 
 
 @pytest.fixture(scope="module")

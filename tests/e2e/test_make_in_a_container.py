@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PIP_CONF
+from tests.e2e.conftest import PIP_CONF, Network
 from tests.e2e.containers import BASE, HOUSE, LIMITS, Engine, wheels
 
 pytestmark = [pytest.mark.podman, pytest.mark.root, pytest.mark.slow]
@@ -31,10 +31,13 @@ cat log
 """
 
 
-def test_both_commands_need_only_python_and_make(engine: Engine, python_version: str, tmp_path: Path) -> None:
+def test_both_commands_need_only_python_and_make(
+    engine: Engine, python_version: str, tmp_path: Path, machine_network: Network
+) -> None:
     shutil.copytree(HOUSE, tmp_path / "house", ignore=MADE_HERE)
     (tmp_path / "pip.conf").write_text(PIP_CONF)
-    folder = wheels(python_version, ("requirements.lock", "requirements-dev.lock"))
+    with machine_network():
+        folder = wheels(python_version, ("requirements.lock", "requirements-dev.lock"))
     inside = ["run", "--rm", "--network", "none", *LIMITS, "--volume", f"{tmp_path}/house:/house",
               "--volume", f"{folder}:/wheels:ro", "--volume", f"{tmp_path}/pip.conf:/pip.conf:ro",
               "--env", "PIP_CONFIG_FILE=/pip.conf", "--workdir", "/house", BASE]  # fmt: skip

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ import pytest
 HOUSE = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network(machine_network: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Packages are installed from their index."""
+    with machine_network():
+        yield
 
 
 @pytest.fixture(scope="module")
