@@ -1,7 +1,8 @@
 """How another proxy is asked for a connection: what is said to it and what must be heard, step by step.
 
 SOCKS5 (RFC 1928, RFC 1929) and HTTP CONNECT (RFC 9110 section 9.3.6). What is said never depends on what is heard, so
-all steps may be said at once.
+all steps may be said at once. Behind a CONNECT only bytes that begin no HTTP request may go before the gateway has
+agreed: a gateway that refuses and reads on would take them for a request of ours (RFC 9931, section 5).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from proxy.core.networks import numeric
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, Parser, Reader
 
-MOST_REPLY = 16 * 1024
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [\x20-\x7e\x80-\xff\t]*)?\Z")
+MOST_REPLY = 64 * 1024  # bytes of all heads that answer a CONNECT
+_STATUS = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: [\x20-\x7e\x80-\xff\t]*)?\Z")
+_TLS_HANDSHAKE = b"\x16\x03"  # a record's type and major version (RFC 8446, 5.1); no HTTP method begins so
 _SOCKS_REASONS = {
     1: (Reason.UNREACHABLE, "general failure"),
     2: (Reason.NOT_PERMITTED, "not allowed by its rules"),
@@ -59,9 +61,15 @@ def steps(via: Via, destination: Target) -> tuple[Step, ...]:
     return (Step(b"\x05\x01\x02", _hear_login_method), Step(login, _hear_login), request)
 
 
+def may_follow(via: Via, data: bytes) -> bool:
+    """Whether ``data`` may be sent behind the steps before the gateway has answered them."""
+    return via.kind != "http" or not data or data.startswith(_TLS_HANDSHAKE)
+
+
 def _connect_request(via: Via, destination: Target) -> bytes:
+    """A CONNECT. ``Connection: close`` asks the gateway to read nothing more where it refuses (RFC 9931, section 5)."""
     authority = join_host_port(*destination)
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", "Connection: close"]
     if via.user is not None:
         credentials = b64encode(f"{via.user}:{via.password or ''}".encode()).decode()
         lines.append(f"Proxy-Authorization: Basic {credentials}")
@@ -119,12 +127,23 @@ def _hear_reply(reader: Reader) -> Parser[None]:
 
 
 def _hear_status(reader: Reader) -> Parser[None]:
-    head = yield from reader.read_until(b"\r\n\r\n", MOST_REPLY)
-    line = head.partition(b"\r\n")[0]
-    match = _STATUS.match(line)
-    if match is None:
-        raise Malformed("the gateway does not speak HTTP/1")
-    status = int(match.group(1))
-    if not 200 <= status < 300:
-        words = line.partition(b" ")[2].decode("latin-1")
-        raise Declined(_HTTP_REASONS.get(status, Reason.UNREACHABLE), f"the gateway says: {words}")
+    """The final answer to a CONNECT, after any number of interim ones (RFC 9110, 15.2)."""
+    while True:
+        line = yield from _read_line(reader)
+        match = _STATUS.match(line)
+        if match is None:
+            raise Malformed("the gateway does not speak HTTP/1")
+        while (yield from _read_line(reader)):
+            pass  # a 2xx to CONNECT has no body, whatever its headers say (RFC 9110, 9.3.6)
+        status = int(match.group(1))
+        if 200 <= status < 300:
+            return
+        if status == 101 or not 100 <= status < 200:
+            words = line.partition(b" ")[2].decode("latin-1")
+            raise Declined(_HTTP_REASONS.get(status, Reason.UNREACHABLE), f"the gateway says: {words}")
+
+
+def _read_line(reader: Reader) -> Parser[bytes]:
+    """A line without its end: CRLF, or a bare LF (RFC 9112, 2.2)."""
+    line = yield from reader.read_until(b"\n", MOST_REPLY)
+    return line.removesuffix(b"\r")

@@ -5,7 +5,8 @@ so the handshake counts as safe unless ``replay: none``; what stands behind it i
 
 Not every proxy reads on where it left off. So the handshake is said at once first, with first bytes behind it only if
 all of them are safe to repeat, until the gateway has been seen to answer those. One that breaks off, or stays silent,
-is asked again on a new connection, step by step, and so from then on for a while.
+is asked again on a new connection, step by step, and so from then on for a while. Behind a CONNECT only a TLS hello is
+sent before the answer (`core.gateway.may_follow`).
 """
 
 from __future__ import annotations
@@ -114,9 +115,10 @@ class ChainedDialling(Dialling):
         gateways, clock = self._gateways, self._watch.clock
         known = gateways.manner(candidates[0], clock())
         if known is not Manner.STEPWISE:
-            behind = (
-                early if known is Manner.ALL or self._is_all_safe(early.data) else early._replace(data=b"")
-            )
+            via, data = self._cluster.via, early.data
+            assert via is not None
+            at_once = gateway.may_follow(via, data) and (known is Manner.ALL or self._is_all_safe(data))
+            behind = early if at_once else early._replace(data=b"")
             try:
                 return await self._at_once(candidates, said, behind, downstream, known)
             except _Stumbled:

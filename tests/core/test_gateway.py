@@ -4,7 +4,7 @@ import pytest
 
 from proxy.core.address import Authority, Endpoint, Target
 from proxy.core.clusters import Via
-from proxy.core.gateway import MOST_REPLY, Declined, Step, steps
+from proxy.core.gateway import MOST_REPLY, Declined, Step, may_follow, steps
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, Reading
 
@@ -46,7 +46,8 @@ def test_socks_says(destination: Target, address: bytes) -> None:
 )
 def test_http_says(destination: Target, authority: str) -> None:
     (request,) = steps(Via("http", GATEWAY), destination)
-    assert request.say == f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
+    head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    assert request.say == head.encode()
     (request,) = steps(Via("http", GATEWAY, "user", "pass"), destination)
     assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n" in request.say
 
@@ -69,8 +70,15 @@ def test_socks_hears_all_and_not_a_byte_more(number: int, answer: bytes, piece: 
 
 
 @pytest.mark.parametrize(
-    "head", [b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n", b"HTTP/1.0 200\r\n\r\n", b"HTTP/1.1 204 \r\n\r\n"]
-)
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n", b"HTTP/1.0 200\r\n\r\n", b"HTTP/1.1 204 \r\n\r\n", b"HTTP/1.0 200 OK\n\n",
+        b"HTTP/1.1 200 OK\nX: y\r\n\n", b"HTTP/1.2 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\nLink: </>\n\nHTTP/1.1 200 OK\n\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Long: y\r\n" * 3000 + b"\r\n",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("piece", [1, 1000])
 def test_http_hears_the_head(head: bytes, piece: int) -> None:
     (step,) = steps(Via("http", GATEWAY), NAME)
@@ -88,6 +96,8 @@ def test_http_hears_the_head(head: bytes, piece: int) -> None:
         ("socks", 1, b"\x05\x63\x00\x01", Reason.UNREACHABLE),
         ("http", 0, b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Reason.NOT_PERMITTED),
         ("http", 0, b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Reason.UNREACHABLE),
+        ("http", 0, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 No\n\n", Reason.NOT_PERMITTED),
+        ("http", 0, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", Reason.UNREACHABLE),
         ("http", 0, b"HTTP/1.1 504 Gateway Timeout\r\n\r\n", Reason.CONNECT_TIMEOUT),
     ],
 )
@@ -105,9 +115,30 @@ def test_a_gateway_that_says_no(via: str, number: int, answer: bytes, reason: Re
         ("socks", 1, b"\x05\x00\x00\x02"),
         ("http", 0, b"\x05\x00\r\n\r\n"),
         ("http", 0, b"HTTP/2 200\r\n\r\n"),
-        ("http", 0, b"x" * 20000),
+        ("http", 0, b"x" * 70_000),
+        ("http", 0, b"HTTP/1.1 100 Continue\r\n\r\n" * 3000),
+        ("http", 0, b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 12_000),
+        ("http", 0, b"\r\nHTTP/1.1 200 OK\r\n\r\n"),
     ],
 )
 def test_what_is_no_answer(via: str, number: int, answer: bytes) -> None:
     with pytest.raises(Malformed):
         hear(steps(Via(via, GATEWAY), NAME)[number], answer, 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "may"),
+    [
+        ("http", b"", True),
+        ("http", b"\x16\x03\x01\x02\x00", True),
+        ("http", b"GET / HTTP/1.1\r\n\r\n", False),
+        ("http", b"\r\nGET / HTTP/1.1\r\n\r\n", False),
+        ("http", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", False),
+        ("http", b"SSH-2.0-x\r\n", False),
+        ("http", b"\x00\x00\x00\x08\x04\xd2\x16\x2f", False),
+        ("http", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\x16\x03", False),
+        ("socks", b"GET / HTTP/1.1\r\n\r\n", True),
+    ],
+)
+def test_only_tls_is_sent_behind_an_unanswered_connect(kind: str, data: bytes, may: bool) -> None:
+    assert may_follow(Via(kind, GATEWAY), data) is may

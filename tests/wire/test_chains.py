@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from proxy.lab.clients import ask
 from proxy.lab.servers import Behaviour, Conversation, Server
 from proxy.lab.wan import Wan
+from tests.core import hellos
 from tests.wire.program import GET, Program, forward
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.05)]
@@ -17,7 +19,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.05)]
 GREETING, METHOD = b"\x05\x01\x00", b"\x05\x00"
 REQUEST = b"\x05\x01\x00\x03\x0fapi.example.com\x01\xbb"
 REPLY = b"\x05\x00\x00\x01" + bytes(6)
-CONNECT = b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n"
+CONNECT = b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\nConnection: close\r\n\r\n"
+HELLO = hellos.record(hellos.message(hellos.server_name(b"api.example.com")))
 GRANTED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
@@ -68,6 +71,27 @@ def http(conversation: Conversation) -> None:
     conversation.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if until(conversation, len(CONNECT)):
         conversation.send(GRANTED)
+        if until(conversation, len(CONNECT + HELLO)):
+            conversation.send(b"pong")
+    conversation.receive_all()
+
+
+def refusing(conversation: Conversation) -> None:
+    """An HTTP gateway that refuses, stays open, and answers whatever else it is asked."""
+    if until(conversation, len(CONNECT)):
+        conversation.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        if conversation.receive():
+            conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    conversation.receive_all()
+
+
+def slow(conversation: Conversation) -> None:
+    """An HTTP gateway that says 100 first and needs a while, in lines that end in LF."""
+    if until(conversation, len(CONNECT)):
+        conversation.send(b"HTTP/1.1 100 Continue\n\n")
+        time.sleep(0.1)
+        assert bytes(conversation.received) == CONNECT, "nothing more before the answer"
+        conversation.send(b"HTTP/1.1 200 OK\nX: y\n\n")
         if until(conversation, len(CONNECT + GET)):
             conversation.send(b"pong")
     conversation.receive_all()
@@ -79,21 +103,23 @@ def through(server: Server, kind: str = "socks", **more: Any) -> tuple[dict[str,
 
 
 @pytest.mark.parametrize(
-    ("kind", "behaviour", "said"), [("socks", socks(), GREETING + REQUEST), ("http", http, CONNECT)]
+    ("kind", "behaviour", "said", "first"),
+    [("socks", socks(), GREETING + REQUEST, GET), ("http", http, CONNECT, HELLO)],
+    ids=["socks", "http"],
 )
 def test_handshake_and_first_bytes_ride_in_one_syn(
-    wan: Wan, kind: str, behaviour: Behaviour, said: bytes
+    wan: Wan, kind: str, behaviour: Behaviour, said: bytes, first: bytes
 ) -> None:
     server = wan.serve(behaviour)
     with Program(wan.client, {"a": through(server, kind)}) as program:
         for _ in range(5):
-            assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+            assert ask(program.address(), first, fast_open=False).reply == b"pong"
         lines = [program.session(number) for number in range(2, 6)]
         for line in lines:
-            assert (line["evidence"], line["syn_bytes"]) == ("syn_data_acked", len(said + GET))
-            assert (line["up_bytes"], line["down_bytes"]) == (len(GET), 4)
+            assert (line["evidence"], line["syn_bytes"]) == ("syn_data_acked", len(said + first))
+            assert (line["up_bytes"], line["down_bytes"]) == (len(first), 4)
         assert min(line["first_byte"] for line in lines) < 1.6 * wan.rtt
-    assert [bytes(one.received) for one in server.wait(5)] == [said + GET] * 5
+    assert [bytes(one.received) for one in server.wait(5)] == [said + first] * 5
 
 
 def test_bytes_that_must_not_come_twice_wait_for_the_connection(wan: Wan) -> None:
@@ -114,15 +140,17 @@ def test_a_server_that_speaks_first(wan: Wan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "behaviour"), [("socks", forgetful), ("http", deaf_behind_connect)], ids=["socks", "http"]
+    ("kind", "behaviour", "first"),
+    [("socks", forgetful, GET), ("http", deaf_behind_connect, HELLO)],
+    ids=["socks", "http"],
 )
 def test_a_gateway_that_does_not_read_on_is_asked_step_by_step(
-    wan: Wan, kind: str, behaviour: Behaviour
+    wan: Wan, kind: str, behaviour: Behaviour, first: bytes
 ) -> None:
     server = wan.serve(behaviour)
     with Program(wan.client, {"a": through(server, kind)}) as program:
         for _ in range(4):
-            assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+            assert ask(program.address(), first, fast_open=False).reply == b"pong"
         known = [program.session(number)["first_byte"] for number in range(2, 5)]
         assert min(known) < 0.5, "it is known by now"
 
@@ -134,3 +162,21 @@ def test_a_gateway_that_says_no(wan: Wan) -> None:
         line = program.session(1)
         assert line["reason"] == "refused"
         assert "the gateway says: connection refused" in str(line["detail"])
+
+
+def test_a_gateway_that_refuses_a_connect_gets_no_request_of_the_client(wan: Wan) -> None:
+    server = wan.serve(refusing)
+    requests = [GET, b"\r\n" + GET, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-x HTTP/1.1\r\n"]
+    with Program(wan.client, {"a": through(server, "http")}) as program:
+        for number, request in enumerate(requests, 1):
+            assert not ask(program.address(), request, fast_open=False).reply
+            assert "the gateway says: 403" in str(program.session(number)["detail"])
+    assert [bytes(one.received) for one in server.wait(len(requests))] == [CONNECT] * len(requests)
+
+
+def test_first_bytes_that_may_be_http_wait_for_the_gateways_final_answer(wan: Wan) -> None:
+    server = wan.serve(slow)
+    with Program(wan.client, {"a": through(server, "http")}) as program:
+        for _ in range(2):
+            assert ask(program.address(), GET, fast_open=False).reply == b"pong"
+    assert [bytes(one.received) for one in server.wait(2)] == [CONNECT + GET] * 2
