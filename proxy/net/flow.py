@@ -29,8 +29,9 @@ class Flow:
     """Bytes on their way from ``source`` to ``sink``. Every fault is kept as an errno, none is raised."""
 
     __slots__ = (
-        "_in_pipe", "_pipe", "at_once", "blocked", "body", "doomed", "eof", "fin", "finished", "hung_up",
-        "last", "moved", "pending", "readable", "sink", "sink_fault", "source", "source_fault", "spliced", "urgent",
+        "_in_pipe", "_pipe", "at_once", "blocked", "body", "doomed", "eof", "fin", "finished", "follows_others",
+        "hung_up", "last", "moved", "pending", "readable", "sink", "sink_fault", "source", "source_fault", "spliced",
+        "urgent",
     )  # fmt: skip
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
@@ -42,6 +43,7 @@ class Flow:
         self.hung_up = False  # the source's FIN or RST has come, somewhere behind what is still to be read
         self.fin = False  # a FIN, to be exact
         self.at_once = True  # the sink does not hold back small writes (`TCP_NODELAY`)
+        self.follows_others = False  # something was written to the sink that is not counted in ``moved``
         self.urgent = (
             False  # there was urgent data: reads may stop short at its mark, and splice(2) never passes it
         )
@@ -160,7 +162,7 @@ class Flow:
 
     def _write(self, data: memoryview, flags: int = _SEND) -> bool:
         """Write what was just read and keep what is not taken; whether all was."""
-        if not self.at_once and self.moved:
+        if not self.at_once and (self.moved or self.follows_others):
             self._send_at_once()
         try:
             taken = self.sink.send(data, flags)
@@ -177,13 +179,15 @@ class Flow:
         return False
 
     def _send_at_once(self) -> None:
-        """Only from the second write on could the kernel hold one back: many sessions never come to it."""
+        """Set ``TCP_NODELAY``: from the second write on the kernel could hold one back until the first is acked."""
         self.at_once = True
         with suppress(OSError):
             sockopt.send_at_once(self.sink)
 
     def _flush(self) -> bool:
         """Write what is held; whether all of it went."""
+        if not self.at_once and (self.moved or self.follows_others):
+            self._send_at_once()
         while self.pending:
             try:
                 taken = self.sink.send(self.pending, socket.MSG_NOSIGNAL)

@@ -173,6 +173,7 @@ class AskingSession(Session):
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
         dialling = super()._dial_to(cluster)
+        dialling.connected_now = self._grant_dialed
         if self.listener.mode in _MAY_LOOP:
             dialling.begun = self._remember
         return dialling
@@ -249,15 +250,19 @@ class AskingSession(Session):
         return None if worth else NOTHING_YET
 
     def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
-        if not self._reception.granted:
-            with suppress(OSError):  # the relay will meet it again, and knows what to say
-                self._reception.grant(Reply.DIALED)
-            self._since = self._shared.watch.clock()
+        self._grant_dialed()
         self._watched = False  # the relay takes the descriptor over
         super()._relay(upstream, early)
         request = self._reception.request
         if self.relay is not None and request is not None:
             self.relay.up.body = request.body
+
+    def _grant_dialed(self) -> None:
+        """Tell the client that it is connected, unless it has been told: now it may speak."""
+        if not self._reception.granted:
+            with suppress(OSError):  # the relay will meet it again, and knows what to say
+                self._reception.grant(Reply.DIALED)
+            self._since = self._shared.watch.clock()
 
     def _silent_until(self) -> float | None:
         return None if self.record.reply == Reply.DIALED else self.record.waited

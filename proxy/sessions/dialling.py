@@ -53,7 +53,7 @@ class Dialling:
     """The dials of one session, written down in its record."""
 
     __slots__ = ("_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings", "_told",
-                 "_unavailable", "_watch", "begun")  # fmt: skip
+                 "_unavailable", "_watch", "begun", "connected_now")  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
 
@@ -78,8 +78,16 @@ class Dialling:
         self._counted: Endpoint | None = None
         self._plan: Plan = PLAIN_PLAN
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
+        self.connected_now: Callable[[], None] | None = (
+            None  # told when a handshake with the destination is over
+        )
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
         self._told = 0  # SYN data sent to endpoints that then did not answer
+
+    @property
+    def has_preface(self) -> bool:
+        """Whether anything is said to the upstream that is not the client's: a PROXY header, a request to a gateway."""
+        return bool(self._preface) or not self._is_plain
 
     def send_syn(self, endpoint: Endpoint, early: EarlyData) -> dial.Attempt:
         """Begin to dial; raises `DialFailed` for what the kernel knows at once."""
@@ -195,6 +203,8 @@ class Dialling:
             upstream = await dial.connect(
                 endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, rival=rival
             )
+            if self._is_plain and self.connected_now is not None:
+                self.connected_now()  # a client that waits for this cannot speak before, nor can its server answer
             upstream = await self._answering(upstream, endpoint, early, downstream)
         except BaseException:
             self._told += attempt.syn_bytes

@@ -226,6 +226,8 @@ class Session:
         heard = None if data else self._heard
         relay = self.relay = Relay(self._downstream, sock, shared.watch, shared.buffer, self._relayed, heard)
         relay.up.moved = sent
+        if self._dials is not None and self._dials.has_preface:
+            relay.up.follows_others = True
         relay.start(data[sent:], early.ended)
 
     def _relayed(self) -> None:
