@@ -31,9 +31,6 @@ class Recorder(Events):
     def session(self, record: SessionRecord) -> None:
         self.records.append(record)
 
-    async def keep_writing(self) -> None:
-        """There is nothing to be written."""
-
     def fault(self, record: SessionRecord, fault: BaseException) -> None:
         self.faults.append(fault)
 

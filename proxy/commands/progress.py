@@ -8,6 +8,7 @@ terminal is the shell's.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import sys
 import time
@@ -55,8 +56,18 @@ class Progress:
 
     def _write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # a terminal that has gone
+            if not _writable(self._stream):  # it is stopped, or not read
+                return
             self._stream.write(text)
             self._stream.flush()
+
+
+def _writable(stream: TextIO) -> bool:
+    """Whether a short text can be written without a wait."""
+    try:
+        return bool(select.select((), (stream.fileno(),), (), 0)[1])
+    except (OSError, ValueError):  # not a file of the kernel's
+        return True
 
 
 def _in_foreground(stream: TextIO) -> bool:

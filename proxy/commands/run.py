@@ -60,8 +60,10 @@ def command(
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(78)
+    from proxy.telemetry import logs
+
     for warning in loaded.warnings:
-        click.echo(str(warning), err=True)
+        logs.write(str(warning))  # without a wait for its reader
     sys.exit(_serve(loaded, source, log_level))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from collections.abc import Container
 from contextlib import suppress
+from pathlib import Path
 
 _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
 
@@ -18,3 +20,16 @@ def prepare() -> None:
     os.umask(0o077)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 50)
+
+
+def reap_orphans(own: Container[int]) -> None:
+    """Take note of ended processes that have become children of this one, as orphans do of process 1.
+
+    ``own`` are the children that this program has started: their end is asked for elsewhere. Without
+    ``CONFIG_PROC_CHILDREN`` in the kernel nothing is reaped.
+    """
+    with suppress(OSError):
+        for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split():
+            if int(child) not in own:
+                with suppress(ChildProcessError):
+                    os.waitpid(int(child), os.WNOHANG)

@@ -21,7 +21,7 @@ from proxy.core.address import join_host_port
 from proxy.core.differences import differences, waiting
 from proxy.core.snapshot import Snapshot
 from proxy.net import accept
-from proxy.service import parts, privileges, systemd, upgrade
+from proxy.service import early_signals, parts, privileges, process, systemd, upgrade
 from proxy.service.announcing import Announcing, Waits, warn_of_sources
 from proxy.service.crew import Crew
 from proxy.service.crew.alone import Alone
@@ -33,8 +33,6 @@ from proxy.service.memory import Memory
 from proxy.service.reload import Reloads, Source
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 async def run(
@@ -68,6 +66,8 @@ class Supervisor(Front):
         self._reloads = Reloads(source, self._apply, events)
         self._for_admin = trio.open_memory_channel[socket.socket](math.inf)
         self._leave, self._hurry = trio.Event(), trio.Event()
+        self._starting = trio.CancelScope()
+        self._of_orphans = [signal.SIGCHLD] if os.getpid() == 1 else []
         self._signal: str | None = None  # that asked to stop
         self._successor: int | None = None  # the process that has taken over
         self._upgrading = False
@@ -79,6 +79,7 @@ class Supervisor(Front):
         """
         self._listeners.open(self.snapshot, self._workers)
         self._drop_privileges()
+        self._events.start_writing()
         self._memory.load(trio.current_time())
         problem = ""
         try:
@@ -92,15 +93,20 @@ class Supervisor(Front):
             raise CannotServe(problem)
 
     async def _serve(self, announcing: Announcing) -> None:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
+        with trio.open_signal_receiver(*early_signals.OBEYED, *self._of_orphans) as signals:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._crew.run, self._listeners)
+                nursery.start_soon(self._obey, signals, nursery)
+                with self._starting:
+                    await nursery.start(self._crew.run, self._listeners)
+                if self._leave.is_set():  # before it was ready
+                    nursery.cancel_scope.cancel()
+                    self._events.say("stopped", signal=self._signal, cut_off=0)
+                    return
                 for task in (
                     self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
                     self._serve_admin, self._feed_the_watchdog, self._bequest.tidy_up, announcing.run,
                 ):  # fmt: skip
                     nursery.start_soon(task)
-                nursery.start_soon(self._obey, signals, nursery)
                 await self._open_admin(())
                 self._open_the_doors()
                 await self._leave.wait()
@@ -134,8 +140,10 @@ class Supervisor(Front):
         return await self._reloads.reload()
 
     def drain(self) -> None:
-        """Stop, in order; a second time: at once."""
+        """Stop, in order; a second time, and before it is ready: at once."""
         (self._hurry if self._leave.is_set() else self._leave).set()
+        if self.state == "starting":
+            self._starting.cancel()
 
     def set_level(self, level: str) -> None:
         """Log from this level on, until a reload says otherwise."""
@@ -159,18 +167,25 @@ class Supervisor(Front):
         self._inheritance.serves()
 
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        for number in (*early_signals.take(), *self._of_orphans):  # some may have ended already
+            self._obey_one(number, nursery)
         async for number in signals:
-            match number:
-                case signal.SIGUSR1:
-                    self._say_status()
-                case signal.SIGHUP:
-                    self._reloads.ask()
-                case signal.SIGUSR2:
-                    if not self._upgrading:
-                        nursery.start_soon(self._upgrade)
-                case _:
-                    self._signal = signal.Signals(number).name
-                    self.drain()
+            self._obey_one(number, nursery)
+
+    def _obey_one(self, number: int, nursery: trio.Nursery) -> None:
+        match number:
+            case signal.SIGUSR1:
+                self._say_status()
+            case signal.SIGHUP:
+                self._reloads.ask()
+            case signal.SIGUSR2:
+                if not self._upgrading:
+                    nursery.start_soon(self._upgrade)
+            case signal.SIGCHLD:
+                process.reap_orphans({worker.pid for worker in self._crew.workers()})
+            case _:
+                self._signal = signal.Signals(number).name
+                self.drain()
 
     async def _serve_admin(self) -> None:
         """Let the admin have its sockets as they come; it outlives the drain, so that readiness can be asked."""
@@ -226,8 +241,8 @@ class Supervisor(Front):
         try:
             if os.getpid() == 1:
                 raise upgrade.NotUpgraded("process 1 cannot leave: its container would end with it")
-            if self.state == "draining":
-                raise upgrade.NotUpgraded("it is draining already")
+            if self.state != "ready":
+                raise upgrade.NotUpgraded(f"it is {self.state}")
             self._memory.save(trio.current_time())  # the successor reads it
             with self._bequest.passed_on(self._crew.regions, self._memory.ledger) as passed:
                 heirlooms = self._listeners.heirlooms()
@@ -268,7 +283,10 @@ class Supervisor(Front):
         limit = self.snapshot.drain
         self.state = "draining"
         await self._stop_being_ready()
-        await self._crew.leave()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_hurried, nursery.cancel_scope)
+            await self._crew.leave()
+            nursery.cancel_scope.cancel()
         sessions = sum(worker.open for worker in self._crew.workers())
         self._events.say("draining", signal=self._signal, sessions=sessions, limit=limit)
         async with trio.open_nursery() as nursery:
@@ -276,6 +294,10 @@ class Supervisor(Front):
             cut_off = await self._crew.drain(limit)
             nursery.cancel_scope.cancel()
         self._events.say("stopped", cut_off=cut_off)
+
+    async def _cancel_when_hurried(self, scope: trio.CancelScope) -> None:
+        await self._hurry.wait()
+        scope.cancel()
 
     async def _wait_for_hurry(self) -> None:
         await self._hurry.wait()

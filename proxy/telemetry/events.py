@@ -11,7 +11,7 @@ from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster
 from proxy.core.record import SessionRecord
 from proxy.telemetry.lines import Lines
-from proxy.telemetry.logs import Logger, lines_for_sessions
+from proxy.telemetry.logs import Logger, lines_of
 from proxy.telemetry.sessions import session_fields, session_id, session_line
 
 __all__ = ["Events", "session_fields", "session_id"]
@@ -25,29 +25,37 @@ _SWITCH_ON = {
 class Events:
     """The words, in one place, so that they can be searched for and stay the same."""
 
-    _lines: Lines | None = None  # where session lines go by themselves
+    _lines: Lines | None = None  # where the lines go
 
     def __init__(self, log: Logger) -> None:
-        self._log = log
-        self._lines = lines_for_sessions(log)
+        self.use(log)
 
     def use(self, log: Logger) -> None:
-        """Say everything there from now on: another level, another form."""
+        """Log there from now on: another level, another form."""
         self._log = log
-        self._lines = lines_for_sessions(log)
+        self._lines = lines_of(log)
+
+    @property
+    def lines_lost(self) -> int:
+        """Log lines that this process could not write."""
+        return 0 if self._lines is None else self._lines.lost
+
+    def start_writing(self) -> None:
+        """Write in a thread from now on, so that nothing waits for a reader; to be called without privileges."""
+        if self._lines is not None:
+            self._lines.start(lambda count: self._log.warning("log_lines_lost", count=count))
 
     def session(self, record: SessionRecord) -> None:
         """The one line of a finished session."""
-        if self._lines is None:
+        if self._lines is None or not self._lines.takes_sessions:
             self._log.info("session", **session_fields(record))
         else:
             self._lines.later(partial(session_line, record, wall_clock()))
 
     async def keep_writing(self) -> None:
-        """Write what is said of sessions soon and not at once, until cancelled: it is cheaper by the dozen."""
-        if self._lines is None:
-            return
-        await self._lines.keep_writing(lambda count: self._log.warning("log_lines_lost", count=count))
+        """Write session lines some milliseconds late and many at a time, which is cheaper, until cancelled."""
+        if self._lines is not None:
+            await self._lines.keep_writing()
 
     def fault(self, record: SessionRecord, fault: BaseException) -> None:
         """A mistake of ours that ended one session."""

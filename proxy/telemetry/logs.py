@@ -13,7 +13,6 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import BinaryIO, TextIO
@@ -21,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from proxy.telemetry.lines import Lines
+from proxy.telemetry.lines import LONGEST, Lines
 
 # With rich installed, importing structlog imports it (100 ms), and its tracebacks print local variables: secrets. It
 # also imports asyncio (2 MiB, 25 ms), for methods that nobody here calls.
@@ -52,8 +51,6 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),
         _shorten,
     ]
-    # One write a line, its end included: workers and their supervisor share a terminal.
-    factory: Callable[[], Lines | structlog.WriteLogger] = structlog.WriteLoggerFactory(out)
     if console:
         processors += [
             _make_printable,
@@ -63,16 +60,15 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         ]
         if out.isatty():
             processors.append(_on_a_clear_line)
+        processors.append(_in_bytes)
     else:
         processors += [structlog.processors.format_exc_info, _render]
-        if hasattr(out, "buffer"):
-            lines = _lines_of(out.buffer)
-            lines.takes_sessions = _LEVELS[level] <= logging.INFO
-            factory = partial(_same, lines)
+    lines = _lines_of(out.buffer)
+    lines.takes_sessions = not console and _LEVELS[level] <= logging.INFO
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=factory,
+        logger_factory=partial(_same, lines),
         cache_logger_on_first_use=True,
     )
     logger: Logger = structlog.get_logger()
@@ -92,10 +88,16 @@ def _lines_of(out: BinaryIO) -> Lines:
     return known
 
 
-def lines_for_sessions(log: Logger) -> Lines | None:
-    """Where the lines of sessions may go by themselves, ready made; None where `log` has to make them."""
+def lines_of(log: Logger) -> Lines | None:
+    """Where ``log`` writes; None: to something that is not ours."""
     lines = getattr(log, "_logger", None)
-    return lines if isinstance(lines, Lines) and lines.takes_sessions else None
+    return lines if isinstance(lines, Lines) else None
+
+
+def write(text: str) -> None:
+    """Write a text to standard error, in its order among the lines of the log, and like them without a wait."""
+    if sys.stderr is not None:
+        _lines_of(sys.stderr.buffer).msg(text.encode(errors="backslashreplace"))
 
 
 def quoted(text: str) -> str:
@@ -138,8 +140,27 @@ def _line(fields: dict[str, object]) -> bytes:
     try:
         line = _encode(fields)
     except UnicodeEncodeError:  # half of a surrogate pair, as in the name of a file
-        line = _encode({name: _whole(value) for name, value in fields.items()})
-    return _printable(line)
+        fields = {name: _whole(value) for name, value in fields.items()}
+        line = _encode(fields)
+    line = _printable(line)
+    most = _LONGEST
+    while len(line) > LONGEST and most:  # the kernel does not write it in one piece
+        most //= 2
+        line = _printable(_encode({name: _fitting(name, value, most) for name, value in fields.items()}))
+    return line
+
+
+def _fitting(name: str, value: object, most: int) -> object:
+    """A value as it is, or as text of some ``most`` characters; of a traceback its end, which says what happened."""
+    if isinstance(value, str):
+        text = str(value)
+    else:
+        text = _encode(value).decode()
+    if len(text) <= most:
+        return value
+    if name == "exception":
+        return f"{len(text) - most} characters, and …{text[-most:]}"
+    return _shortened(text, most)
 
 
 def _printable(line: bytes) -> bytes:
@@ -174,8 +195,12 @@ def _shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -
     return event
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… and {len(text) - _LONGEST} more"
+def _shortened(text: str, most: int = _LONGEST) -> str:
+    return text if len(text) <= most else f"{text[:most]}… and {len(text) - most} more"
+
+
+def _in_bytes(_logger: object, _method: str, line: structlog.typing.ProcessorReturnValue) -> bytes:
+    return str(line).encode(errors="backslashreplace")
 
 
 def _make_printable(

@@ -16,6 +16,7 @@ from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import Peer, SessionRecord
+from proxy.telemetry.lines import LONGEST
 from proxy.telemetry.logs import encoded, line_of, quoted, time_of
 
 __all__ = ["session_fields", "session_id", "session_line"]
@@ -108,7 +109,8 @@ def session_line(record: SessionRecord, when: float) -> bytes:
         record.early_bytes, record.syn_bytes, _seconds(dialled), _seconds(answered), _seconds(round_trip),
         _rare(record), record.up_bytes, record.down_bytes, _seconds(record.duration),
     )  # fmt: skip
-    return (template % values).encode()
+    line = (template % values).encode()
+    return line if len(line) <= LONGEST else line_of("session", session_fields(record), when)
 
 
 _Kind: TypeAlias = tuple[

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -49,7 +51,7 @@ async def test_sessions_wait_for_each_other_and_events_come_behind_them() -> Non
     with tempfile.TemporaryFile() as file:
         lines = Lines(file)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lines.keep_writing, lambda _: None)
+            nursery.start_soon(lines.keep_writing)
             await trio.testing.wait_all_tasks_blocked()
             lines.later(lambda: b"one")
             lines.later(lambda: b"two")
@@ -72,7 +74,7 @@ async def test_very_many_do_not_wait_at_all(monkeypatch: pytest.MonkeyPatch) -> 
     with tempfile.TemporaryFile() as file:
         lines = Lines(file)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lines.keep_writing, lambda _: None)
+            nursery.start_soon(lines.keep_writing)
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(700):
                 lines.later(lambda: b"x" * 99)
@@ -109,22 +111,26 @@ async def test_nobody_waits_for_a_reader_and_what_is_lost_is_counted(
     out, read = pipe
     lines = Lines(out)
     lost: list[int] = []
+    lines.start(lost.append)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lines.keep_writing, lost.append)
+        nursery.start_soon(lines.keep_writing)
         await trio.testing.wait_all_tasks_blocked()
         for number in range(5000):
             lines.later(partial(bytes, b"%04d" % number + b"x" * 95))  # would block for ever
         lines.msg(b"event")
         said = b""
         with trio.fail_after(30):
-            while not lost:
+            while not (lost and lines.flush()):
                 said += drained(read)
                 await trio.sleep(0.002)
         said += drained(read)
         nursery.cancel_scope.cancel()
+    lines.finish()
+    said += drained(read)
     numbers = [int(line[:4]) for line in said.splitlines() if line != b"event"]
-    assert numbers == list(range(len(numbers))), "in order, the newest are missing"
-    assert sum(lost) == 5001 - len(said.splitlines()) > 0
+    assert numbers == sorted(set(numbers)), "in order"
+    assert numbers[:900] == list(range(900)), "the newest are missing"
+    assert sum(lost) == lines.lost == 5001 - len(said.splitlines()) > 0
 
 
 def test_the_end_waits_for_a_reader_only_so_long(
@@ -159,4 +165,72 @@ def test_a_line_that_cannot_be_made_costs_no_other() -> None:
             lines.later(make)
         lines.msg(b"three")
         assert os.pread(file.fileno(), 100, 0) == b"one\ntwo\nthree\n"
-        assert lines._lost == 1
+        assert lines.lost == 1
+
+
+def test_a_line_is_never_longer_than_one_write_to_a_pipe(pipe: tuple[BinaryIO, int]) -> None:
+    out, read = pipe
+    lines = Lines(out)
+    for line in (b"x" * 4095, b"y" * 4096, "\u00fc".encode() * 9000, b"\n".join([b"z" * 1000] * 9)):
+        lines.msg(line)
+    written = drained(read).split(b"\n")[:-1]
+    assert max(map(len, written)) == 4095
+    assert written[0] == b"x" * 4095
+    assert [line.decode().endswith("\u2026 (cut)") for line in written[1:3]] == [True, True]
+    assert written[3:] == [b"z" * 1000] * 9, "a text of several lines keeps all of them"
+
+
+def test_a_thread_writes_while_the_others_log(pipe: tuple[BinaryIO, int]) -> None:
+    out, read = pipe
+    os.set_blocking(read, True)
+    lines = Lines(out)
+    lines.start(lambda _: None)
+    for number in range(20_000):
+        lines.msg(b"%05d" % number + b"x" * 95)  # more than the pipe holds: nothing of it waits here
+    said = b""
+    while said.count(b"\n") < 20_000:
+        said += os.read(read, 1 << 20)
+    lines.finish()
+    assert [int(line[:5]) for line in said.splitlines()] == list(range(20_000))
+    assert lines.lost == 0
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "a pipe without a reader"])
+def test_what_cannot_be_written_is_counted_and_never_told_in_a_circle(where: str) -> None:
+    if where == "/dev/full":
+        out = open(where, "wb", buffering=0)  # noqa: SIM115
+    else:
+        read, write = os.pipe()
+        os.close(read)
+        out = os.fdopen(write, "wb", buffering=0)
+    with out:
+        lines, lost = Lines(out), list[int]()
+        lines.start(lost.append)
+        for _ in range(100):
+            lines.msg(b"x")
+        lines.finish()
+    waiting = len(lines._waiting) + lines._rest.count(b"\n")
+    assert (lines.lost + waiting, lost) == (100, [])
+
+
+def test_a_disk_that_was_full_gets_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does it: it writes what there is room for, and then nothing."""
+    room, write = [70], os.write
+
+    def short(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "full")
+        number = min(room[0], len(data))
+        room[0] -= number
+        return write(fd, data[:number])
+
+    monkeypatch.setattr(os, "write", short)
+    with open(tmp_path / "log", "wb", buffering=0) as out:
+        lines = Lines(out)
+        for number in range(20):
+            lines.msg(b"%02d" % number + b"x" * 20)
+        room[0] = 10_000
+        assert lines.flush()
+    written = (tmp_path / "log").read_bytes().splitlines()
+    assert written == [b"%02d" % number + b"x" * 20 for number in range(20)]
+    assert lines.lost == 0

@@ -72,6 +72,7 @@ class Shift:
             hello = orders.order(begin.body)
             assert isinstance(hello, orders.Begin)
             self._events.use(logs.configure(hello.level, hello.form))
+            self._events.start_writing()
             async with trio.open_nursery() as self._nursery:
                 await self._obey(hello, begin.descriptors)
                 self._nursery.cancel_scope.cancel()
