@@ -1,21 +1,10 @@
-# make run    start the proxy with config.example.yaml      make check   every quality gate
-# make test   run every test                                make fix     let ruff mend what it can
-# make test-unprivileged  the same as nobody: what needs a privilege says so and is skipped
-# make bench  measure it beside its peers                   make lock    lock the dependencies again
-# make trust  500 new connections a second with reloads, upgrades and killed workers; 200,000 short sessions: ten quiet minutes
-# make soak   all kinds of traffic, disturbed all the time, for SECONDS=1800
-# make fuzz   every parser for FUZZ_SECONDS=60 of a processor's time, when nothing else wants it
-# make faults sessions to which everything happens that may happen to one: each system call failing, each step the last
-# make docs   write the generated pages of docs/ again
-# make pyz    the whole program as one file, dist/tfo-proxy.pyz
-# make sbom   what is installed, and under which licences: dist/sbom.cdx.json, dist/licences.txt
-# make clean  remove everything made here, .venv too       (make lock UPGRADE=--upgrade: to their newest versions)
-#
 # Needs make and Python 3.11 or newer; choose another interpreter with `make run PYTHON=/path/to/python3.13`.
+# `make help` lists the targets: a target's help is what follows `##` on its line.
 
 CONFIG ?= config.example.yaml
 ADMIN ?= $(if $(filter config.example.yaml,$(CONFIG)),127.0.0.1:7414)
 TESTS ?=
+QUICK = tests/core tests/config tests/telemetry tests/test_house.py
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 FUZZ_WITHIN ?=
@@ -29,20 +18,24 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-unprivileged check bench soak trust fuzz faults environment fix docs sbom lock clean
+.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults environment fix docs pyz sbom lock clean
+.DEFAULT_GOAL := help
 
-run: $(VENV)/.runtime
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## start the proxy with CONFIG=config.example.yaml
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
 	@$(if $(ADMIN),echo 'To watch it: http://$(ADMIN)/')
 	@exec $(py) -m proxy run $(CONFIG) $(if $(ADMIN),--admin $(ADMIN))
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev ## run every test, or TESTS=tests/core
 	@$(py) -m pytest $(TESTS)
 
-test-unprivileged: $(VENV)/.dev
+test-unprivileged: $(VENV)/.dev ## run the tests as nobody; what needs a privilege is skipped
 	@CI= unshare --user --map-user=65534 --map-group=65534 $(py) -m pytest -p no:cacheprovider $(TESTS)
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev ## run every quality gate
 	@failed=; gate() { echo "== $$*"; "$(VENV)/bin/$$@" || failed="$$failed '$$*'"; }; \
 	gate ruff check .; \
 	gate ruff format --check .; \
@@ -52,44 +45,47 @@ check: $(VENV)/.dev
 	if [ -n "$$failed" ]; then echo "make check: refused by$$failed" >&2; exit 1; fi; \
 	echo "make check: every gate passed"
 
-fix: $(VENV)/.dev
+quick: $(VENV)/.dev ## the gates and every test that needs no network, side by side: under a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check test TESTS="-q -p no:cacheprovider $(QUICK)"
+
+fix: $(VENV)/.dev ## let ruff correct what it can
 	@$(py) -m ruff check --fix --quiet . || true
 	@$(py) -m ruff format --quiet .
 	@$(py) -m ruff check .
 
-docs: $(VENV)/.dev
+docs: $(VENV)/.dev ## write the generated pages of docs/ again
 	@for page in configuration metrics admin commands; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev ## measure it beside HAProxy, nginx and pproxy
 	@$(py) -m bench
 
-sbom: $(VENV)/.runtime
+sbom: $(VENV)/.runtime ## list what is installed, with licences: dist/sbom.cdx.json, dist/licences.txt
 	@$(py) tools/sbom.py dist
 
-pyz: $(VENV)/.dev
+pyz: $(VENV)/.dev ## make the whole program one file: dist/tfo-proxy.pyz
 	@tools/make-pyz dist/tfo-proxy.pyz
 
-trust: $(VENV)/.dev
+trust: $(VENV)/.dev ## 500 connections a second with reloads, upgrades, killed workers; 200,000 sessions (10 minutes)
 	@THOROUGH=1 $(py) -m pytest -s tests/trust/test_no_connection_lost.py tests/trust/test_short_sessions.py
 
-soak: $(VENV)/.dev
+soak: $(VENV)/.dev ## all kinds of clients while everything is disturbed, for SECONDS=1800
 	@$(py) -m bench soak --seconds $(SECONDS)
 
-fuzz: $(VENV)/.dev
+fuzz: $(VENV)/.dev ## fuzz every parser for FUZZ_SECONDS=60 of processor time
 	@$(py) -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_WITHIN),--within $(FUZZ_WITHIN))
 
-faults: $(VENV)/.dev
+faults: $(VENV)/.dev ## let each system call fail and cancel each step of a session, once each
 	@$(py) -m tests.faults
 
 environment: $(VENV)/.dev
 
-lock:
+lock: ## lock the dependencies again; UPGRADE=--upgrade takes their newest versions (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: $(py) -m pip install uv" >&2; exit 1; }
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) --group build --output-file requirements-build.lock
 	$(compile) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
-clean:
+clean: ## remove everything made here, .venv too
 	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

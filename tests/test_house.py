@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 HOUSE = Path(__file__).parent.parent
 PACKAGE = HOUSE / "proxy"
@@ -202,3 +203,16 @@ def test_make_says_which_python_it_needs(tmp_path: Path, python: str, says: str)
     assert done.returncode != 0
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_make_alone_lists_every_target() -> None:
+    makefile = (HOUSE / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    listed = set(re.findall(r"^make (\S+) ", run("make", cwd=HOUSE).stdout, re.MULTILINE))
+    assert listed == {*phony[1].split()} - {"environment"}
+
+
+@pytest.mark.parametrize("file", sorted((HOUSE / ".github").rglob("*.yml")), ids=lambda file: file.name)
+def test_github_files_are_yaml(file: Path) -> None:
+    assert isinstance(yaml.safe_load(file.read_text()), dict)
