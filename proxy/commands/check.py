@@ -9,9 +9,11 @@ import click
 from proxy.commands.group import load_config
 
 if TYPE_CHECKING:
-    from proxy.core.address import Target
+    from proxy.core.address import Authority, Endpoint, Target
     from proxy.core.routes import Route, RouteQuery
-    from proxy.core.snapshot import Snapshot
+    from proxy.core.snapshot import Listener, Snapshot
+    from proxy.sessions.pools import Pools
+    from proxy.sessions.routing import Refused, Routing
 
 
 @click.command()
@@ -34,13 +36,39 @@ def command(  # one for each option
         listeners, clusters = len(snapshot.listeners), len(snapshot.clusters)
         click.echo(f"{config}: ok, {_counted(listeners, 'listener')}, {_counted(clusters, 'cluster')}")
         return
-    from proxy.core.routes import RouteQuery
+    from proxy.net.resolve import Resolver
+    from proxy.sessions.pools import Pools
 
-    asked, listener = _target(target), listener or snapshot.listeners[0].name
-    if listener not in {one.name for one in snapshot.listeners}:
-        raise click.BadParameter(f"there is no listener {listener!r}", param_hint="--listener")
-    query = RouteQuery(asked, _address(client), listener, user, sni.lower() if sni else None)
-    click.echo("\n".join(_explained(snapshot, query)))
+    query = _query(_listener(snapshot, listener), _target(target), _address(client), user, sni)
+    click.echo("\n".join(_explained(snapshot, query, Pools(Resolver(snapshot.dns)))))
+
+
+def _listener(snapshot: Snapshot, name: str | None) -> Listener:
+    """The listener of this name; raises `click.BadParameter`."""
+    for listener in snapshot.listeners:
+        if name in {None, listener.name}:
+            return listener
+    raise click.BadParameter(f"there is no listener {name!r}", param_hint="--listener")
+
+
+def _query(listener: Listener, asked: Target, client: str, user: str | None, sni: str | None) -> RouteQuery:
+    """What a session of this listener would ask; raises `click.BadParameter` for what it can never know."""
+    from proxy.core.routes import RouteQuery
+    from proxy.core.snapshot import Mode
+
+    if user is not None and listener.users is None:
+        raise click.BadParameter(f"listener {listener.name!r} has no users", param_hint="--user")
+    if sni is not None and listener.mode is not Mode.SNI:
+        problem = (
+            f"listener {listener.name!r} is in mode {listener.mode.value}; only mode sni reads a TLS hello"
+        )
+        raise click.BadParameter(problem, param_hint="--sni")
+    if listener.mode is Mode.SNI:
+        sni = sni.lower() if sni is not None else asked.host
+        if sni != asked.host:
+            problem = f"a TLS client is sent to the name that its hello has: write --route {sni}:{asked.port}"
+            raise click.BadParameter(problem, param_hint="--sni")
+    return RouteQuery(asked, client, listener.name, user, sni)
 
 
 def _sources(snapshot: Snapshot) -> list[str]:
@@ -52,48 +80,92 @@ def _sources(snapshot: Snapshot) -> list[str]:
     return [f"warning: clusters.{name}.source: {problem}" for name, problem in found if problem]
 
 
-def _explained(snapshot: Snapshot, query: RouteQuery) -> list[str]:
-    """What becomes of such a session, a line for each address where the address decides."""
+def _explained(snapshot: Snapshot, query: RouteQuery, pools: Pools) -> list[str]:
+    """What becomes of such a session, a line for each address where the address decides. ``pools`` look names up."""
     from proxy.core.address import Endpoint
+    from proxy.core.networks import is_within
+    from proxy.core.routes import Route
+    from proxy.core.snapshot import Mode
+    from proxy.net.listening import Listening
+    from proxy.sessions.routing import Refused, Routing
 
-    route = snapshot.routes.match(query)
-    if isinstance(query.authority, Endpoint) and route.cluster is snapshot.direct:
-        return [f"{query.authority}: {_verdict(snapshot, route, query.authority)}"]
-    if route.cluster is not snapshot.direct or query.authority is None:
-        return [f"{query.authority}: {_verdict(snapshot, route, None)}"]
-    head = "a rule for networks may take it" if route.needs_address else _verdict(snapshot, route, None)
-    lines = [f"{query.authority}: {head}; its addresses decide"]
-    for host in _addresses(query.authority.host):
-        endpoint = Endpoint(host, query.authority.port)
-        settled = snapshot.routes.match(query._replace(address=host))
-        lines.append(f"  {endpoint}: {_verdict(snapshot, settled, endpoint)}")
-    return lines
+    listener = next(one for one in snapshot.listeners if one.name == query.listener)
+    fixed = listener.cluster if listener.cluster.endpoints else None
+    asked = query.authority
+    if listener.allow and not is_within(query.client, listener.allow):
+        return [f"{asked}: refused, listener {listener.name} does not allow this client"]
+    if listener.mode is Mode.FORWARD:
+        return [f"{asked}: cluster {listener.cluster.name} (listener {listener.name}: to)"]
+    listening = Listening()
+    for bind in snapshot.own_binds():
+        listening.also("::" if bind.host == "*" else bind.host, bind.port)
+    routing = Routing(snapshot.routes, snapshot.destinations, pools, listening)
 
-
-def _verdict(snapshot: Snapshot, route: Route, endpoint: object) -> str:
-    from proxy.core.address import Endpoint
-
-    why = f"rule {route.rule} at {route.place}" if route.rule is not None else "no rule takes it"
-    if route.refusal is not None:
-        return f"refused, {route.refusal} ({why})"
-    cluster = route.cluster
-    assert cluster is not None
-    if cluster is snapshot.direct and isinstance(endpoint, Endpoint):
-        reason = snapshot.destinations.refusal(endpoint)
-        if reason is not None:
-            return f"refused, direct.deny has {reason} ({why}, so direct)"
-    return f"{'direct' if cluster is snapshot.direct else f'cluster {cluster.name}'} ({why})"
-
-
-def _addresses(name: str) -> list[str]:
-    import socket
+    def verdict(route: Route, endpoint: Target | None = None) -> str:
+        try:
+            if isinstance(endpoint, Endpoint):
+                route = routing.at_address(query, route, endpoint, fixed)
+        except Refused as refused:
+            return _refusal(refused)
+        return _verdict(snapshot, listener, route)
 
     try:
-        rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        click.echo(f"{name}: {error.strerror or error}", err=True)
+        route, name = routing.before_dns(query, fixed)
+    except Refused as refused:
+        return [f"{asked}: {_refusal(refused)}"]
+    if name is None:
+        return [f"{asked}: {verdict(route, asked)}"]
+    head = "a rule for networks may take it" if route.needs_address else verdict(route)
+    lines = [f"{asked}: {head}; its addresses decide"]
+    found = _addresses(pools, name)
+    if not found and fixed is not None:
+        return [*lines, *_without_address(routing, query, route, verdict(Route(fixed)))]
+    return lines + [f"  {endpoint}: {verdict(route, endpoint)}" for endpoint in found]
+
+
+def _without_address(routing: Routing, query: RouteQuery, route: Route, left_over: str) -> list[str]:
+    """What becomes of a name that has no address, where the listener has a destination of its own."""
+    from proxy.sessions.routing import Refused
+
+    try:
+        is_left_over = routing.is_left_over(query, route)
+    except Refused as refused:
+        return [f"  no address: {_refusal(refused)}"]
+    return [f"  no address: {left_over}"] if is_left_over else []
+
+
+def _verdict(snapshot: Snapshot, listener: Listener, route: Route) -> str:
+    cluster = route.cluster
+    assert cluster is not None
+    where = "direct" if cluster is snapshot.direct else f"cluster {cluster.name}"
+    if route.rule is not None:
+        return f"{where} ({_why(route)})"
+    is_fixed = cluster is listener.cluster and bool(cluster.endpoints)
+    return f"{where} ({f'no rule takes it; listener {listener.name}: to' if is_fixed else _why(route)})"
+
+
+def _refusal(refused: Refused) -> str:
+    route = refused.route
+    assert route is not None
+    so_direct = "" if route.refusal is not None else ", so direct"
+    return f"refused, {refused.brief} ({_why(route)}{so_direct})"
+
+
+def _why(route: Route) -> str:
+    return f"rule {route.rule} at {route.place}" if route.rule is not None else "no rule takes it"
+
+
+def _addresses(pools: Pools, name: Authority) -> list[Endpoint]:
+    """The addresses of a name, as the running program finds them."""
+    import trio
+
+    from proxy.net.resolve import NoSuchHost
+
+    try:
+        return trio.run(pools.lookup, name)
+    except NoSuchHost as error:
+        click.echo(str(error), err=True)
         return []
-    return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
 def _target(text: str) -> Target:

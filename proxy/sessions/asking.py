@@ -193,18 +193,17 @@ class AskingSession(Session):
         client = source.host if source is not None else ""
         return RouteQuery(request.authority, client, self.listener.name, request.user, request.sni)
 
-    def _is_routed(self, query: RouteQuery) -> bool:
-        """Whether the routes are asked; else it goes where the listener says."""
-        if query.authority is None:
-            return False
-        stays = self.listener.mode is Mode.SNI and self.listener.cluster.endpoints
-        return not stays or self._routing.route(query).rule is not None
+    def _fixed(self, query: RouteQuery) -> tuple[Cluster | None, bool]:
+        """Where it goes if no rule takes it (None: `direct`), and whether the routes are asked at all."""
+        fixed = self.listener.cluster
+        return (fixed if fixed.endpoints else None), query.authority is not None
 
     def _way_now(self, query: RouteQuery) -> tuple[Cluster, Sequence[Endpoint]] | None:
         """Its way, where nothing has to be looked up first."""
+        otherwise, is_routed = self._fixed(query)
         try:
-            if self._is_routed(query):
-                way = self._routing.way_now(query)
+            if is_routed:
+                way = self._routing.way_now(query, otherwise)
                 return None if way is None else (way.cluster, way.candidates)
         except routing.Refused as refused:
             raise Refused(refused.reason, str(refused)) from None
@@ -213,9 +212,10 @@ class AskingSession(Session):
         return (fixed, candidates) if candidates else None
 
     async def _find_way(self, query: RouteQuery) -> tuple[Cluster, Sequence[Endpoint]]:
+        otherwise, is_routed = self._fixed(query)
         try:
-            if self._is_routed(query):
-                way = await self._routing.way(query)
+            if is_routed:
+                way = await self._routing.way(query, otherwise)
                 return way.cluster, way.candidates
         except routing.Refused as refused:
             raise Refused(refused.reason, str(refused)) from None

@@ -1,4 +1,8 @@
-"""From what a client asked for to the endpoints that may be dialled for it: routes, DNS, and where nobody may go."""
+"""From what a client asked for to the endpoints that may be dialled for it: routes, DNS, and what may not be dialled.
+
+Sessions and `tfo-proxy check --route` decide by the same functions: `Routing.before_dns`, `Routing.at_address` and
+`Routing.decide`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,25 @@ from proxy.core.destinations import Destinations
 from proxy.core.outcomes import Reason
 from proxy.core.routes import Route, RouteQuery, Routes
 from proxy.net.listening import Listening
+from proxy.net.resolve import NoSuchHost
 from proxy.sessions.pools import Pools
+
+_NO_ADDRESS = ""  # in place of a numeric address: the name has none, so it is in no network
 
 
 class Refused(Exception):
-    """No way there; ``route`` says which rule refused it, where a rule did. The message is for the operator."""
+    """No way there; ``route`` says which rule refused it, where a rule did. The message is for the operator.
 
-    def __init__(self, problem: str, route: Route | None = None, reason: Reason = Reason.DENIED) -> None:
+    ``brief`` is the message without the destination and the rule, for one who has both at hand.
+    """
+
+    def __init__(
+        self, problem: str, route: Route | None = None, reason: Reason = Reason.DENIED, brief: str = ""
+    ) -> None:
         super().__init__(problem)
         self.route = route
         self.reason = reason
+        self.brief = brief or problem
 
 
 class Way(NamedTuple):
@@ -53,42 +66,66 @@ class Routing:
         self._refusal = lru_cache(4096)(destinations.refusal)  # clients come again
         self._pools = pools
 
-    def route(self, query: RouteQuery) -> Route:
-        """The route as far as it is known without DNS; raises `Refused`."""
-        return _open(self._routes.match(query))
+    async def way(self, query: RouteQuery, otherwise: Cluster | None = None) -> Way:
+        """Where to dial; raises `Refused`, and `NoSuchHost` for names without an address that is needed.
 
-    async def way(self, query: RouteQuery) -> Way:
-        """Where to dial; raises `Refused`, and `NoSuchHost` for names without an address."""
-        route = self.route(query)
-        name = self._to_be_resolved(query, route)
-        found = await self._pools.lookup(name) if name is not None else ()
-        route, cluster, endpoints = self._decided(query, route, found)
+        ``otherwise``: where sessions go that no rule takes; None: `direct`.
+        """
+        route, name = self.before_dns(query, otherwise)
+        try:
+            found = await self._pools.lookup(name) if name is not None else ()
+        except NoSuchHost:
+            if otherwise is None or not self.is_left_over(query, route):
+                raise
+            found = ()
+        route, cluster, endpoints = self.decide(query, route, found, otherwise)
         return Way(route, cluster, endpoints or await self._pools.candidates(cluster, query.client))
 
-    def way_now(self, query: RouteQuery) -> Way | None:
+    def way_now(self, query: RouteQuery, otherwise: Cluster | None = None) -> Way | None:
         """The same where nothing has to be looked up first; else None. Raises `Refused`."""
-        route = self.route(query)
-        name = self._to_be_resolved(query, route)
+        route, name = self.before_dns(query, otherwise)
         found = self._pools.lookup_now(name) if name is not None else ()
         if name is not None and not found:
             return None
-        route, cluster, endpoints = self._decided(query, route, found)
+        route, cluster, endpoints = self.decide(query, route, found, otherwise)
         endpoints = endpoints or self._pools.candidates_now(cluster, query.client)
         return Way(route, cluster, endpoints) if endpoints else None
 
-    def _to_be_resolved(self, query: RouteQuery, route: Route) -> Authority | None:
-        """The name whose addresses matter, if there is one: a gateway resolves names itself."""
-        assert route.cluster is not None
-        if route.cluster.endpoints or not isinstance(query.authority, Authority):
-            return None
-        return query.authority if self._direct.via is None or route.needs_address else None
+    def before_dns(
+        self, query: RouteQuery, otherwise: Cluster | None = None
+    ) -> tuple[Route, Authority | None]:
+        """The route as far as it is known without DNS, and the name whose addresses matter; raises `Refused`.
 
-    def _decided(
-        self, query: RouteQuery, route: Route, found: Sequence[Endpoint]
-    ) -> tuple[Route, Cluster, Sequence[Endpoint]]:
-        """The route for good, when the name is resolved; no endpoints: the cluster's own. Raises `Refused`."""
+        No name: nothing has to be looked up. A gateway resolves names itself, unless a rule wants the address.
+        """
+        route = self._match(query, otherwise)
         assert route.cluster is not None
-        if route.cluster.endpoints:
+        if not isinstance(query.authority, Authority):
+            return route, None
+        if route.needs_address:
+            return route, query.authority
+        is_dialled = not route.cluster.endpoints and self._direct.via is None
+        return route, query.authority if is_dialled else None
+
+    def is_left_over(self, query: RouteQuery, route: Route) -> bool:
+        """Whether no rule takes a name that turned out to have no address. Raises `Refused`."""
+        return route.needs_address and self._match(query._replace(address=_NO_ADDRESS), None).rule is None
+
+    def decide(
+        self,
+        query: RouteQuery,
+        route: Route,
+        found: Sequence[Endpoint],
+        otherwise: Cluster | None = None,
+    ) -> tuple[Route, Cluster, Sequence[Endpoint]]:
+        """The route for good, from what `before_dns` gave and the addresses ``found``; raises `Refused`.
+
+        No endpoints: the cluster's own.
+        """
+        if route.needs_address and not found:
+            route = self._match(query._replace(address=_NO_ADDRESS), otherwise)
+        assert route.cluster is not None
+        if route.cluster.endpoints and not route.needs_address:
             return route, route.cluster, ()
         if query.authority is None:
             raise Refused("the client named no destination, and the route says direct", route)
@@ -96,11 +133,16 @@ class Routing:
             found = (query.authority,)
         elif not found:
             return route, self._direct, ()
+        return self._by_addresses(query, route, found, otherwise)
+
+    def _by_addresses(
+        self, query: RouteQuery, route: Route, found: Sequence[Endpoint], otherwise: Cluster | None
+    ) -> tuple[Route, Cluster, Sequence[Endpoint]]:
         allowed: list[Endpoint] = []
         refused: Refused | None = None
         for endpoint in found:
             try:
-                settled = self._settled(query, route, endpoint)
+                settled = self.at_address(query, route, endpoint, otherwise)
             except Refused as error:
                 refused = refused or error
                 continue
@@ -114,20 +156,28 @@ class Routing:
             raise refused or Refused("no address is left", route)
         return route, self._direct, allowed if self._direct.via is None else ()
 
-    def _settled(self, query: RouteQuery, route: Route, endpoint: Endpoint) -> Route:
+    def at_address(
+        self, query: RouteQuery, route: Route, endpoint: Endpoint, otherwise: Cluster | None = None
+    ) -> Route:
         """The route now that the address is known; raises `Refused` where it may not be dialled."""
         if route.needs_address:
-            route = _open(self._routes.match(query._replace(address=endpoint.host)))
+            route = self._match(query._replace(address=endpoint.host), otherwise)
         if route.cluster is self._direct:
             reason = self._refusal(endpoint)
             if reason is not None:
-                raise Refused(f"{endpoint} is {reason.replace('_', '-')}, which direct.deny forbids", route)
+                problem = f"{endpoint} is {reason.replace('_', '-')}, which direct.deny forbids"
+                raise Refused(problem, route, brief=f"direct.deny has {reason}")
             if self._listening.holds(endpoint):
-                raise Refused(f"{endpoint} is this proxy itself", route, Reason.LOOP)
+                brief = "this proxy itself"
+                raise Refused(f"{endpoint} is {brief}", route, Reason.LOOP, f"it is {brief}")
         return route
 
-
-def _open(route: Route) -> Route:
-    if route.refusal is not None:
-        raise Refused(f"{route.refusal} (rule {route.rule}, {route.place})", route)
-    return route
+    def _match(self, query: RouteQuery, otherwise: Cluster | None) -> Route:
+        """The rule that takes the session, or ``otherwise``; raises `Refused` where the rule does."""
+        route = self._routes.match(query)
+        if route.refusal is not None:
+            place = f"rule {route.rule}, {route.place}"
+            raise Refused(f"{route.refusal} ({place})", route, brief=route.refusal)
+        if otherwise is not None and route.rule is None and not route.needs_address:
+            route = route._replace(cluster=otherwise)
+        return route

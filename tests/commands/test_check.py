@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import ipaddress
+import json
+import re
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
-from proxy.commands import group
+from proxy.commands import check, group
+from proxy.config import ConfigError, load
+from proxy.core.address import Authority, Endpoint, parse_target
+from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.sessions.pools import Pools
+from proxy.sessions.routing import Refused, Routing
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -70,7 +83,11 @@ def test_the_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 ROUTED = """\
-listeners: {web: {bind: '127.0.0.1:1', mode: forward, to: api}}
+listeners:
+  web: {bind: '127.0.0.1:1', mode: mixed, users: {mallory: x}}
+  fixed: {bind: '127.0.0.1:2', mode: forward, to: api}
+  tls: {bind: '127.0.0.1:3', mode: sni}
+  named: {bind: '127.0.0.1:4', mode: sni, to: api, allow: [192.0.2.0/24, 127.0.0.1]}
 clusters: {api: {endpoints: 'h:1'}}
 routes:
   - match: {host: "*.internal", port: 8000-8100}
@@ -87,13 +104,24 @@ routes:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ("x.internal:8001", "x.internal:8001: cluster api (rule 1 at {path}:4:5)"),
-        ("x.internal:1 --user mallory", "x.internal:1: refused, go away (rule 2 at {path}:6:5)"),
-        ("10.0.0.1:1 --client 192.0.2.7", "10.0.0.1:1: refused, not from there (rule 3 at {path}:8:5)"),
+        ("x.internal:8001", "x.internal:8001: cluster api (rule 1 at {path}:8:5)"),
+        ("x.internal:1 --user mallory", "x.internal:1: refused, go away (rule 2 at {path}:10:5)"),
+        ("10.0.0.1:1 --client 192.0.2.7", "10.0.0.1:1: refused, not from there (rule 3 at {path}:12:5)"),
         ("10.0.0.1:1", "10.0.0.1:1: direct (no rule takes it)"),
         (
-            "10.0.0.1:1 --sni a.Internal --listener web",
-            "10.0.0.1:1: cluster 192.0.2.9:443 (rule 4 at {path}:10:5)",
+            "a.internal:1 --sni a.Internal --listener tls",
+            "a.internal:1: cluster 192.0.2.9:443 (rule 4 at {path}:14:5)",
+        ),
+        ("x.internal:1 --listener fixed", "x.internal:1: cluster api (listener fixed: to)"),
+        ("127.0.0.1:4", "127.0.0.1:4: refused, direct.deny has loopback (no rule takes it, so direct)"),
+        ("8.8.8.8:1 --listener named", "8.8.8.8:1: cluster api (no rule takes it; listener named: to)"),
+        (
+            "localhost:1 --listener named --client 192.0.2.7",
+            "localhost:1: a rule for networks may take it; its addresses decide",
+        ),
+        (
+            "8.8.8.8:1 --listener named --client 198.51.100.1",
+            "8.8.8.8:1: refused, listener named does not allow this client",
         ),
         ("127.0.0.1:1", "127.0.0.1:1: refused, direct.deny has loopback (no rule takes it, so direct)"),
         ("localhost:1", "localhost:1: direct (no rule takes it); its addresses decide"),
@@ -110,12 +138,176 @@ def test_where_somebody_would_be_sent(
     assert group.main(["check", str(path), "--route", *args.split()]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first == says.format(path=path)
-    if "decide" in says:
+    if "decide" in says and "named" in args:
+        assert "  127.0.0.1:1: cluster api (no rule takes it; listener named: to)" in others
+    elif "decide" in says:
         assert "  127.0.0.1:1: refused, direct.deny has loopback (no rule takes it, so direct)" in others
 
 
-@pytest.mark.parametrize("args", ["nowhere", "h:0", "h:1 --client me", "h:1 --listener none", "0x7f.1:80"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "nowhere",
+        "h:0",
+        "h:1 --client me",
+        "h:1 --listener none",
+        "0x7f.1:80",
+        "h:1 --sni h",
+        "h:1 --listener tls --sni i",
+        "h:1 --listener tls --user u",
+    ],
+)
 def test_what_cannot_be_asked(path: Path, capsys: pytest.CaptureFixture[str], args: str) -> None:
     path.write_text(ROUTED)
     assert group.main(["check", str(path), "--route", *args.split()]) == group.USAGE
     assert "Invalid value" in capsys.readouterr().err
+
+
+# --- a law: what `check --route` says is what sessions do
+
+
+_HOSTS = {"a.test": ["10.0.0.1"], "b.test": ["192.0.2.5"], "c.a.test": ["2001:db8::1"], "nowhere.test": []}
+_NETWORKS = ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32", "loopback"]
+
+
+@st.composite
+def _documents(draw: st.DrawFn) -> dict[str, Any]:
+    some = st.sampled_from
+    conditions = st.fixed_dictionaries(
+        {},
+        optional={
+            "host": some(["a.test", "*.a.test", "b.test", "/[ab].*/"]),
+            "port": some([80, 443, "400-500"]),
+            "network": some(_NETWORKS),
+            "client": some(["10.0.0.0/8", "192.0.2.0/24"]),
+            "listener": some(["open", "named", "kept"]),
+            "sni": some(["a.test", "*.a.test"]),
+        },
+    )
+    goals = some([{"to": "api"}, {"to": "direct"}, {"refuse": "no"}, {"to": "192.0.2.9:9"}])
+    rules = draw(
+        st.lists(st.builds(lambda match, goal: {"match": match, **goal}, conditions, goals), max_size=6)
+    )
+    return {
+        "listeners": {
+            "open": {"bind": "127.0.0.1:1", "mode": "mixed"},
+            "named": {"bind": "127.0.0.1:2", "mode": "sni"},
+            "kept": {"bind": "127.0.0.1:3", "mode": "sni", "to": "api"},
+        },
+        "clusters": {"api": {"endpoints": "192.0.2.1:1"}},
+        "routes": rules,
+    }
+
+
+def _expected(document: dict[str, Any], listener: str, host: str, port: int, client: str) -> str | None:
+    """Rule by rule, for a destination with one address; None: it has none, and would have to be dialled."""
+    address = host if host not in _HOSTS else next(iter(_HOSTS[host]), None)
+    named = host in _HOSTS
+
+    def is_name(pattern: str) -> bool:
+        if pattern.startswith("/"):
+            return named and re.fullmatch(pattern[1:-1], host) is not None
+        return host.endswith(pattern[1:]) if pattern.startswith("*") else host == pattern
+
+    undecided = False
+    for number, rule in enumerate(document["routes"], 1):
+        match = rule["match"]
+        first, last = (str(match.get("port", "1-65535")).split("-") * 2)[:2]
+        held = [
+            "host" not in match or is_name(match["host"]),
+            int(first) <= port <= int(last),
+            match.get("listener", listener) == listener,
+            "client" not in match or _is_in(client, match["client"]),
+            "sni" not in match or (listener != "open" and is_name(match["sni"])),
+        ]
+        if not all(held):
+            continue
+        if "network" in match and not _is_in(address, match["network"]):
+            undecided = undecided or address is None
+            continue
+        if undecided:
+            return None
+        if "refuse" in rule:
+            return f"refused by {number}"
+        if rule["to"] != "direct":
+            return f"{rule['to']} by {number}"
+        return _direct(address)
+    return "api by None" if listener == "kept" else _direct(address)
+
+
+def _is_in(one: str | None, network: str) -> bool:
+    if one is None:
+        return False
+    real = {"loopback": "127.0.0.0/8"}.get(network, network)
+    return ipaddress.ip_address(one) in ipaddress.ip_network(real)
+
+
+def _direct(address: str | None) -> str | None:
+    if address is None:
+        return None
+    return "denied" if ipaddress.ip_address(address).is_loopback else "direct"
+
+
+def _said(lines: list[str]) -> str:
+    """The last line in short: it is the one that the address decides."""
+    line = lines[-1]
+    found = re.search(r"rule (\d+) at", line)
+    rule = found[1] if found else None
+    if "direct.deny" in line:
+        return "denied"
+    if "refused, no (" in line:
+        return f"refused by {rule}"
+    cluster = re.search(r"cluster (\S+) ", line)
+    return f"{cluster[1]} by {rule}" if cluster else "direct"
+
+
+class _Table(Pools):
+    """Pools that know the addresses of some names."""
+
+    async def lookup(self, authority: Authority) -> list[Endpoint]:
+        found = _HOSTS[authority.host]
+        if not found:
+            raise NoSuchHost(authority.host)
+        return [Endpoint(host, authority.port) for host in found]
+
+
+@settings(max_examples=100)
+@given(
+    _documents(),
+    st.sampled_from(["open", "named", "kept"]),
+    st.sampled_from([*_HOSTS, "10.0.0.1", "192.0.2.5", "127.0.0.1"]),
+    st.sampled_from([80, 443]),
+    st.sampled_from(["10.9.9.9", "198.51.100.1"]),
+)
+def test_check_says_what_sessions_do(
+    document: dict[str, Any], listener: str, host: str, port: int, client: str
+) -> None:
+    if listener != "open" and host not in _HOSTS:
+        host = "a.test"  # a TLS hello has a name
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(json.dumps(document))
+        file.flush()
+        try:
+            snapshot = load(file.name).snapshot
+        except ConfigError:
+            reject()  # a rule behind one that takes everything
+    pools = _Table(Resolver())
+    routing = Routing(snapshot.routes, snapshot.destinations, pools)
+    place = next(one for one in snapshot.listeners if one.name == listener)
+    fixed = place.cluster if place.cluster.endpoints else None
+    query = check._query(place, parse_target(f"{host}:{port}"), client, None, None)
+
+    async def way() -> str | None:
+        try:
+            route, cluster, _ = await routing.way(query, fixed)
+        except NoSuchHost:
+            return None
+        except Refused as refused:
+            by = refused.route.rule if refused.route else None
+            return "denied" if "direct.deny" in refused.brief else f"refused by {by}"
+        return "direct" if cluster is snapshot.direct else f"{cluster.name} by {route.rule}"
+
+    expected = _expected(document, listener, host, port, client)
+    assert trio.run(way) == expected
+    if expected is not None:
+        assert _said(check._explained(snapshot, query, pools)) == expected
