@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Callable, Sequence
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -25,6 +26,7 @@ _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOP
 _SHORTAGE_PAUSE = 0.1
 _QUEUE_MOST = 65536  # longer than any queue: somebody who connects all the time must not keep us here
 _BATCH = 32  # accepted in a row before those accepted get a turn
+_files: WeakKeyDictionary[socket.socket, tuple[int, int]] = WeakKeyDictionary()  # device and inode
 
 
 class CannotListen(Exception):
@@ -178,15 +180,38 @@ def take_all(
 
 
 def close_listener(sock: socket.socket, *, unlink: bool = True) -> None:
-    """Stop listening; a unix socket's path is taken away, unless somebody else goes on listening there."""
-    path = sock.getsockname() if sock.family == socket.AF_UNIX and sock.fileno() >= 0 else None
+    """Stop listening. ``unlink``: a unix socket's path is taken away, as `unlink_path` does it."""
+    if unlink:
+        unlink_path(sock)
     if sock.fileno() >= 0:
         with contextlib.suppress(RuntimeError):  # no trio is running any more
             trio.lowlevel.notify_closing(sock)
     sock.close()
-    if unlink and isinstance(path, str) and path:
+
+
+def remember_path(sock: socket.socket) -> None:
+    """Take note of which file is the path of a unix socket: at the path there may be another one later."""
+    path = _path(sock)
+    if path:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            found = os.stat(path)
+            _files[sock] = found.st_dev, found.st_ino
+
+
+def unlink_path(sock: socket.socket) -> None:
+    """Take away the path of a unix socket that is still open, if the file there is its own, and not a successor's."""
+    path, own = _path(sock), _files.get(sock)
+    if path and own is not None:
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) == own:
+                os.unlink(path)
+
+
+def _path(sock: socket.socket) -> str:
+    """Where an open unix socket is bound; empty for others, and for abstract ones."""
+    path = sock.getsockname() if sock.family == socket.AF_UNIX and sock.fileno() >= 0 else ""
+    return path if isinstance(path, str) else ""
 
 
 def _tcp_socket(bind: Bind, beside: Sequence[socket.socket]) -> socket.socket:
@@ -203,9 +228,15 @@ def _tcp_socket(bind: Bind, beside: Sequence[socket.socket]) -> socket.socket:
             raise
         return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", port), share)
     if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if bind.host == "*" else 1)
+        dual = any(_is_dual(other) for other in beside) if beside else bind.host == "*"
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
         return _bound(sock, socket.getaddrinfo(host, port, family, flags=socket.AI_NUMERICHOST)[0][4], share)
     return _bound(sock, (host, port), share)
+
+
+def _is_dual(sock: socket.socket) -> bool:
+    """Whether it takes IPv4 connections, too."""
+    return sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def _bound(sock: socket.socket, address: object, share: bool) -> socket.socket:
@@ -229,6 +260,7 @@ def _unix_socket(bind: Bind) -> socket.socket:
     except OSError:
         sock.close()
         raise
+    remember_path(sock)
     return sock
 
 

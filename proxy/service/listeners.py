@@ -10,7 +10,6 @@ A socket belongs to its address. A listener that gets another name, another back
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -68,6 +67,8 @@ class Listeners:
         self._workers = 1
         self._inherited = list(inherited)
         self._lent = {one.sock for one in self._inherited if one.lent}
+        for one in self._inherited:
+            accept.remember_path(one.sock)
 
     def prepare(self, snapshot: Snapshot, workers: int = 1) -> Prepared:
         """Open what is missing, and give what stays its new options; raises `CannotListen`: nothing has changed."""
@@ -98,7 +99,7 @@ class Listeners:
         self._seats, self._snapshot, self._workers = prepared.seats, prepared.snapshot, prepared.workers
         self.shares = [self._share(number) for number in range(prepared.workers)]
         for sock in before - after - self._lent:
-            _unlink(sock)
+            accept.unlink_path(sock)
         return list(before - after)
 
     def open(self, snapshot: Snapshot, workers: int = 1) -> None:
@@ -117,7 +118,7 @@ class Listeners:
         """Take the paths of unix sockets away: nobody new shall come. The sockets themselves are still open."""
         shared = {sock for share in self.shares for sockets in share.values() for sock in sockets}
         for sock in shared - self._lent:
-            _unlink(sock)
+            accept.unlink_path(sock)
 
     def close(self, *, unlink: bool = True) -> None:
         """Stop listening everywhere. ``unlink``: and take the paths of unix sockets away; nobody goes on there."""
@@ -181,8 +182,8 @@ class Listeners:
         bind = seat.bind
         return [
             sock
-            for name, sock, _ in self._inherited
-            if _is_at(sock, bind) and (bind.is_unix or bind.port or name == listener.name)
+            for name, sock, lent in self._inherited
+            if _is_at(sock, bind, lent=lent) and (bind.is_unix or bind.port or name == listener.name)
         ]
 
     def _share(self, worker: int) -> Sockets:
@@ -208,14 +209,12 @@ def _seats(snapshot: Snapshot) -> Iterator[tuple[_Seat, Listener]]:
             yield _Seat("" if bind.is_unix or bind.port else listener.name, bind, number), listener
 
 
-def _unlink(sock: socket.socket) -> None:
-    path = sock.getsockname() if sock.family == socket.AF_UNIX and sock.fileno() >= 0 else None
-    if isinstance(path, str) and path:
-        with suppress(OSError):
-            os.unlink(path)
+def _is_at(sock: socket.socket, bind: Bind, *, lent: bool = False) -> bool:
+    """Whether a socket is bound as ``bind`` says.
 
-
-def _is_at(sock: socket.socket, bind: Bind) -> bool:
+    Of one that a service manager lends (``lent``) it decides which families ``[::]`` and ``*`` are (BindIPv6Only= of
+    systemd.socket(5)): another socket cannot be opened on that port anyway.
+    """
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX or bind.is_unix:
         path = name.decode() if isinstance(name, bytes) else name
@@ -223,9 +222,9 @@ def _is_at(sock: socket.socket, bind: Bind) -> bool:
     host, port = name[:2]
     if bind.port not in {0, port}:
         return False
-    if bind.host != "*":
-        return bool(host == bind.host and not _is_dual(sock))
-    return _is_dual(sock) or host == "0.0.0.0"
+    if bind.host == "*":
+        return _is_dual(sock) or host == "0.0.0.0" or (lent and host == "::")
+    return bool(host == bind.host and (lent or not _is_dual(sock)))
 
 
 def _is_dual(sock: socket.socket) -> bool:

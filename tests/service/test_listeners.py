@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,6 +210,67 @@ def test_a_path_that_was_lent_is_left_where_it_is(tmp_path: Path) -> None:
     listeners.part()
     listeners.close()
     assert path.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("dual", [True, False])
+@pytest.mark.parametrize("host", ["::", "*"])
+def test_a_lent_socket_decides_which_families_every_address_is(host: str, dual: bool, workers: int) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=dual) as sock:
+        sock.setblocking(False)
+        listeners = Listeners([Heirloom("x", sock, lent=True)])
+        listeners.open(snapshot(listener("a", Bind(host, port(sock)))), workers)
+        assert listeners.shares[0] == {"a": [sock]}
+        assert listeners.unused() == []
+        families = [("::1", True), ("127.0.0.1", dual)]
+        for client, served in families:
+            with suppress(ConnectionRefusedError), socket.create_connection((client, port(sock)), 5):
+                assert served
+                continue
+            assert not served
+        listeners.close()
+
+
+def _renamed(path: Path) -> None:
+    other = path.with_suffix(".new")
+    _bound(other)
+    other.rename(path)
+
+
+def _bound(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def _file(path: Path) -> None:
+    path.unlink()
+    path.write_text("not ours")
+
+
+@pytest.mark.parametrize("successor", [_renamed, _bound, _file])
+@pytest.mark.parametrize("end", ["part", "close", "adopt", "abandon"])
+def test_a_path_that_a_successor_has_taken_over_is_left(
+    tmp_path: Path, end: str, successor: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "sock"
+    first, unix = snapshot(listener("a", LOOPBACK)), snapshot(listener("a", Bind(str(path), 0)))
+    listeners = Listeners()
+    listeners.open(first if end == "abandon" else unix)
+    prepared = listeners.prepare(unix) if end == "abandon" else listeners.prepare(first)
+    successor(path)
+    match end:
+        case "part":
+            listeners.part()
+        case "adopt":
+            for sock in listeners.adopt(prepared):
+                sock.close()
+        case "abandon":
+            listeners.abandon(prepared)
+    listeners.close()
+    assert path.exists()
+    if end != "abandon":
+        listeners.abandon(prepared)
 
 
 def test_where_any_port_will_do_the_name_decides() -> None:
