@@ -31,7 +31,13 @@ class Connect(Section, frozen=True):
         _CONNECT.timeout
     )
     retries: Annotated[
-        int, Meta(ge=0, le=100, description="How many other endpoints are tried after one that fails.")
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="How many other endpoints are tried after one that fails. The addresses of one name count as "
+            "one endpoint.",
+        ),
     ] = _CONNECT.retries
 
 

@@ -18,9 +18,11 @@ from typing import Protocol
 from proxy.core.address import Endpoint
 from proxy.core.availability import Availability
 from proxy.core.clusters import Balance, Cluster
+from proxy.core.families import interleaved
 from proxy.core.members import Members
 
 POINTS = 40  # on the ring, for each unit of weight: shares differ by some 15 %
+MOST_ADDRESSES = 16  # of one name that a session tries
 _LOOKED_AT = 64  # members that a session looks at in search of available ones
 _MOST_TURNS = 100_000  # of one round, where weights are huge
 
@@ -40,25 +42,26 @@ class Strategy(Protocol):
 class Balancer:
     """The choices of one cluster."""
 
-    __slots__ = ("_cluster", "_dice", "_members", "_strategy", "availability", "sessions")
+    __slots__ = ("_cluster", "_dice", "_members", "_most", "_strategy", "availability", "sessions")
 
     def __init__(self, cluster: Cluster, dice: Callable[[], float]) -> None:
         """``dice`` gives numbers from 0 to below 1, all equally likely."""
         self._cluster = cluster
         self._dice = dice
+        self._most = MOST_ADDRESSES if cluster.is_one_name else 1 + cluster.connect.retries
         self._members = Members((), ())
         self._strategy: Strategy = _First(self._members)
         self.availability = Availability(cluster.eject)
         self.sessions: Counter[Endpoint] = Counter()
 
     def pick(self, members: Members, key: str, now: float) -> list[Endpoint]:
-        """The endpoints to try, the best first: as many as the cluster lets a session try.
+        """The endpoints to try, the best first: as many as the cluster lets a session try, of both address families.
 
         Those that are out come last, and only where the others are too few: trying one costs less than failing.
         """
         if members is not self._members:
             self._adopt(members)
-        wanted = min(1 + self._cluster.connect.retries, len(members))
+        wanted = min(self._most, len(members))
         if not wanted:
             return []
         out = self.availability.out(members, now)
@@ -70,7 +73,22 @@ class Balancer:
                 break
         if len(chosen) < wanted:
             self._fill(chosen, last, out, wanted)
-        return [members.endpoints[number] for number in (*chosen, *last)][:wanted]
+        picked = [members.endpoints[number] for number in (*chosen, *last)][:wanted]
+        return self._of_both_families(picked, members, out) if members.is_dual else picked
+
+    def _of_both_families(
+        self, picked: list[Endpoint], members: Members, out: frozenset[Endpoint]
+    ) -> list[Endpoint]:
+        """One of the other family is always among them, as far in front as the strategy allows."""
+        first = picked[0].is_ipv6
+        if all(endpoint.is_ipv6 is first for endpoint in picked):
+            others = [endpoint for endpoint in members.endpoints if endpoint.is_ipv6 is not first]
+            others = [endpoint for endpoint in others if endpoint not in out] or others
+            picked.append(others[int(self._dice() * len(others))])
+        if not self._cluster.is_interchangeable:
+            return picked
+        good = [endpoint for endpoint in picked if endpoint not in out]
+        return [*interleaved(good), *interleaved([endpoint for endpoint in picked if endpoint in out])]
 
     def began(self, endpoint: Endpoint) -> None:
         """A session has been connected to ``endpoint``."""

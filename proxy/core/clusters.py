@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from proxy.core.address import Endpoint, Target
+from proxy.core.address import Authority, Endpoint, Target
 
 
 class FastOpen(StrEnum):
@@ -64,7 +64,10 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """How long one endpoint may take to answer, and how many others are tried after it."""
+    """How long one endpoint may take to answer, and how many others are tried after it.
+
+    The addresses of one name are one destination: ``retries`` does not count them.
+    """
 
     timeout: float = 5.0
     retries: int = 2
@@ -107,6 +110,12 @@ class Source:
     addresses: tuple[str, ...] = ()
     interface: str | None = None
     mark: int | None = None  # of packets, for rules of the firewall and of routing
+
+    def reaches(self, endpoint: Endpoint) -> bool:
+        """Whether there is a source address of the endpoint's family."""
+        if not self.addresses or endpoint.is_unix:
+            return True
+        return any((":" in address) is endpoint.is_ipv6 for address in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +193,16 @@ class Cluster:
     only: tuple[Endpoint, ...] = field(init=False, default=(), compare=False)
     """The one endpoint, where there is but one, it is numeric, and wants nothing but the client's bytes: nothing to
     resolve, nothing to choose, nothing to add."""
+
+    @property
+    def is_one_name(self) -> bool:
+        """Whether its endpoints are the addresses of one name, all as good."""
+        return len(self.endpoints) == 1 and isinstance(self.endpoints[0], Authority)
+
+    @property
+    def is_interchangeable(self) -> bool:
+        """Whether a session may go to whichever of its endpoints answers first."""
+        return self.is_one_name or self.balance not in {Balance.FIRST, Balance.SOURCE_HASH}
 
     def __post_init__(self) -> None:
         alone = len(self.endpoints) == 1 and self.proxy_header is SendHeader.OFF and self.via is None

@@ -1,4 +1,4 @@
-"""Which address family has lately been the slower way to a name (RFC 8305 section 5).
+"""The order in which the addresses of a name are dialled: what failed lately comes last (RFC 8305 sections 4 and 5).
 
 Where the other family overtook the first dial, the next ones begin with it for a while. Where that happens with
 several names and nothing has come of the slow family since, it is slow for every name: a network with a broken IPv6
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from proxy.core.address import Endpoint
 
 SLOW_FOR = 600.0  # seconds
+FAILED_FOR = 60.0
 _SEVERAL = 3  # names
 _MOST_NAMES = 1000
 
@@ -19,10 +20,11 @@ _MOST_NAMES = 1000
 class Families:
     """What is known of the ways to names. ``now`` is monotonic seconds."""
 
-    __slots__ = ("_everywhere", "_slow")
+    __slots__ = ("_everywhere", "_failed", "_slow")
 
     def __init__(self) -> None:
         self._slow: dict[tuple[str, bool], float] = {}  # name and whether it is IPv6 → until when
+        self._failed: dict[Endpoint, float] = {}  # until when each comes after the others
         self._everywhere: dict[bool, set[str]] = {False: set(), True: set()}  # since a dial of it last worked
 
     def overtaken(self, name: str, endpoint: Endpoint, now: float) -> None:
@@ -36,19 +38,31 @@ class Families:
         if len(names) < _SEVERAL:
             names.add(name)
 
+    def failed(self, endpoint: Endpoint, now: float) -> None:
+        """A dial to ``endpoint`` failed, or another address of its name was there long before."""
+        self._failed.pop(endpoint, None)
+        while len(self._failed) >= _MOST_NAMES:
+            del self._failed[next(iter(self._failed))]
+        self._failed[endpoint] = now + FAILED_FOR
+
     def worked(self, name: str, endpoint: Endpoint) -> None:
         """A dial to ``endpoint`` was not overtaken."""
+        if self._failed:
+            self._failed.pop(endpoint, None)
         if self._slow:
             self._slow.pop((name, endpoint.is_ipv6), None)
             self._everywhere[endpoint.is_ipv6].clear()
 
     def ordered(self, name: str, candidates: Sequence[Endpoint], now: float) -> Sequence[Endpoint]:
-        """The candidates for ``name``, those of a slow family last."""
-        if not self._slow or len(candidates) < 2:
+        """The candidates for ``name``: those of a slow family after the others, those that failed lately last."""
+        if not (self._slow or self._failed) or len(candidates) < 2:
             return candidates
-        slow = [self._is_slow(name, endpoint.is_ipv6, now) for endpoint in candidates]
-        if all(slow) or not any(slow):
-            return candidates
+        slow = [
+            (now < self._failed.get(endpoint, 0.0), self._is_slow(name, endpoint.is_ipv6, now))
+            for endpoint in candidates
+        ]
+        if all(late for _, late in slow):
+            slow = [(failed, False) for failed, _ in slow]
         order = sorted(range(len(candidates)), key=slow.__getitem__)
         return [candidates[number] for number in order]
 
@@ -61,9 +75,14 @@ class Families:
         return now < until
 
 
-def rival(candidates: Sequence[Endpoint], number: int) -> Endpoint | None:
-    """The candidate after this one, where it is of the other address family."""
-    if number + 1 >= len(candidates):
-        return None
-    one, other = candidates[number], candidates[number + 1]
-    return other if one.is_ipv6 is not other.is_ipv6 and not one.is_unix and not other.is_unix else None
+def interleaved(candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    """The candidates with the address families in turn, from that of the first (RFC 8305 section 4)."""
+    if len(candidates) < 3:
+        return candidates
+    first = [endpoint for endpoint in candidates if endpoint.is_ipv6 is candidates[0].is_ipv6]
+    other = [endpoint for endpoint in candidates if endpoint.is_ipv6 is not candidates[0].is_ipv6]
+    if not other:
+        return candidates
+    both = min(len(first), len(other))
+    pairs = [endpoint for pair in zip(first, other, strict=False) for endpoint in pair]
+    return pairs + first[both:] + other[both:]

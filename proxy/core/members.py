@@ -16,9 +16,12 @@ class Members:
     weights: tuple[int, ...]
     at: dict[Endpoint, int] = field(init=False)
     """Endpoint → its number."""
+    is_dual: bool = field(init=False)
+    """Whether there are IPv6 addresses and others."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", {endpoint: number for number, endpoint in enumerate(self.endpoints)})
+        object.__setattr__(self, "is_dual", len({endpoint.is_ipv6 for endpoint in self.endpoints}) > 1)
 
     def __len__(self) -> int:
         return len(self.endpoints)

@@ -6,6 +6,8 @@ from proxy.core.snapshot import AUTO, Auto, Cluster, FastOpen
 
 _AUTO = FastOpen.AUTO  # bound once: asking an enum for a member costs as much as a call (Python 3.11)
 NEAR = 100e-6  # seconds; waking the other process takes as long (decision 0012)
+STAGGER = 0.25  # seconds between dials to addresses of one destination (RFC 8305 section 5)
+STAGGER_LEAST = 0.1
 HEDGE_UNKNOWN = 0.25
 HEDGE_LEAST = 0.03
 HEDGE_MOST = 1.0
@@ -53,6 +55,12 @@ class Pace:
             late = self.rtt + max(self.rtt / 2, 4 * self.rtt_variation)
             self._hedge = min(max(late, HEDGE_LEAST), HEDGE_MOST)
         return self._hedge
+
+    def stagger(self) -> float:
+        """How long without a handshake until another address of the destination is dialled (RFC 8305 section 5)."""
+        if self.rtt is None:
+            return STAGGER
+        return max(self.hedge_after(AUTO) or STAGGER, STAGGER_LEAST)
 
     def overdue_after(self) -> float:
         """How long an endpoint that is known to answer may stay silent before something is wrong."""

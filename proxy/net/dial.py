@@ -2,8 +2,9 @@
 
 The only file that says ``MSG_FASTOPEN``. A fast open that gets no answer in time is joined by a plain dial on a
 socket of its own, and the first to finish its handshake is the connection; the other is closed. One that is refused
-is repeated once, plainly. What the SYN carried was safe to send twice (`core.replay`), so no race delivers a byte
-twice that must come once. All of it happens in the session's own task.
+is repeated once, plainly. Further addresses of the same destination join as RFC 8305 section 5 says, and no session
+sends more SYNs than its `SynBudget` allows. What the SYN carried was safe to send twice (`core.replay`), so no race
+delivers a byte twice that must come once. All of it happens in the session's own task.
 
 Errno by errno, from tcp_sendmsg_fastopen() in net/ipv4/tcp.c and from measurement: EINPROGRESS means no cookie is
 known (nothing was taken, the SYN asks for one) or that there was no data; EOPNOTSUPP that the client bit of
@@ -14,9 +15,11 @@ the flag. In all of these the dial goes on plainly, on a new socket.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +29,17 @@ from proxy.core.clusters import Source
 from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
+from proxy.core.pace import STAGGER
 from proxy.net import conntrack, sockopt
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
 
-_STAGGER = 0.25  # the Connection Attempt Delay of RFC 8305 section 5
+MOST_SYNS = 4  # to one address, of one session
+MOST_SYNS_IN_ALL = 16  # of one session
+# The kernel repeats a SYN after 1 s (TCP_TIMEOUT_INIT) and then at least 1 s apart (net.ipv4.tcp_syn_linear_timeouts).
+# An attempt that must not repeat it is closed a little earlier; TCP_SYNCNT cannot do that: since Linux 6.5 the kernel
+# adds the linear ones to it (tcp_write_timeout() in net/ipv4/tcp_timer.c).
+_REPEATS_NOT_BEFORE, _REPEATS_APART = 0.9, 1.0
 _FAST_OPEN = int(socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL)
 _SEND = int(socket.MSG_NOSIGNAL)
 _UNIX = int(socket.AF_UNIX)
@@ -51,6 +60,10 @@ class Attempt:
     unavailable: int  # errno when a fast open was wanted and the kernel has none
     endpoint: Endpoint
     source: Source | None
+    deadline: float = math.inf
+    look_at: float = math.inf  # when the kernel is about to repeat the SYN
+    repeated: int = 0  # repetitions that it was allowed
+    repeats: bool = True  # it may be allowed more
 
 
 def begin(
@@ -127,6 +140,30 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
         raise DialFailed.because(error.errno or 0) from error
 
 
+class SynBudget:
+    """The SYNs that one session may send, those that the kernel repeats included.
+
+    `MOST_SYNS` to one address and `MOST_SYNS_IN_ALL` to all addresses together, so that a request cannot be turned
+    into a flood towards an address that does not answer (docs/security.md).
+    """
+
+    __slots__ = ("_left", "_sent")
+
+    def __init__(self, in_all: int = MOST_SYNS_IN_ALL) -> None:
+        """``in_all``: more than `MOST_SYNS_IN_ALL`, where the operator wants so many endpoints to be tried."""
+        self._sent: dict[Endpoint, int] = {}
+        self._left = max(in_all, MOST_SYNS_IN_ALL)
+
+    def allows(self, endpoint: Endpoint, kept: int = 0) -> bool:
+        """Whether one more SYN may go to ``endpoint``, with ``kept`` SYNs left over for other addresses."""
+        return self._left > kept and self._sent.get(endpoint, 0) < MOST_SYNS
+
+    def spend(self, endpoint: Endpoint, count: int = 1) -> None:
+        """Count SYNs to ``endpoint``; a negative ``count`` gives back what was not sent."""
+        self._sent[endpoint] = self._sent.get(endpoint, 0) + count
+        self._left -= count
+
+
 async def connect(  # noqa: PLR0913  # what differs from dial to dial
     endpoint: Endpoint,
     first: Attempt,
@@ -135,16 +172,19 @@ async def connect(  # noqa: PLR0913  # what differs from dial to dial
     *,
     hedge: float | None = None,
     redial: bool = False,
-    rival: Endpoint | None = None,
+    others: Iterable[Endpoint] = (),
+    stagger: float = STAGGER,
+    budget: SynBudget | None = None,
 ) -> Upstream:
     """The connection that ``first`` was begun for; raises `DialFailed`.
 
-    Leaves no other socket behind, whatever happens, cancellation included. ``hedge``: seconds after which a plain
-    dial joins a fast open. ``redial``: a refusal of the fast open may be the path's doing, so a plain dial must
-    confirm it. ``rival``: another endpoint as good as this one, but of the other address family, which is dialled
-    plainly beside it where this one takes too long (RFC 8305); no two of these dials carry data in their SYN.
+    Leaves no other socket behind, whatever happens, cancellation included. ``timeout``: seconds for each endpoint.
+    ``hedge``: seconds after which a plain dial joins a fast open. ``redial``: a refusal of the fast open may be the
+    path's doing, so a plain dial must confirm it. ``others``: further addresses of the same destination, dialled
+    plainly in this order (RFC 8305 section 5): each ``stagger`` seconds after the one before, or at once where that
+    one has failed. No two of these dials carry data in their SYN. ``budget``: the session's; a new one by default.
     """
-    race = _Race(endpoint, first, watch, timeout, rival)
+    race = _Race(endpoint, first, watch, timeout, others, stagger, budget or SynBudget())
     try:
         return await race.run(hedge, redial=redial)
     except OSError as error:  # no memory to watch it, or a socket that will not be asked
@@ -152,63 +192,133 @@ async def connect(  # noqa: PLR0913  # what differs from dial to dial
 
 
 class _Race:
-    """A fast open on its way, and the plain dial that may have to join it."""
+    """Attempts on their way to one destination; the first whose handshake ends is the connection."""
 
-    def __init__(
-        self, endpoint: Endpoint, first: Attempt, watch: Watch, timeout: float, rival: Endpoint | None
+    def __init__(  # noqa: PLR0913, PLR0917  # what differs from dial to dial
+        self,
+        endpoint: Endpoint,
+        first: Attempt,
+        watch: Watch,
+        timeout: float,
+        others: Iterable[Endpoint],
+        stagger: float,
+        budget: SynBudget,
     ) -> None:
         self._endpoint = endpoint
-        self._rival = rival
         self._first = first
         self._watch = watch
         self._clock = watch.clock
-        self._deadline = first.started + timeout
+        self._timeout = timeout
+        self._others = deque(others)
+        self._stagger = stagger
+        self._next_at = first.started + stagger if self._others else math.inf
+        self._budget = budget
         self._bell = Bell()
         self._attempts: dict[int, Attempt] = {}
-        self._refusal = 0  # errno of the first attempt that failed
+        self._refusal = 0  # errno of the first attempt that failed, where it was to the first endpoint
+        self._started: dict[Endpoint, float] = {}
+        self._failures: dict[Endpoint, DialFailed] = {}
 
     async def run(self, hedge: float | None, *, redial: bool) -> Upstream:
         first = self._first
         may_join = first.open is not Open.PLAIN
-        hedge_at = first.started + hedge if may_join and hedge is not None else self._deadline
-        rival_at = self._deadline
-        if self._rival is not None:
-            rival_at = min(first.started + max(_STAGGER, hedge or 0.0), self._deadline)
+        hedge_at = first.started + hedge if may_join and hedge is not None else math.inf
         hedged = redialled = False
         try:
-            self._enter(first)
+            self._enter(first, first.started + self._timeout)
             while True:
-                rung = await self._bell.wait_until(min(hedge_at, rival_at, self._deadline))
+                rung = await self._bell.wait_until(min(hedge_at, self._next_at, self._due()))
                 won = self._sort_out(rung)
                 if won is not None:
                     upstream = self._finish(won)
                     upstream.hedged, upstream.redialled = hedged, redialled
                     return upstream
                 now = self._clock()
-                if not self._attempts:
-                    if not (may_join and redial):
-                        raise DialFailed.because(self._refusal)
-                    redialled, may_join, hedge_at = True, False, self._deadline
-                    self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock, first.source))
-                elif now >= self._deadline:
-                    raise DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
+                if may_join and first.sock.fileno() < 0:  # it has failed
+                    may_join, hedge_at = False, math.inf
+                    redialled = redial and self._refusal != 0 and self._join()
+                    if redialled and self._others:
+                        self._next_at = now + self._stagger  # the refusal is not certain yet
                 elif not rung and may_join and now >= hedge_at:
-                    may_join, hedge_at = False, self._deadline
-                    with suppress(DialFailed):  # nothing left for a second one: the first goes on alone
-                        self._enter(begin(self._endpoint, b"", PLAIN_PLAN, self._clock, first.source))
-                        hedged = True
-                elif not rung and self._rival is not None and now >= rival_at:
-                    rival_at = self._deadline
-                    with suppress(DialFailed):
-                        self._enter(begin(self._rival, b"", PLAIN_PLAN, self._clock, first.source))
+                    may_join, hedge_at = False, math.inf
+                    hedged = self._join()
+                    first.repeats = not hedged
+                self._look_after(now)
+                self._go_on(now)
+                if not self._attempts:
+                    raise self._failure()
         finally:
             for attempt in list(self._attempts.values()):
                 self._close(attempt)
 
-    def _enter(self, attempt: Attempt) -> None:
+    def _join(self) -> bool:
+        """Dial the first endpoint plainly, too; False where nothing is left for that: the others go on alone."""
+        if not self._budget.allows(self._endpoint):
+            return False
+        try:
+            attempt = begin(self._endpoint, b"", PLAIN_PLAN, self._clock, self._first.source)
+        except DialFailed as failed:
+            if not self._is_tried(self._endpoint):
+                self._failures[self._endpoint] = failed
+            return False
+        self._enter(attempt, self._first.started + self._timeout)
+        return True
+
+    def _go_on(self, now: float) -> None:
+        """Dial the next address where it is time for that."""
+        while self._others and (now >= self._next_at or not self._attempts):
+            endpoint = self._others.popleft()
+            self._next_at = now + self._stagger if self._others else math.inf
+            if not self._budget.allows(endpoint):
+                continue
+            try:
+                self._enter(
+                    begin(endpoint, b"", PLAIN_PLAN, self._clock, self._first.source), now + self._timeout
+                )
+            except DialFailed as failed:
+                self._started.setdefault(endpoint, now)
+                self._failures[endpoint] = failed
+                self._next_at = now
+
+    def _enter(self, attempt: Attempt, deadline: float) -> None:
         fd = attempt.sock.fileno()
+        attempt.deadline, attempt.look_at = deadline, attempt.started + _REPEATS_NOT_BEFORE
         self._attempts[fd] = attempt
+        self._started.setdefault(attempt.endpoint, attempt.started)
+        if not attempt.endpoint.is_unix:
+            self._budget.spend(attempt.endpoint)
         self._watch.add(fd, WRITE | EDGE, partial(self._bell.ring, fd))
+
+    def _due(self) -> float:
+        """When an attempt has to be looked after."""
+        return min((min(one.deadline, one.look_at) for one in self._attempts.values()), default=-math.inf)
+
+    def _look_after(self, now: float) -> None:
+        """End the attempts whose time is over, and those for which the kernel may not repeat the SYN again."""
+        for attempt in list(self._attempts.values()):
+            if now >= attempt.deadline:
+                self._give_up(attempt)
+            elif now >= attempt.look_at:
+                attempt.look_at += _REPEATS_APART
+                if attempt.endpoint.is_unix:
+                    continue
+                if sockopt.tcp_info(attempt.sock).retransmits < attempt.repeated:
+                    continue  # it has not yet used the one that it was allowed
+                if attempt.repeats and self._budget.allows(attempt.endpoint, len(self._others)):
+                    self._budget.spend(attempt.endpoint)
+                    attempt.repeated += 1
+                else:
+                    self._give_up(attempt)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        self._close(attempt)
+        if not self._is_tried(attempt.endpoint):
+            self._failures[attempt.endpoint] = DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
+            self._next_at = -math.inf if self._others else math.inf
+
+    def _is_tried(self, endpoint: Endpoint) -> bool:
+        """Whether an attempt to ``endpoint`` is on its way."""
+        return any(one.endpoint == endpoint for one in self._attempts.values())
 
     def _sort_out(self, rung: list[tuple[int, int]]) -> Attempt | None:
         """The attempt that is connected, if any; those that failed are closed."""
@@ -220,24 +330,48 @@ class _Race:
                 del self._attempts[fd]
                 self._watch.remove(fd)
                 return attempt
-            self._refusal = self._refusal or sockopt.pending_error(attempt.sock)
+            code = sockopt.pending_error(attempt.sock)
+            if attempt.endpoint == self._endpoint:
+                self._refusal = self._refusal or code
             self._close(attempt)
+            if not self._is_tried(attempt.endpoint):
+                self._failures[attempt.endpoint] = DialFailed.because(code)
+                self._next_at = -math.inf if self._others else math.inf
         return None
+
+    def _failure(self) -> DialFailed:
+        """Why there is no connection; of several reasons the one that says most."""
+        worst = min(self._failures.values(), key=lambda failed: failed.rank, default=None)
+        if worst is None:
+            worst = DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
+        worst.tried = dict(self._failures)
+        return worst
 
     def _finish(self, won: Attempt) -> Upstream:
         try:
-            info = None if self._endpoint.is_unix else sockopt.tcp_info(won.sock)
-            return _connected(
+            info = None if won.endpoint.is_unix else sockopt.tcp_info(won.sock)
+            upstream = _connected(
                 won.endpoint, won, self._first, info, self._clock(), refused=bool(self._refusal)
             )
         except OSError as error:  # reset between the handshake and now
             won.sock.close()
             raise DialFailed.because(error.errno or 0) from error
+        upstream.dialled = len(self._started)
+        upstream.passed_over = {
+            endpoint: (began, self._failures.get(endpoint))
+            for endpoint, began in self._started.items()
+            if endpoint != won.endpoint and (began <= won.started or endpoint in self._failures)
+        }
+        return upstream
 
     def _close(self, attempt: Attempt) -> None:
         fd = attempt.sock.fileno()
         self._watch.forget(fd)
         del self._attempts[fd]
+        if attempt.repeated:
+            with suppress(OSError):
+                unused = attempt.repeated - sockopt.tcp_info(attempt.sock).retransmits
+                self._budget.spend(attempt.endpoint, -max(unused, 0))
         attempt.sock.close()
 
 

@@ -38,6 +38,12 @@ _OURS = frozenset(
      Reason.NO_ENDPOINT}
 )  # fmt: skip
 
+# A server that refuses tells more than a host that is silent, and that more than a network without a route.
+_TELLING = {
+    Reason.NO_DESCRIPTORS: 0, Reason.NO_MEMORY: 0, Reason.REFUSED: 1, Reason.UNREACHABLE: 3, Reason.NET_UNREACHABLE: 4,
+    Reason.NO_SOURCE: 5,
+}  # fmt: skip
+
 # Nothing is wrong with either side: we lack something for this session.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
@@ -50,6 +56,12 @@ class DialFailed(Exception):
         super().__init__(f"{text}: {why}" if why else text)
         self.reason = reason
         self.errno = code
+        self.tried: dict[Endpoint, DialFailed] = {}  # by address, where several were dialled
+
+    @property
+    def rank(self) -> int:
+        """The lower, the more it says of a destination several addresses of which failed."""
+        return _TELLING.get(self.reason, 2)
 
     @property
     def blame(self) -> EndedBy:
@@ -83,6 +95,10 @@ class Upstream:
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
     source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all
+    dialled: int = field(default=1, init=False)  # addresses that were dialled for it
+    passed_over: dict[Endpoint, tuple[float, DialFailed | None]] = field(
+        default_factory=dict[Endpoint, tuple[float, DialFailed | None]], init=False
+    )  # those that were dialled before it: when, and how they failed; None: they had not answered yet
 
 
 class Near:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from proxy.core import replay
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.families import rival
+from proxy.core.families import interleaved
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.record import SessionRecord
@@ -26,7 +26,7 @@ _BLAMED = frozenset(
     {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
 )  # on the endpoint or the way there
 
-
+_SILENT_FOR = 0.9  # seconds without an answer to a SYN, after which it counts as lost
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _DIAL, _OPEN_PLAIN, _PLAIN, _NONE, _ANY = Stage.DIAL, Open.PLAIN, Evidence.PLAIN, Replay.NONE, Replay.ANY
 
@@ -52,8 +52,8 @@ def dial_near(
 class Dialling:
     """The dials of one session, written down in its record."""
 
-    __slots__ = ("_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings", "_told",
-                 "_unavailable", "_watch", "begun", "connected_now")  # fmt: skip
+    __slots__ = ("_budget", "_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings",
+                 "_told", "_unavailable", "_watch", "begun", "connected_now")  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
 
@@ -76,6 +76,7 @@ class Dialling:
         self._spares = spares
         self._pool = pool
         self._counted: Endpoint | None = None
+        self._budget = dial.SynBudget(2 * (1 + cluster.connect.retries))
         self._plan: Plan = PLAIN_PLAN
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         self.connected_now: Callable[[], None] | None = (
@@ -154,34 +155,69 @@ class Dialling:
         begun: dial.Attempt | None,
     ) -> Upstream:
         failure: DialFailed | None = None
-        if len(candidates) > 1 and begun is None:
-            candidates = self._families_in_order(candidates)
-        for number, endpoint in enumerate(candidates[: 1 + self._cluster.connect.retries]):
+        first = len(candidates) if begun is None else 1
+        left = [*self._in_order(candidates[:first]), *self._in_order(candidates[first:])]
+        while left:
+            endpoint = left.pop(0)
             try:
-                if begun is None and self._cluster.preconnect:
-                    upstream = await self._on_spare(endpoint, early)
-                    if upstream is not None:
-                        return upstream
-                attempt = begun or self.send_syn(endpoint, early)
-                near = (
-                    self._is_plain and begun is None and self._standings.get(endpoint).is_near(self._cluster)
-                )
-                begun = None
-                if near and (upstream := self.at_once(endpoint, attempt, early)) is not None:
-                    return upstream
-                return await self._one(endpoint, attempt, early, downstream, rival(candidates, number))
+                return await self._from_one_on(endpoint, left, early, downstream, begun)
             except DialFailed as failed:
-                failure = failed
-                if not self.blame(endpoint, failed):
+                begun = None
+                if failure is None or failed.rank <= failure.rank:
+                    failure = failed
+                for other, why in failed.tried.items():
+                    if other in left:
+                        left.remove(other)
+                        self._record.tried += 1
+                        self._note_failure(other, why)
+                if not self.blame(endpoint, failed.tried.get(endpoint, failed)):
                     break
         raise failure or DialFailed(Reason.NO_ENDPOINT)
 
+    async def _from_one_on(
+        self,
+        endpoint: Endpoint,
+        others: Sequence[Endpoint],
+        early: EarlyData,
+        downstream: socket.socket,
+        begun: dial.Attempt | None,
+    ) -> Upstream:
+        """``endpoint``, or whichever of ``others`` answers before it; raises `DialFailed`."""
+        if begun is None and self._cluster.preconnect:
+            upstream = await self._on_spare(endpoint, early)
+            if upstream is not None:
+                return upstream
+        if begun is None and not self._budget.allows(endpoint):
+            raise DialFailed(Reason.CONNECT_TIMEOUT, why="this session has sent as many SYNs as it may")
+        attempt = begun or self.send_syn(endpoint, early)
+        near = self._is_plain and begun is None and self._standings.get(endpoint).is_near(self._cluster)
+        if near and (upstream := self.at_once(endpoint, attempt, early)) is not None:
+            return upstream
+        return await self._one(endpoint, attempt, early, downstream, self._rivals(endpoint, others))
+
+    def _rivals(self, endpoint: Endpoint, left: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """The candidates that may be dialled before ``endpoint`` has failed."""
+        if not left or endpoint.is_unix:
+            return ()
+        pool = self._pool
+        if pool is None or pool.cluster.is_interchangeable:
+            return [other for other in left if not other.is_unix]
+        return [other for other in left if not other.is_unix and other.is_ipv6 is not endpoint.is_ipv6][:1]
+
     def blame(self, endpoint: Endpoint, failed: DialFailed) -> bool:
         """``endpoint`` could not be dialled; whether another may be tried, for it was no trouble of ours."""
-        if self._pool is not None and failed.reason in _BLAMED:
-            self._pool.failed(endpoint, self._watch.clock())
-        self._standings.get(endpoint).reached = None
+        self._note_failure(endpoint, failed)
         return failed.reason not in {Reason.NO_DESCRIPTORS, Reason.NO_MEMORY} and self._may_go_on()
+
+    def _note_failure(self, endpoint: Endpoint, failed: DialFailed) -> None:
+        """Remember that ``endpoint`` could not be dialled, for the sessions after this one."""
+        if failed.reason in _BLAMED:
+            now = self._watch.clock()
+            if self._pool is not None:
+                self._pool.failed(endpoint, now)
+            else:
+                self._standings.families.failed(endpoint, now)
+        self._standings.get(endpoint).reached = None
 
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""
@@ -196,13 +232,15 @@ class Dialling:
         attempt: dial.Attempt,
         early: EarlyData,
         downstream: socket.socket,
-        rival: Endpoint | None,
+        others: Sequence[Endpoint],
     ) -> Upstream:
+        """``endpoint``, or one of ``others`` that was dialled while it did not answer; raises `DialFailed`."""
         plan, watch, timeout = self._plan, self._watch, self._cluster.connect.timeout
         try:
             upstream = await dial.connect(
-                endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, rival=rival
-            )
+                endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, others=others,
+                stagger=self._standings.get(endpoint).stagger(), budget=self._budget,
+            )  # fmt: skip
             if self._is_plain and self.connected_now is not None:
                 self.connected_now()  # a client that waits for this cannot speak before, nor can its server answer
             upstream = await self._answering(upstream, endpoint, early, downstream)
@@ -210,11 +248,11 @@ class Dialling:
             self._told += attempt.syn_bytes
             self._abandon(endpoint)
             raise
-        if rival is not None:
-            if upstream.endpoint is rival:
-                self._overtaken(endpoint, rival)
-            elif self._pool is None:
-                self._standings.families.worked(self._name(), endpoint)
+        self._record.tried += upstream.dialled - 1
+        if upstream.endpoint != endpoint:
+            self._overtaken(endpoint, upstream)
+        elif others and self._pool is None:
+            self._standings.families.worked(self._name(), endpoint)
         self._learn(upstream)
         return upstream
 
@@ -271,23 +309,39 @@ class Dialling:
         record.evidence, record.dial_time, record.rtt = Evidence.PLAIN, 0.0, standing.rtt
         return Upstream(endpoint, spare.sock, sent, Evidence.PLAIN, 0, taken, taken, None)
 
-    def _overtaken(self, slow: Endpoint, rival: Endpoint) -> None:
-        """The other address family was faster, by far."""
-        record = self._record
-        record.tried += 1
-        record.endpoint = rival
-        self._abandon(slow)
+    def _overtaken(self, first: Endpoint, upstream: Upstream) -> None:
+        """Another address than ``first`` has answered; it and those dialled in between have failed or are slower."""
+        won, families, pool, now = (
+            upstream.endpoint,
+            self._standings.families,
+            self._pool,
+            self._watch.clock(),
+        )
+        self._record.endpoint = won
+        self._abandon(first)
         self._plan = PLAIN_PLAN
-        if self._pool is not None:
-            self._pool.failed(slow, self._watch.clock())
-        else:
-            self._standings.families.overtaken(self._name(), slow, self._watch.clock())
+        for endpoint, (began, failed) in upstream.passed_over.items():
+            if failed is not None:
+                self._note_failure(endpoint, failed)
+            elif endpoint.is_ipv6 is not won.is_ipv6 or now - began > _SILENT_FOR:
+                if pool is not None:
+                    pool.failed(endpoint, now)
+                else:
+                    families.failed(endpoint, now)
+        if pool is None and first.is_ipv6 is not won.is_ipv6:
+            families.overtaken(self._name(), first, now)
 
-    def _families_in_order(self, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        """Without the memory of a pool, that of the way to this name."""
+    def _in_order(self, candidates: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Addresses of a name that the client gave: those that lately failed last, the families in turn.
+
+        A pool has a memory of its own, and has put them in order.
+        """
+        source = self._cluster.source
+        if source is not None:
+            candidates = [endpoint for endpoint in candidates if source.reaches(endpoint)] or candidates
         if self._pool is not None:
             return candidates
-        return self._standings.families.ordered(self._name(), candidates, self._watch.clock())
+        return interleaved(self._standings.families.ordered(self._name(), candidates, self._watch.clock()))
 
     def _name(self) -> str:
         authority = self._record.authority

@@ -78,6 +78,8 @@ class Pool:
                 until = min(until, good_until)
         if not found:
             raise failure or NoSuchHost(f"cluster {self.cluster.name} has no endpoints")
+        if (source := self.cluster.source) is not None:  # a family without a source address is not tried
+            found = [(endpoint, weight) for endpoint, weight in found if source.reaches(endpoint)] or found
         return self._adopt(members_of(found), until)
 
     def follow(self, resolver: Resolver, cluster: Cluster) -> None:

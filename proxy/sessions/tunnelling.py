@@ -94,11 +94,11 @@ class TunnelDialling(Dialling):
         attempt: dial.Attempt,
         early: EarlyData,
         downstream: socket.socket,
-        rival: Endpoint | None,
+        others: Sequence[Endpoint],
     ) -> Upstream:
         if not self._may_go_on():
-            rival = None  # another machine, perhaps, which could not know what this one has heard
-        return await super()._one(endpoint, attempt, early, downstream, rival)
+            others = ()  # other machines, perhaps, which could not know what this one has heard
+        return await super()._one(endpoint, attempt, early, downstream, others)
 
     async def _answering(
         self,

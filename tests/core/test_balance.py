@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from proxy.core.address import Endpoint
+from proxy.core.address import Authority, Endpoint
 from proxy.core.balance import Balancer
 from proxy.core.clusters import Balance, Cluster, Connect, Ejection
 from proxy.core.members import Members, members_of
@@ -179,3 +179,31 @@ def test_hundreds_are_not_walked_for_each_session(balance: Balance) -> None:
         endpoint = of.pick(among, f"{n}", 0.0)[0]
         of.began(endpoint)
     assert seen < 1000
+
+
+def dual(sixes: int, fours: int) -> Members:
+    hosts = [f"2001:db8::{n}" for n in range(sixes)] + [f"192.0.2.{n}" for n in range(fours)]
+    return members_of((Endpoint(host, 80), 1) for host in hosts)
+
+
+@pytest.mark.parametrize("balance", Balance)
+@pytest.mark.parametrize(("sixes", "fours"), [(3, 1), (8, 1), (1, 8), (4, 4)])
+def test_no_address_family_is_cut_off(balance: Balance, sixes: int, fours: int) -> None:
+    of, among = balancer(balance), dual(sixes, fours)
+    for n in range(20):
+        picked = of.pick(among, f"{n}", 0.0)
+        assert {endpoint.is_ipv6 for endpoint in picked} == {True, False}
+        assert len(picked) == len(set(picked)) <= 4
+        if balance not in {Balance.FIRST, Balance.SOURCE_HASH}:
+            assert picked[0].is_ipv6 is not picked[1].is_ipv6
+
+
+def test_all_addresses_of_one_name_are_tried() -> None:
+    cluster = Cluster("c", (Authority("a.example", 80),), connect=Connect(retries=0))
+    of, among = Balancer(cluster, random.Random(7).random), dual(3, 3)
+    assert len(of.pick(among, "", 0.0)) == 6
+    of.availability.failed(among.endpoints[3], 6, 0.0)
+    for _ in range(2):
+        of.availability.failed(among.endpoints[3], 6, 0.0)
+    picked = of.pick(among, "", 0.0)
+    assert picked[-1] == among.endpoints[3], "one that is ejected comes last"

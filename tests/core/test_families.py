@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from proxy.core.address import Endpoint
-from proxy.core.families import SLOW_FOR, Families, rival
+from proxy.core.families import FAILED_FOR, SLOW_FOR, Families, interleaved
 
 SIX, FOUR = Endpoint("2001:db8::1", 80), Endpoint("192.0.2.1", 80)
 OTHER = Endpoint("2001:db8::2", 80)
@@ -53,8 +53,28 @@ def test_it_stays_bounded() -> None:
     assert len(families._slow) == 1000
 
 
-def test_a_rival_is_the_next_candidate_of_the_other_family() -> None:
-    assert rival([SIX, FOUR], 0) == FOUR
-    assert rival([SIX, OTHER, FOUR], 0) is None
-    assert rival([SIX, FOUR], 1) is None
-    assert rival([Endpoint("/run/x", 0), SIX], 0) is None
+def test_an_address_that_failed_comes_last_for_a_while() -> None:
+    families = Families()
+    families.failed(SIX, 0.0)
+    assert families.ordered("a", [SIX, FOUR, OTHER], 1.0) == [FOUR, OTHER, SIX]
+    families.overtaken("a", FOUR, 0.0)
+    assert families.ordered("a", [SIX, FOUR, OTHER], 1.0) == [OTHER, FOUR, SIX]
+    families.worked("a", SIX)
+    assert families.ordered("a", [SIX, FOUR, OTHER], FAILED_FOR) == [SIX, OTHER, FOUR]
+    for number in range(3000):
+        families.failed(Endpoint("192.0.2.7", number), 0.0)
+    assert len(families._failed) == 1000
+
+
+def test_the_families_take_turns_from_that_of_the_first_address() -> None:
+    third = Endpoint("2001:db8::3", 80)
+    for given, expected in (
+        ([SIX, FOUR], [SIX, FOUR]),
+        ([SIX, OTHER, FOUR], [SIX, FOUR, OTHER]),
+        ([FOUR, SIX, OTHER], [FOUR, SIX, OTHER]),
+        ([SIX, OTHER, third], [SIX, OTHER, third]),
+        ([SIX, OTHER, third, FOUR], [SIX, FOUR, OTHER, third]),
+        ([SIX], [SIX]),
+        ([], []),
+    ):
+        assert interleaved(given) == expected

@@ -194,7 +194,7 @@ async def test_the_other_family_joins_where_this_one_is_silent(wan: Wan) -> None
     other, silent = Endpoint(*server.address), Endpoint(wan.unrouted_address(), 80)
     async with watching() as watch:
         attempt = dial.begin(silent, PING, DATA, watch.clock)
-        upstream = await dial.connect(silent, attempt, watch, LONG, hedge=HEDGE, redial=True, rival=other)
+        upstream = await dial.connect(silent, attempt, watch, LONG, hedge=HEDGE, redial=True, others=[other])
     with upstream.sock:
         assert (upstream.endpoint, upstream.evidence, upstream.sent) == (other, Evidence.PLAIN, 0)
 
