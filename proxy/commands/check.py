@@ -64,7 +64,7 @@ def _query(listener: Listener, asked: Target, client: str, user: str | None, sni
         )
         raise click.BadParameter(problem, param_hint="--sni")
     if listener.mode is Mode.SNI:
-        sni = sni.lower() if sni is not None else asked.host
+        sni = _target(f"{sni}:{asked.port}").host if sni is not None else asked.host
         if sni != asked.host:
             problem = f"a TLS client is sent to the name that its hello has: write --route {sni}:{asked.port}"
             raise click.BadParameter(problem, param_hint="--sni")
@@ -169,10 +169,14 @@ def _addresses(pools: Pools, name: Authority) -> list[Endpoint]:
 
 
 def _target(text: str) -> Target:
-    from proxy.core.address import BadAddress, parse_target
+    """What ``--route`` names, in the normal form that a client's request gets."""
+    from proxy.core.address import BadAddress, Endpoint, parse_target, split_host_port
+    from proxy.core.request import target_of
 
     try:
-        return parse_target(text)
+        target = parse_target(text)
+        is_unix = isinstance(target, Endpoint) and target.is_unix
+        return target if is_unix else target_of(*split_host_port(text))
     except BadAddress as error:
         raise click.BadParameter(str(error), param_hint="--route") from None
 

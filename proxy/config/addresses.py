@@ -9,6 +9,7 @@ from proxy.config.scalars import BadScalar, Scalar
 from proxy.core.address import (
     BadAddress,
     check_name,
+    is_absolute,
     is_numeric,
     normal_ip,
     parse_target,
@@ -68,7 +69,7 @@ class EndpointAddress(Scalar[Origin]):
             raise BadScalar(f"{text!r} is not an address; write host:port or unix:/path")
         try:
             if scheme == "srv":
-                return cls(Service(check_name(rest)))
+                return cls(Service(check_name(rest) + ("." if is_absolute(rest) else "")))
             if scheme == "file":
                 return cls(EndpointFile(FilePath.read(rest).value))
             return cls(parse_target(text))

@@ -44,7 +44,7 @@ class HostName(Scalar[str]):
     def read(cls, text: str) -> Self:
         """As `Scalar.read`."""
         try:
-            return cls(check_name(text).lower())
+            return cls(check_name(text))
         except BadAddress as error:
             raise BadScalar(f"{error}; write {cls.kind}") from None
 

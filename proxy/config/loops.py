@@ -76,6 +76,6 @@ def _places(origin: Endpoint | Authority) -> Iterator[str]:
     if isinstance(origin, Endpoint) and origin.is_unix:
         yield normal_path(origin.host)
         return
-    for host in _ITSELF.get(origin.host, (origin.host,)):
+    for host in _ITSELF.get(origin.host.removesuffix("."), (origin.host,)):
         is_loopback = is_numeric(host) and is_within(host, NAMED["loopback"])
         yield from covering(host) if is_loopback else (host,)

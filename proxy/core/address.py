@@ -12,9 +12,13 @@ import re
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-_NAME_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
+import idna
+
+_NAME_LABEL = re.compile(r"[a-z0-9_-]{1,63}\Z")
 _LOOKS_NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+)){0,3}\.?\Z")
-_NAME_LIMIT = 253
+_NAME_LIMIT = 253  # characters of a name without its last dot (RFC 1035, 2.3.4)
+_LONGEST_NUMERIC = 64  # an IPv6 address has up to 45 characters, an interface's name up to 15
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")  # what separates labels (UTS 46, section 4)
 
 
 class BadAddress(ValueError):
@@ -22,7 +26,10 @@ class BadAddress(ValueError):
 
 
 class Authority(NamedTuple):
-    """Who was asked for: ``host`` is a DNS name or a numeric IP without brackets, ``port`` 1..65535."""
+    """Who was asked for: ``host`` is a DNS name in normal form (`check_name`), ``port`` 1..65535.
+
+    In the configuration, ``host`` may end with a dot: it is looked up without the resolver's search list.
+    """
 
     host: str
     port: int
@@ -77,7 +84,10 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 
 def parse_target(text: str) -> Target:
-    """``host:port``, ``[v6]:port`` or ``unix:/path``: an `Endpoint` where it is numeric, else an `Authority`."""
+    """``host:port``, ``[v6]:port`` or ``unix:/path``: an `Endpoint` where it is numeric, else an `Authority`.
+
+    A name keeps its last dot, which says that the resolver's search list is not for it.
+    """
     if text.startswith("unix:"):
         return parse_unix(text)
     host, port = split_host_port(text)
@@ -87,7 +97,7 @@ def parse_target(text: str) -> Target:
         raise BadAddress(f"{text!r} has no host; write host:port")
     if is_numeric(host):
         return Endpoint(normal_ip(host), port)
-    return Authority(check_name(host), port)
+    return Authority(check_name(host) + ("." if is_absolute(host) else ""), port)
 
 
 def parse_unix(text: str) -> Endpoint:
@@ -100,9 +110,13 @@ def parse_unix(text: str) -> Endpoint:
     return Endpoint(path, 0)
 
 
-@lru_cache(4096)  # asked for every request, and clients come again
 def is_numeric(host: str) -> bool:
     """Whether ``host`` is a canonical numeric IPv4 or IPv6 address (a ``%scope`` is allowed)."""
+    return len(host) <= _LONGEST_NUMERIC and _is_numeric(host)
+
+
+@lru_cache(4096)  # asked for every request, and clients come again
+def _is_numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -116,24 +130,63 @@ def normal_ip(host: str) -> str:
 
 
 def check_name(host: str) -> str:
-    """``host`` in lower case without its last dot, if it is a name DNS can hold (RFC 1035, underscores allowed).
+    """The normal form of a host name: in lower case, without its last dot, in ASCII. Raises `BadAddress`.
 
-    Octal, hexadecimal and shortened IPv4 (``0x7f.1``, ``2130706433``) is refused: the C library reads it as an
-    address, so it would slip past every rule written for addresses. So is IPv4 in digits and dots of other scripts,
-    which become ours when a name is prepared for DNS (RFC 3490 section 3.1, RFC 3491).
+    A name is what DNS can hold: labels of 1 to 63 letters, digits, hyphens and underscores, 253 characters in all.
+    Other scripts are encoded as UTS 46 says (non-transitional, so ``faß`` is ``xn--fa-hia``), as browsers and curl do;
+    what it would leave out without a trace, like U+200B in front of ``localhost``, is refused.
+
+    Octal, hexadecimal and shortened IPv4 (``0x7f.1``, ``2130706433``) is refused, also in digits and dots of other
+    scripts: the C library reads it as an address, so it would slip past every rule written for addresses.
     """
-    name = host.rstrip(".").lower() if not host.endswith("..") else host
-    try:
-        wire = name if name.isascii() else name.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise BadAddress(f"{host!r} is not a valid host name") from None
-    if _LOOKS_NUMERIC.match(wire) or _LOOKS_NUMERIC.match(host):
+    if len(host) > _NAME_LIMIT + 1:
+        raise BadAddress(
+            f"{host[:32] + '...'!r} has {len(host)} characters; a host name has at most {_NAME_LIMIT}"
+        )
+    name = host.lower() if host.isascii() else _in_ascii(host)
+    name = name.removesuffix(".")
+    if _LOOKS_NUMERIC.match(name):
         raise BadAddress(
             f"{host!r} looks like an IPv4 address but is not one; write it as four decimal numbers"
         )
-    if not wire or len(wire) > _NAME_LIMIT or not all(_NAME_LABEL.match(label) for label in wire.split(".")):
+    if len(name) > _NAME_LIMIT or not all(map(_NAME_LABEL.match, name.split("."))):
         raise BadAddress(f"{host!r} is not a valid host name")
-    return wire
+    return name
+
+
+def is_absolute(host: str) -> bool:
+    """Whether a name ends with a dot: then it is looked up as it stands, without the resolver's search list."""
+    return host.endswith(_DOTS)
+
+
+def _in_ascii(host: str) -> str:
+    """``host`` with each label that is not ASCII encoded (UTS 46, section 4: ToASCII, non-transitional)."""
+    try:
+        if not all(map(_leaves_something, host)):
+            raise BadAddress(f"{host!r} has an invisible character")
+        mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
+        return ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
+    except UnicodeError as error:  # idna.IDNAError is one
+        raise BadAddress(f"{host!r} is not a valid host name: {error}") from None
+
+
+def _leaves_something(char: str) -> bool:
+    return char.isascii() or bool(idna.uts46_remap(char, std3_rules=False, transitional=False))
+
+
+def _a_label(label: str) -> str:
+    """The A-label of a mapped label, if it is valid by UTS 46, section 4.1; else raises UnicodeError.
+
+    Symbols are valid there that IDNA 2008 has no more, like those of emoji names, which are in use.
+    """
+    if len(label) > 63 or label[2:4] == "--":
+        raise UnicodeError("a label too long, or with hyphens in the third and fourth place")
+    idna.check_initial_combiner(label)
+    idna.check_bidi(label)
+    for at, char in enumerate(label):
+        if char in "\u200c\u200d" and not idna.valid_contextj(label, at):
+            raise UnicodeError(f"U+{ord(char):04X} where it joins nothing")
+    return "xn--" + label.encode("punycode").decode("ascii")
 
 
 def _check_ipv6(host: str) -> None:

@@ -104,6 +104,7 @@ _LONGEST_HOST = 255  # characters: no name in DNS has more bytes (RFC 1035, 2.3.
 def target_of(host: str, port: int) -> Target:
     """The destination that a client named; raises `BadAddress`.
 
+    A name is in normal form (`check_name`), so that no spelling of it slips past a rule.
     An IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) becomes the IPv4 address, so that rules for one hold for the other.
     The length is checked first: what comes behind keeps hosts in caches, which have bounds in entries.
     """

@@ -187,7 +187,7 @@ class Facts:
         """Takes the addresses apart once, for all rules."""
         authority, address = query.authority, query.address
         self.query = query
-        self.host = authority.host if authority is not None else None
+        self.host = authority.host.removesuffix(".") if authority is not None else None
         self.port = authority.port if authority is not None else 0
         self.client = _meanings(query.client)
         if address is None and authority is not None and not isinstance(authority, Authority):

@@ -32,7 +32,7 @@ def opening(reader: Reader, *, port: int) -> Parser[Request]:
         target = target_of(hello.server_name, port)
     except BadAddress as error:
         raise Malformed(str(error)) from None
-    return Request("tls", target, early, refused=_refused, sni=hello.server_name)
+    return Request("tls", target, early, refused=_refused, sni=target.host)
 
 
 def _refused(reason: Reason, detail: str) -> bytes:  # noqa: ARG001  # the shape of `Request.refused`

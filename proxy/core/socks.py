@@ -11,7 +11,7 @@ from functools import partial
 
 from proxy.core.address import BadAddress, Target
 from proxy.core.outcomes import Reason
-from proxy.core.reader import Malformed, NotMine, Parser, Reader
+from proxy.core.reader import NotMine, Parser, Reader, TooLong
 from proxy.core.request import Credentials, Opening, Refused, Request, Turn, target_of
 
 __all__ = ["LIMIT", "opening"]
@@ -83,7 +83,7 @@ def _request5(reader: Reader, user: str | None) -> Parser[Opening]:
         raise Refused(Reason.BAD_REQUEST, "not a SOCKS5 request", _reply5(_FAILURE))
     if kind == 3:
         size = yield from reader.read_byte()
-        host = _name((yield from reader.read_exactly(size)))
+        host = _name((yield from reader.read_exactly(size)), _reply5(_FAILURE))
     elif kind in {1, 4}:
         host = str(ipaddress.ip_address((yield from reader.read_exactly(4 if kind == 1 else 16))))
     else:
@@ -100,10 +100,13 @@ def _request4(reader: Reader, login: bool) -> Parser[Opening]:
     _, command = yield from reader.read_exactly(2)
     port = yield from reader.read_uint16()
     address = yield from reader.read_exactly(4)
-    yield from reader.read_until(b"\0", _LONGEST_USER)
     host = str(ipaddress.IPv4Address(address))
-    if address[:3] == b"\0\0\0" and address[3]:
-        host = _name((yield from reader.read_until(b"\0", _LONGEST_NAME)))
+    try:
+        yield from reader.read_until(b"\0", _LONGEST_USER)
+        if address[:3] == b"\0\0\0" and address[3]:
+            host = _name((yield from reader.read_until(b"\0", _LONGEST_NAME)), _reply4(_REFUSED4))
+    except TooLong as error:
+        raise Refused(Reason.BAD_REQUEST, str(error), _reply4(_REFUSED4)) from None
     if command != _CONNECT:
         raise Refused(Reason.BAD_REQUEST, f"command {command}; only CONNECT is served", _reply4(_REFUSED4))
     if login:
@@ -117,11 +120,12 @@ _TOLD_TO_LOG_IN = Turn(bytes([5, _PASSWORD]), lambda _: _password)
 _TOLD_TO_GO_ON = Turn(bytes([5, _NO_LOGIN]), lambda _: _of_anybody)
 
 
-def _name(name: bytes) -> str:
+def _name(name: bytes, reply: bytes) -> str:
+    """A host name in ASCII or UTF-8; others are refused with ``reply``."""
     try:
         return name.decode()
     except UnicodeDecodeError:
-        raise Malformed("a host name that is no text") from None
+        raise Refused(Reason.BAD_REQUEST, "a host name that is not UTF-8", reply) from None
 
 
 def _target(host: str, port: int, reply: bytes) -> Target:

@@ -49,8 +49,11 @@ class Names:
         self._has_dnspython = has_dnspython()
 
     async def addresses(self, name: str) -> Addresses:
-        """The addresses of ``name``; raises `LookupFailed`."""
+        """The addresses of ``name``, without the search list where it ends with a dot; raises `LookupFailed`."""
         if not self._has_dnspython or (not self._servers and _is_local(name)):
+            # The C library finds no name with a last dot in /etc/hosts.
+            if name.endswith(".") and (fixed := self._hosts.find(name)):
+                return Addresses(_ranked(fixed), None)
             return await self._ask_system(name)
         with trio.move_on_after(LOOKUP_TIMEOUT):
             fixed = self._hosts.find(name)
@@ -100,7 +103,7 @@ class Names:
 
     def _zone(self, name: str) -> _Zone:
         """What all names that end alike have in common."""
-        ending = ".".join(name.split(".")[-2:])
+        ending = ".".join(name.removesuffix(".").split(".")[-2:])
         zone = self._zones.get(ending)
         if zone is None:
             if len(self._zones) >= _MOST_ZONES:
@@ -168,7 +171,7 @@ class Hosts:
                 self._seen = seen
         except OSError:
             return []
-        return self._names.get(name.lower(), [])
+        return self._names.get(name.lower().removesuffix("."), [])
 
 
 def _parse_hosts(text: str) -> dict[str, list[str]]:
@@ -193,7 +196,8 @@ def _records(servers: tuple[Endpoint, ...]) -> Records:
 
 
 def _is_local(name: str) -> bool:
-    return "." not in name or name.endswith((".local", ".localhost"))
+    bare = name.removesuffix(".")
+    return "." not in bare or bare.endswith((".local", ".localhost"))
 
 
 def _getaddrinfo(name: str) -> tuple[str, ...]:

@@ -52,8 +52,10 @@ class Records:
     async def servers(self, name: str) -> Servers:
         """SRV; raises `LookupFailed`."""
         answer = await self._query(name, "SRV")
-        found = [Server(row.priority, row.weight, str(row.target).rstrip("."), row.port) for row in answer]
-        return Servers(tuple(server for server in found if server.host), _ttl(answer))
+        found = [
+            Server(row.priority, row.weight, str(row.target), row.port) for row in answer
+        ]  # names end with a dot
+        return Servers(tuple(server for server in found if server.host != "."), _ttl(answer))
 
     async def _query(self, name: str, kind: str) -> dns.resolver.Answer:
         try:

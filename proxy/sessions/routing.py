@@ -96,16 +96,17 @@ class Routing:
     ) -> tuple[Route, Authority | None]:
         """The route as far as it is known without DNS, and the name whose addresses matter; raises `Refused`.
 
-        No name: nothing has to be looked up. A gateway resolves names itself, unless a rule wants the address.
+        No name: nothing has to be looked up. A gateway resolves names itself, unless a rule wants the address. The name
+        is absolute: completed from the resolver's search list it would be another one than the rules have judged.
         """
         route = self._match(query, otherwise)
         assert route.cluster is not None
         if not isinstance(query.authority, Authority):
             return route, None
-        if route.needs_address:
-            return route, query.authority
         is_dialled = not route.cluster.endpoints and self._direct.via is None
-        return route, query.authority if is_dialled else None
+        if not route.needs_address and not is_dialled:
+            return route, None
+        return route, Authority(f"{query.authority.host}.", query.authority.port)
 
     def is_left_over(self, query: RouteQuery, route: Route) -> bool:
         """Whether no rule takes a name that turned out to have no address. Raises `Refused`."""

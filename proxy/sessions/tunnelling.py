@@ -141,7 +141,9 @@ class TunnelDialling(Dialling):
 
     def _hello(self, via: Via, tls: Tls) -> bytes:
         try:
-            self._sheath = Sheath(sheath.context(tls, far=False), tls.name or via.gateway.host)
+            self._sheath = Sheath(
+                sheath.context(tls, far=False), tls.name or via.gateway.host.removesuffix(".")
+            )
         except BadTls as bad:
             raise DialFailed(Reason.NOT_PERMITTED, why=str(bad)) from None
         return self._sheath.hello()

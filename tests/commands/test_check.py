@@ -265,7 +265,7 @@ class _Table(Pools):
     """Pools that know the addresses of some names."""
 
     async def lookup(self, authority: Authority) -> list[Endpoint]:
-        found = _HOSTS[authority.host]
+        found = _HOSTS[authority.host.removesuffix(".")]  # clients' names are absolute
         if not found:
             raise NoSuchHost(authority.host)
         return [Endpoint(host, authority.port) for host in found]

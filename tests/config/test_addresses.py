@@ -56,7 +56,7 @@ def test_where_one_cannot_listen(text: str, says: str) -> None:
     ("text", "target"),
     [
         ("203.0.113.10:443", Endpoint("203.0.113.10", 443)),
-        ("API.example.com.:443", Authority("api.example.com", 443)),
+        ("API.example.com.:443", Authority("api.example.com.", 443)),
         ("[2001:db8::1]:443", Endpoint("2001:db8::1", 443)),
         ("unix:/run/x", Endpoint("/run/x", 0)),
     ],

@@ -121,7 +121,7 @@ def test_defaults_are_for_clusters_that_do_not_say_and_for_bare_addresses(
 def test_one_bare_address_is_one_cluster(loaded: Callable[[str], Loaded]) -> None:
     made = loaded(
         "listeners:\n  a: {bind: '1.2.3.4:1', mode: forward, to: 'H:1'}\n"
-        "  b: {bind: '1.2.3.4:2', mode: forward, to: 'h.:1'}\n"
+        "  b: {bind: '1.2.3.4:2', mode: forward, to: 'h:1'}\n"
     ).snapshot
     assert list(made.clusters) == ["h:1"]
     assert made.listeners[0].cluster is made.listeners[1].cluster

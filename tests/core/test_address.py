@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import shutil
+import socket
+import subprocess
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +16,7 @@ from proxy.core.address import (
     BadAddress,
     Endpoint,
     check_name,
+    is_absolute,
     is_numeric,
     join_host_port,
     normal_ip,
@@ -24,7 +30,7 @@ from proxy.core.address import (
     ("text", "target"),
     [
         ("example.com:443", Authority("example.com", 443)),
-        ("Example.COM.:443", Authority("example.com", 443)),
+        ("Example.COM.:443", Authority("example.com.", 443)),
         ("_sip.example:5060", Authority("_sip.example", 5060)),
         ("bücher.example:80", Authority("xn--bcher-kva.example", 80)),
         ("192.0.2.1:1", Endpoint("192.0.2.1", 1)),
@@ -61,7 +67,6 @@ def test_what_is_asked_for_and_what_is_dialled(text: str, target: Authority | En
         ("2130706433:80", "four decimal numbers"),
         ("0177.0.0.1:80", "four decimal numbers"),
         ("a..b:80", "not a valid host name"),
-        ("-a:80", "not a valid host name"),
         ("a b:80", "not a valid host name"),
         (f"{'a' * 64}.example:80", "not a valid host name"),
         ("unix:relative", "unix:/absolute/path"),
@@ -72,6 +77,95 @@ def test_what_is_asked_for_and_what_is_dialled(text: str, target: Authority | En
 def test_what_is_none_says_what_it_should_have_been(text: str, says: str) -> None:
     with pytest.raises(BadAddress, match=says):
         parse_target(text)
+
+
+# What curl 7.88.1 with libidn2 2.3.3 makes of a name, and so do browsers (UTS 46, non-transitional).
+NAMES = {
+    "faß.de": "xn--fa-hia.de",
+    "FASS.de": "fass.de",
+    "ς.gr": "xn--3xa.gr",
+    "☃.de": "xn--n3h.de",
+    "💩.la": "xn--ls8h.la",
+    "münchen.de": "xn--mnchen-3ya.de",
+    "MÜNCHEN.de": "xn--mnchen-3ya.de",
+    "mu\u0308nchen.de": "xn--mnchen-3ya.de",
+    "_x.münchen.de": "_x.xn--mnchen-3ya.de",
+    "EXAMPLE。com": "example.com",
+    "ⓛocalhost": "localhost",
+    "İ.tr": "xn--i-9bb.tr",
+    "½.com": "xn--12-c6t.com",
+    "１.com": "1.com",
+    "㍿.com": "xn--6oqv20b1zgzxr.com",
+    "क्\u200dष.de": "xn--11b2ezcw70k.de",
+    "a--b.ü": "a--b.xn--tda",
+    "-foo.example": "-foo.example",
+    "foo-.example": "foo-.example",
+    "-.com": "-.com",
+    "_.com": "_.com",
+    "a_b.com": "a_b.com",
+    "xn--a.de": "xn--a.de",
+    "XN--FA-HIA.de": "xn--fa-hia.de",
+}
+
+
+@pytest.mark.parametrize(("name", "normal"), NAMES.items())
+def test_the_normal_form_of_a_name(name: str, normal: str) -> None:
+    for dot in ("", ".", "。"):
+        assert check_name(name + dot) == check_name(normal) == normal
+        assert is_absolute(name + dot) == bool(dot)
+    assert check_name(name.upper() if name.isascii() else name) == normal
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_names_become_what_curl_makes_of_them() -> None:
+    """curl is given each name, and a proxy's socket hears what it asks for."""
+    asked: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in NAMES:
+                sock, _ = server.accept()
+                with sock:
+                    asked.append(
+                        sock.recv(4096).split()[1].decode().removeprefix("http://").removesuffix("/")
+                    )
+                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
+        urls = [f"http://{name}/" for name in NAMES]
+        env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        subprocess.run(["curl", "-sS", "-m", "5", "-x", proxy, *urls], check=True, env=env, timeout=30)
+        thread.join()
+    assert [name.lower() for name in asked] == list(NAMES.values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", "a..", ".a", "a..b", "a。。b", "a b", "a\0b", "a\tb", "a/b", "a@b", "a:b", "a%2eb", "a*b", "*.a",
+        "[a]", "127.1", "0x7f.1", "127.0.0.1.", "１２７.0.0.1", "127。1", "0x7F.1", "017700000001", "²¹³⁰⁷⁰⁶⁴³³",
+        "\u200blocalhost", "local\u00adhost", "localhost\ufeff", "local\u2060host", "a\ufe0fb", "\u200d", "a\u200cb",
+        "\u202elocalhost", "\u0301a", "ab--ü", "a" * 64, "ü" * 60, "a." * 127 + "a", "\ud800", "\uffff", "\U000e0001a",
+    ],
+)  # fmt: skip
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(BadAddress):
+        check_name(name)
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters() | st.sampled_from("-._xn。ß\u0301\u200d"), max_size=20))
+def test_a_normal_form_is_its_own_normal_form(text: str) -> None:
+    try:
+        name = check_name(text)
+    except BadAddress:
+        return
+    assert check_name(name) == check_name(name.upper()) == check_name(name + ".") == name
+    assert name.isascii()
+    with pytest.raises(OSError, match="illegal IP address"):
+        socket.inet_aton(name)  # what the C library takes for an address is no name
 
 
 def test_families() -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.address import Authority, BadAddress, Endpoint, Target, is_numeric
+from proxy.core import address
+from proxy.core.address import Authority, BadAddress, Endpoint, Target
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.request import Refused, Request, gone_early, target_of, too_slow
 
@@ -45,11 +46,11 @@ def test_what_is_no_destination(host: str) -> None:
 
 
 def test_long_hosts_leave_nothing_in_a_cache() -> None:
-    before = is_numeric.cache_info().currsize
+    before = address._is_numeric.cache_info().currsize
     for number in range(100):
         with pytest.raises(BadAddress, match="longer than 255 bytes"):
             target_of(f"{number}." * 200, 80)
-    assert is_numeric.cache_info().currsize == before
+    assert address._is_numeric.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])

@@ -49,7 +49,16 @@ def test_a_numeric_name_is_an_address() -> None:
     assert in_pieces(parser, data, 50).value.authority == Endpoint("192.0.2.1", 443)
 
 
-@pytest.mark.parametrize("name", [b"127.1", b"a..b", b"-"])
+@pytest.mark.parametrize(
+    "name", [b"secret.example.com.", b"SECRET.example.COM", b"Secret.Example.Com.", b"secret.example.com"]
+)
+def test_a_name_is_judged_by_rules_in_its_normal_form(name: bytes) -> None:
+    request = in_pieces(parser, hellos.record(hellos.message(hellos.server_name(name))), 50).value
+    assert request.sni == "secret.example.com"
+    assert request.authority == Authority("secret.example.com", 443)
+
+
+@pytest.mark.parametrize("name", [b"127.1", b"a..b", b"a.."])
 def test_a_name_that_is_none(name: bytes) -> None:
     with pytest.raises(Malformed):
         in_pieces(parser, hellos.record(hellos.message(hellos.server_name(name))), 50)

@@ -128,12 +128,23 @@ def test_a_wrong_password() -> None:
     [
         connect4(rest=b"u" * 600),
         connect4(b"\0\0\0\1", b"\0" + b"n" * 300),
-        HELLO + connect5(b"\x03\x02\xff\xfe"),
+        connect4(b"\0\0\0\1", b"\0\xff\xfe\0"),
+        connect4(b"\0\0\0\1", b"\0\0"),
+        *(
+            HELLO + connect5(bytes([3, len(name)]) + name)
+            for name in (
+                b"", b"\xff\xfe", b"a\0b", b"\0", b".", b"..", b"a..b", b"a b", b"127.1", b"0x7f.1", b"x" * 255, b"a@b",
+                b"[::1]", b"localhost\r\n", b"\xc3", b"\xe2\x80\x8blocalhost", b"local\xc2\xadhost", b"\xed\xa0\x80",
+                "１２７.1".encode(), "local\u2060host".encode(), "\ufefflocalhost".encode(), "a\u200db".encode(),
+            )
+        ),
     ],
-)
-def test_what_is_too_long_or_no_text_is_malformed(data: bytes) -> None:
-    with pytest.raises(Malformed):
+)  # fmt: skip
+def test_malformed_names_are_refused_in_the_protocols_own_words(data: bytes) -> None:
+    with pytest.raises(Refused) as caught:
         talk(data)
+    assert caught.value.reason is Reason.BAD_REQUEST
+    assert caught.value.reply == (b"\0\x5b" + bytes(6) if data[0] == 4 else b"\5\1\0\1" + bytes(6))
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\x06", b"\0"])

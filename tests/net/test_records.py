@@ -20,7 +20,7 @@ async def test_addresses_and_services_with_their_time_to_live() -> None:
         server.records["_x._tcp.example", "SRV"] = ["1 2 3 a.example.", "0 0 0 ."]
         records = Records((server.endpoint,))
         assert await records.addresses("a.example") == (("192.0.2.1",), 77.0)
-        assert await records.servers("_x._tcp.example") == ((Server(1, 2, "a.example", 3),), 77.0)
+        assert await records.servers("_x._tcp.example") == ((Server(1, 2, "a.example.", 3),), 77.0)
 
 
 async def test_what_does_not_exist_is_told_from_what_does_not_answer() -> None:

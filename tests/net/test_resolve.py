@@ -196,7 +196,10 @@ async def test_the_servers_of_a_service() -> None:
             "20 9 443 spare.example.",
         ]
         service = await resolver_of(server).service(name)
-        assert sorted(service.servers) == [(Authority("a.example", 443), 3), (Authority("b.example", 444), 1)]
+        assert sorted(service.servers) == [
+            (Authority("a.example.", 443), 3),
+            (Authority("b.example.", 444), 1),
+        ]
         with pytest.raises(NoSuchHost, match="there is no SRV record"):
             await resolver_of(server).service("_none._tcp.example")
 
