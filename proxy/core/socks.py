@@ -28,6 +28,7 @@ _CODES = {
     Reason.NOT_ALLOWED: 2,
     Reason.LOOP: 2,
     Reason.LIMITED: 2,
+    Reason.NOT_PERMITTED: 2,
     Reason.NET_UNREACHABLE: 3,
     Reason.UNREACHABLE: 4,
     Reason.NO_SUCH_HOST: 4,

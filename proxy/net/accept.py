@@ -13,15 +13,15 @@ from weakref import WeakKeyDictionary
 
 import trio
 
+from proxy.core.errnos import ABOUT_ONE_CONNECTION, SHORTAGES
 from proxy.core.record import Peer
 from proxy.core.snapshot import Bind, Listener, Mode
 from proxy.net import sockopt
 from proxy.net.connection import taker
 
-# Nothing is wrong with the listener, we only lack something for one more connection: wait, somebody will leave.
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# The listener itself is gone. Every other error belongs to the connection that was being accepted (accept(2), "Linux
-# accept() passes already-pending network errors"), and there is a next one.
+# The listener itself is gone. After a shortage, or a policy's no (EPERM), the same accept would fail again at once, so
+# the loop waits; other errors belong to the connection that was being accepted (accept(2), "Linux accept() passes
+# already-pending network errors"), and there is a next one.
 _LISTENER_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EFAULT})
 _SHORTAGE_PAUSE = 0.1
 _QUEUE_MOST = 65536  # longer than any queue: somebody who connects all the time must not keep us here
@@ -130,7 +130,7 @@ async def accept_forever(
                 return
             trouble(error)
             room = 0
-            if error.errno in SHORTAGES:
+            if error.errno not in ABOUT_ONE_CONNECTION:
                 await trio.sleep(_SHORTAGE_PAUSE)
             else:
                 await trio.lowlevel.checkpoint()

@@ -26,6 +26,7 @@ from functools import partial
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
+from proxy.core.errnos import Call, meaning
 from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
@@ -86,7 +87,7 @@ def begin(
             plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
             return Attempt(plain, _PLAIN, 0, started, error.errno, endpoint, source)
     except OSError as error:
-        raise _failed(error) from error
+        raise _failed(error, endpoint, source) from error
     return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
 
 
@@ -109,7 +110,7 @@ def near(endpoint: Endpoint, early: bytes, clock: Callable[[], float], source: S
             sock.close()
             raise
     except OSError as error:
-        raise _failed(error) from error
+        raise _failed(error, endpoint, source) from error
     return dialled
 
 
@@ -118,11 +119,17 @@ def under_way(dialled: Near) -> Attempt:
     return Attempt(dialled.sock, _PLAIN, 0, dialled.started, 0, dialled.endpoint, dialled.source)
 
 
-def _failed(error: OSError) -> DialFailed:
+def _failed(error: OSError, endpoint: Endpoint, source: Source | None) -> DialFailed:
+    """What an error of socket(2), bind(2), connect(2) or sendto(2) means for a dial to ``endpoint``."""
     code = error.errno or 0
     if isinstance(error, sockopt.NoSource):
-        return DialFailed(Reason.NO_SOURCE, code, str(error.strerror))
-    return DialFailed.because(code)
+        return DialFailed(meaning(Call.SOURCE, code), code, str(error.strerror))
+    if code == errno.EADDRNOTAVAIL and not endpoint.is_unix and not sockopt.has_way(endpoint, source):
+        family = "IPv6" if endpoint.is_ipv6 else "IPv4"
+        return DialFailed(Reason.NET_UNREACHABLE, code, f"this machine has no {family} address to dial from")
+    if code == errno.EINVAL and source is not None and sockopt.has_way(endpoint):
+        return DialFailed(Reason.NO_SOURCE, code, f"there is no way to {endpoint.host} from this source")
+    return DialFailed.because(code, call=Call.CONNECT)
 
 
 def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) -> Upstream | None:

@@ -19,6 +19,7 @@ from fcntl import ioctl
 
 import trio
 
+from proxy.core.errnos import Call, meaning
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
 from proxy.net.flow import Flow
@@ -32,7 +33,6 @@ _LAST_WORDS = 1.0  # how long bytes that are on their way may hold up a RST
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _DOWNSTREAM, _UPSTREAM = EndedBy.DOWNSTREAM, EndedBy.UPSTREAM
 _CLOSED = Reason.CLOSED
-_VANISHED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
 class Relay:
@@ -200,7 +200,7 @@ class Relay:
     def _blame(self, side: EndedBy, fault: int) -> None:
         if self.reason is _CLOSED:
             self.ended_by = side
-            self.reason = Reason.VANISHED if fault in _VANISHED else Reason.RESET
+            self.reason = meaning(Call.RELAY, fault)
 
     def survivor(self) -> socket.socket | None:
         """After a reset: the side that does not know yet."""

@@ -110,6 +110,18 @@ def _explained(problem: str, needs: str = "") -> Iterator[None]:
         raise NoSource(error.errno, f"{problem}: {os.strerror(error.errno or 0)}{missing}") from error
 
 
+def has_way(endpoint: Endpoint, source: Source | None = None) -> bool:
+    """Whether the kernel has a route and a local address for ``endpoint``; nothing is sent to find out."""
+    try:
+        with socket.socket(_family(endpoint.host), socket.SOCK_DGRAM) as probe:
+            if source is not None:
+                _come_from(probe, source, probe.family)
+            probe.connect(endpoint)
+    except OSError:
+        return False
+    return True
+
+
 def source_problem(source: Source) -> str:
     """Why connections cannot come from there just now, on this machine and with our privileges; "" if they can."""
     families = [Endpoint(host, 0) for host in source.addresses] or [Endpoint("127.0.0.1", 0)]

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from dataclasses import dataclass, field
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
+from proxy.core.errnos import Call, meaning
 from proxy.core.evidence import Evidence, TcpInfo
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
-
-_REASONS = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENOENT: Reason.REFUSED,  # a unix socket that is not there
-    errno.ECONNRESET: Reason.REFUSED,
-    errno.ECONNABORTED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.NET_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.UNREACHABLE,
-    errno.EADDRNOTAVAIL: Reason.NO_PORTS,
-    errno.EAFNOSUPPORT: Reason.UNREACHABLE,
-    errno.ETIMEDOUT: Reason.CONNECT_TIMEOUT,
-    errno.EMFILE: Reason.NO_DESCRIPTORS,
-    errno.ENFILE: Reason.NO_DESCRIPTORS,
-    errno.ENOBUFS: Reason.NO_MEMORY,
-    errno.ENOMEM: Reason.NO_MEMORY,
-    errno.ENOSPC: Reason.NO_MEMORY,  # fs.epoll.max_user_watches
-    errno.EAGAIN: Reason.NO_MEMORY,  # a unix socket whose queue is full
-    errno.EACCES: Reason.NOT_PERMITTED,
-    errno.EPERM: Reason.NOT_PERMITTED,
-}
-
 
 _OURS = frozenset(
     {Reason.NO_PORTS, Reason.NO_SOURCE, Reason.NO_DESCRIPTORS, Reason.NO_MEMORY, Reason.NOT_PERMITTED,
@@ -43,9 +22,6 @@ _TELLING = {
     Reason.NO_DESCRIPTORS: 0, Reason.NO_MEMORY: 0, Reason.REFUSED: 1, Reason.UNREACHABLE: 3, Reason.NET_UNREACHABLE: 4,
     Reason.NO_SOURCE: 5,
 }  # fmt: skip
-
-# Nothing is wrong with either side: we lack something for this session.
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 
 class DialFailed(Exception):
@@ -71,9 +47,9 @@ class DialFailed(Exception):
         return EndedBy.PROXY if self.reason in _OURS else EndedBy.UPSTREAM
 
     @classmethod
-    def because(cls, code: int, why: str = "") -> DialFailed:
-        """From an errno of connect(2), sendto(2) or socket(2); ``why`` adds what the number does not tell."""
-        return cls(_REASONS.get(code, Reason.UNREACHABLE), code, why)
+    def because(cls, code: int, why: str = "", call: Call = Call.HANDSHAKE) -> DialFailed:
+        """From an errno of ``call``; ``why`` adds what the number does not tell."""
+        return cls(meaning(call, code), code, why)
 
 
 @dataclass

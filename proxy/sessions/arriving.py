@@ -11,6 +11,7 @@ import socket
 from time import time as wall_clock  # noqa: TID251  # near sides have no other clock in common with us
 
 from proxy.core import tunnel
+from proxy.core.errnos import SHORTAGES
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.reader import Malformed
@@ -23,7 +24,7 @@ from proxy.net.dial import Attempt
 from proxy.net.sheath import Sheathed
 from proxy.net.sniff import EarlyData
 from proxy.net.tentative import Abandoned, Tentative
-from proxy.net.upstream import SHORTAGES, Upstream
+from proxy.net.upstream import Upstream
 from proxy.sessions.asking import AskingSession
 from proxy.sessions.session import Session
 from proxy.sessions.shared import Shared

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
+from proxy.core.errnos import SHORTAGES
 from proxy.core.lockout import Lockout
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
@@ -20,7 +21,7 @@ from proxy.net import sockopt
 from proxy.net.deadlines import Deadlines
 from proxy.net.listening import Listening
 from proxy.net.resolve import NoSuchHost
-from proxy.net.upstream import SHORTAGES, DialFailed
+from proxy.net.upstream import DialFailed
 from proxy.net.watch import Watch
 from proxy.sessions.arrivals import Arrivals
 from proxy.sessions.chaining import ChainedDialling, Gateways

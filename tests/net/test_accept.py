@@ -14,7 +14,6 @@ import pytest
 import trio
 
 from proxy.core.snapshot import Bind, Cluster, Keepalive, Listener, Mode
-from proxy.net import accept
 from proxy.net.accept import CannotListen, accept_forever, close_listener, listen
 
 TCP_FASTOPEN = 23
@@ -253,4 +252,3 @@ async def test_every_error_of_accept_is_survived_but_the_loss_of_the_listener() 
         with trio.fail_after(30):
             await accept_forever(grumpy, lambda *_: None, troubles.append)  # type: ignore[arg-type]  # as real
     assert {errno.ENOBUFS, errno.ENOMEM, errno.ENFILE} <= {trouble.errno for trouble in troubles}
-    assert {errno.ENOBUFS, errno.ENOMEM, errno.ENFILE} <= set(accept.SHORTAGES)

@@ -10,6 +10,7 @@ import trio
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
+from proxy.lab.wan import Wan
 from proxy.net import dial
 from proxy.net.upstream import DialFailed
 
@@ -45,3 +46,14 @@ async def test_every_kind_of_dial_comes_from_its_source(plan: Plan) -> None:
 async def test_a_source_that_is_not_to_be_had(source: Source, says: str) -> None:
     with pytest.raises(DialFailed, match=says):
         dial.begin(Endpoint("127.0.0.1", 9), b"", PLAIN_PLAN, trio.current_time, source)
+
+
+@pytest.mark.netns
+async def test_a_source_that_cannot_reach_the_destination(wan: Wan) -> None:
+    """connect(2) says EINVAL of it, and of a `blackhole` route, which is nothing of the source's."""
+    there = Endpoint(wan.fresh_address(), 9)
+    with pytest.raises(DialFailed, match=r"no_source \(EINVAL\): there is no way to 10\S+ from this source"):
+        dial.begin(there, b"", PLAIN_PLAN, trio.current_time, Source(("127.0.0.1",)))
+    wan.client.run(["ip", "route", "add", "blackhole", there.host])
+    with pytest.raises(DialFailed, match=r"unreachable \(EINVAL\)"):
+        dial.begin(there, b"", PLAIN_PLAN, trio.current_time, Source((wan.fresh_source(),)))

@@ -15,10 +15,8 @@ from proxy.net.upstream import DialFailed, Upstream
     ("code", "reason", "blame"),
     [
         (errno.ECONNREFUSED, Reason.REFUSED, EndedBy.UPSTREAM),
-        (errno.ENOENT, Reason.REFUSED, EndedBy.UPSTREAM),
         (errno.EHOSTUNREACH, Reason.UNREACHABLE, EndedBy.UPSTREAM),
         (errno.ETIMEDOUT, Reason.CONNECT_TIMEOUT, EndedBy.TIMEOUT),
-        (errno.EADDRNOTAVAIL, Reason.NO_PORTS, EndedBy.PROXY),
         (errno.EMFILE, Reason.NO_DESCRIPTORS, EndedBy.PROXY),
         (errno.EPERM, Reason.NOT_PERMITTED, EndedBy.PROXY),
         (errno.EIO, Reason.UNREACHABLE, EndedBy.UPSTREAM),
