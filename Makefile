@@ -8,6 +8,9 @@ QUICK = tests/core tests/config tests/telemetry tests/test_house.py
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 FUZZ_WITHIN ?=
+SEED ?=
+COUNT ?= 1000
+SCENARIO ?=
 UPGRADE ?=
 VENV ?= .venv
 UV ?= $(firstword $(wildcard $(VENV)/bin/uv) uv)
@@ -18,7 +21,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults environment fix docs pyz sbom lock clean
+.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz sbom lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -76,6 +79,9 @@ fuzz: $(VENV)/.dev ## fuzz every parser for FUZZ_SECONDS=60 of processor time
 
 faults: $(VENV)/.dev ## let each system call fail and cancel each step of a session, once each
 	@$(py) -m tests.faults
+
+differ: $(VENV)/.dev ## the same COUNT=1000 scenarios through ours, plainly and through others; SEED=… repeats, SCENARIO="way=…" runs one
+	@$(py) -m tests.differ --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario '$(SCENARIO)')
 
 environment: $(VENV)/.dev
 

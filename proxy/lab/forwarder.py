@@ -33,7 +33,7 @@ SNAP = 128
 Record = list[int | float | str | bytes | None]
 Message = list[object]
 End = Mapping[str, object]
-Rules = list[tuple[str, dict[str, object]]]
+Rules = list[tuple[str, dict[str, object], str]]
 LEFT, WHAT, CHANGED = 2, 3, 7
 
 
@@ -43,7 +43,8 @@ class Forwarder:
     def __init__(self, ports: Sequence[Port]) -> None:
         self._ports = ports
         self._delays = [0.0, 0.0]
-        self._rules: list[tuple[str, Rule]] = []
+        self._rules: list[tuple[str, Rule]] = []  # for every packet
+        self._rules_of: dict[str, list[tuple[str, Rule]]] = {}  # for the packets of one address of the server
         self._flying: list[tuple[float, int, Direction, bytes, Record]] = []
         self._count = 0
         self._records: list[Record] = []
@@ -76,7 +77,7 @@ class Forwarder:
             if not is_unicast(data):
                 continue
             now = time.monotonic()
-            packet = decode(data) if self._rules else None
+            packet = decode(data) if self._rules or self._rules_of else None
             if packet is None:
                 self._send(direction, data, now + self._delays[direction], self._record(direction, now, data))
             else:
@@ -85,7 +86,8 @@ class Forwarder:
     def _judge(self, direction: Direction, packet: Packet, now: float) -> None:
         record = self._record(direction, now, packet.raw)
         original = packet
-        for name, rule in self._rules:
+        of_host = self._rules_of.get(packet.dst if direction is Direction.UP else packet.src, ())
+        for name, rule in (*self._rules, *of_host):
             verdict = rule(packet, direction)
             if verdict is None:
                 continue
@@ -138,10 +140,16 @@ class Forwarder:
             case ["delays", float(up), float(down)]:
                 self._delays = [up, down]
             case ["rules", rules]:
-                self._rules = [(name, build(name, params)) for name, params in cast("Rules", rules)]
+                self._set_rules(cast("Rules", rules))
             case _:
                 raise ValueError(f"no such request: {request!r}")
         return []
+
+    def _set_rules(self, rules: Rules) -> None:
+        self._rules, self._rules_of = [], {}
+        for name, params, host in rules:
+            chain = self._rules_of.setdefault(host, []) if host else self._rules
+            chain.append((name, build(name, params)))
 
 
 def send(control: socket.socket, message: Sequence[object]) -> None:

@@ -35,9 +35,12 @@ class Line:
         """Seconds from client to server and back."""
         self._ask(["delays", float(up), float(down)])
 
-    def set_rules(self, rules: Sequence[tuple[str, Mapping[str, object]]]) -> None:
-        """The middleboxes on the line, in order from the side a packet comes from; all start afresh."""
-        self._ask(["rules", [(name, dict(params)) for name, params in rules]])
+    def set_rules(self, rules: Sequence[tuple[str, Mapping[str, object], str]]) -> None:
+        """The middleboxes on the line, in order from the side a packet comes from; all start afresh.
+
+        Each is a name, its parameters, and the server's address whose packets it sees ("": all packets).
+        """
+        self._ask(["rules", [(name, dict(params), host) for name, params, host in rules]])
 
     def records(self) -> Message:
         """What crossed so far, as `forwarder.Record`s."""

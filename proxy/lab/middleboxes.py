@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 from proxy.lab.packets import ACK, EXPERIMENTAL, FAST_OPEN, FIN, RST, SYN, Packet
-from proxy.lab.rewrite import reset_to, too_big, unreachable, with_addresses, with_payload, without_options
+from proxy.lab.rewrite import (
+    reset_instead,
+    reset_to,
+    too_big,
+    unreachable,
+    with_addresses,
+    with_payload,
+    without_options,
+)
 from proxy.lab.rules import DROP, Direction, Flow, Injection, Rule, Verdict, answer, connection
 
 # Every factory has defaults for all it takes; `build` checks what else is given.
@@ -151,6 +159,26 @@ def silent_after_handshake(*, both_ways: bool = False, option: bool = False) -> 
 
 
 @_middlebox
+def resets_answer() -> Rule:
+    """Lets a handshake with SYN data through, and sends both ends a RST in place of the answer."""
+    marked: set[Flow] = set()
+
+    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+        flow = connection(packet, direction)
+        if packet.is_syn:
+            (marked.add if packet.has_syn_data else marked.discard)(flow)
+            return None
+        if direction is Direction.UP or flow not in marked or not packet.payload_length:
+            return None
+        answered = reset_to(packet)
+        return Verdict(
+            None, (Injection(direction, reset_instead(packet)), Injection(direction.back, answered, hops=1.0))
+        )
+
+    return rule
+
+
+@_middlebox
 def drops_server_data() -> Rule:
     """Drops the server's data segments where the SYN carried data; ACKs pass, so keepalive sees nothing."""
     silent = silent_after_handshake()
@@ -232,6 +260,13 @@ def random_loss(*, rate: float = 0.1, seed: int = 7413, direction: str = "") -> 
     """Loses 10 % of all packets, by a fixed seed."""
     dice = random.Random(seed)
     return lambda _, way: DROP if direction in ("", str(way)) and dice.random() < rate else None
+
+
+@_middlebox
+def jitter(*, most: float = 0.02, seed: int = 7413) -> Rule:
+    """Holds every packet back for up to 20 ms, by a fixed seed, so that some overtake others."""
+    dice = random.Random(seed)
+    return lambda packet, direction: Verdict(None, (Injection(direction, packet, dice.random() * most),))
 
 
 @_middlebox

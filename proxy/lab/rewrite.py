@@ -67,6 +67,15 @@ def reset_to(packet: Packet) -> Packet:
     return _packet(packet.dst, packet.src, TCP, header)
 
 
+def reset_instead(packet: Packet) -> Packet:
+    """A RST from the sender of this segment, in its place."""
+    flags = RST | (packet.flags & ACK)
+    header = struct.pack(
+        "!HHIIBBHHH", packet.sport, packet.dport, packet.seq, packet.ack, 5 << 4, flags, 0, 0, 0
+    )
+    return _packet(packet.src, packet.dst, TCP, header)
+
+
 def unreachable(packet: Packet) -> Packet:
     """The ICMP message of a firewall: administratively prohibited (3/13, for IPv6 1/1)."""
     return _icmp(packet, UNREACHABLE[packet.version], 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -43,7 +43,7 @@ class Wan:
         ensure_allowed()
         self.epoch = time.time() - time.monotonic()
         self._servers: list[Server] = []
-        self._installed: list[tuple[str, dict[str, object]]] = []
+        self._installed: list[tuple[str, dict[str, object], str]] = []
         self._upstreams = self._sources = self._unrouted = 0
         with contextlib.ExitStack() as undo:
             self.client = Namespace.create("client")
@@ -79,13 +79,19 @@ class Wan:
         self._up, self._down = up, down
         self._line.set_delays(up, down)
 
-    def install(self, name: str, **params: object) -> None:
+    def install(self, name: str, *, host: str = "", **params: object) -> None:
         """Put another middlebox on the path (`middleboxes.MIDDLEBOXES`), behind those already there.
 
+        With `host` it stands before that address of the server only, behind those for all packets.
         All of them forget what they have seen. Raises ValueError for an unknown name or parameter.
         """
-        middleboxes.build(name, params)
-        self._installed.append((name, params))
+        self.install_all([(name, params, host)])
+
+    def install_all(self, boxes: Sequence[tuple[str, dict[str, object], str]]) -> None:
+        """Many middleboxes in one go: name, parameters and `host`, as in `install`."""
+        for name, params, _ in boxes:
+            middleboxes.build(name, params)
+        self._installed.extend(boxes)
         self._line.set_rules(self._installed)
 
     def clear(self) -> None:
@@ -94,10 +100,10 @@ class Wan:
         self._line.set_rules(())
 
     @contextlib.contextmanager
-    def through(self, name: str, **params: object) -> Iterator[None]:
-        """The path with one middlebox more, for a while."""
+    def through(self, name: str, *, host: str = "", **params: object) -> Iterator[None]:
+        """The path with one middlebox more, for a while; its arguments are those of `install`."""
         before = list(self._installed)
-        self.install(name, **params)
+        self.install(name, host=host, **params)
         try:
             yield
         finally:

@@ -96,7 +96,7 @@ def test_chatter_does_not_cross(room: Room) -> None:
 
 
 def test_a_middlebox_drops_and_the_capture_says_so(room: Room) -> None:
-    room.order("rules", [("drops-syn-data", {})])
+    room.order("rules", [("drops-syn-data", {}, "")])
     room.client.far.send(PACKET)
     plain = segment(payload=b"").raw
     room.client.far.send(plain)
@@ -110,7 +110,7 @@ def test_a_middlebox_drops_and_the_capture_says_so(room: Room) -> None:
 
 
 def test_a_middlebox_answers_in_the_servers_place(room: Room) -> None:
-    room.order("rules", [("resets-syn-data", {})])
+    room.order("rules", [("resets-syn-data", {}, "")])
     room.client.far.send(PACKET)
     answer = decode(room.client.far.recv(65535))
     assert answer is not None

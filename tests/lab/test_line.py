@@ -29,7 +29,7 @@ def line() -> Iterator[Line]:
 
 def test_it_takes_orders_and_ends_with_its_process(line: Line) -> None:
     line.set_delays(0.01, 0.02)
-    line.set_rules([("drops-option", {})])
+    line.set_rules([("drops-option", {}, "")])
     line.forget()
     assert not line.records()
     pid = line._process.pid
@@ -41,7 +41,7 @@ def test_it_takes_orders_and_ends_with_its_process(line: Line) -> None:
 
 def test_an_order_that_makes_no_sense_ends_it_and_is_reported(line: Line) -> None:
     with pytest.raises(RuntimeError, match="forwarder has gone"):
-        line.set_rules([("no-such-middlebox", {})])
+        line.set_rules([("no-such-middlebox", {}, "")])
 
 
 def test_a_dead_forwarder_is_reported() -> None:

@@ -252,6 +252,32 @@ def test_only_the_servers_data_or_the_clients_later_segments_dropped(wan: Wan) -
         assert ask(server.address, REQUEST * 20, expect=8, timeout=0.3).in_syn == 1420
 
 
+def test_a_reset_in_place_of_the_answer(wan: Wan) -> None:
+    server = warmed(wan)
+    with wan.through("resets-answer"):
+        second = ask(server.address, REQUEST)
+        assert (second.syn_data_acked, second.error_name, second.reply) == (True, "ECONNRESET", b"")
+        assert server.wait(2)[1].ended == "reset"
+        assert ask(server.address, REQUEST, fast_open=False).reply == b"pong"
+
+
+def test_a_middlebox_before_one_address_leaves_the_others_alone(wan: Wan) -> None:
+    server, other = warmed(wan), warmed(wan)
+    with wan.through("resets-syn-data", host=server.address[0]):
+        assert ask(server.address, REQUEST).error_name == "ECONNREFUSED"
+        assert ask(other.address, REQUEST).syn_data_acked
+
+
+def test_jitter_holds_back_and_loses_nothing(wan: Wan) -> None:
+    server = wan.serve(sends(100_000))
+    wan.install("jitter", most=0.01)
+    assert len(ask(server.address, REQUEST, expect=100_000).reply) == 100_000
+    moments = [item.entered for item in wan.capture().way(Direction.DOWN) if item.what == "injected"]
+    numbers = [item.packet.seq for item in wan.capture().way(Direction.DOWN) if item.what == "injected"]
+    assert moments == sorted(moments)
+    assert numbers != sorted(numbers)
+
+
 def test_random_loss_is_repeatable(wan: Wan) -> None:
     server = wan.serve(sends(400_000), fast_open=None)
     wan.install("random-loss", rate=0.1, seed=1)

@@ -1,0 +1,72 @@
+"""Promise 1, judged by others: a scenario through our program is no worse than plainly, or through another program.
+
+`make differ` runs more of them; CONTRIBUTING.md says how a bug report becomes a line of `REPORTED`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.differ.accepted import ACCEPTED
+from tests.differ.actors import messages
+from tests.differ.run import examine
+from tests.differ.scenarios import HTTP, SAYS, Scenario, draw, parse
+
+DOCS = Path(__file__).parents[2] / "docs"
+SEED = "7413"
+DRAWN = 0
+
+REPORTED = """
+way=socks5 cookie=held
+way=connect cookie=held
+way=http cookie=held
+way=forward
+way=tunnel
+"""
+"""Scenarios that were reported as worse once, one a line."""
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_ours_is_never_worse() -> None:
+    scenarios = [parse(line) for line in REPORTED.strip().splitlines()]
+    scenarios += [draw(f"{SEED}:{number}") for number in range(DRAWN)]
+    findings = examine(scenarios)
+    assert not findings, "\n".join(str(finding) for finding in findings)
+
+
+def test_accepted_differences_are_documented() -> None:
+    for accepted in ACCEPTED:
+        assert accepted.quote in " ".join((DOCS / accepted.page).read_text().split())
+
+
+def test_scenarios_are_drawn_by_their_seed_and_read_back_from_their_lines() -> None:
+    drawn = [draw(f"x:{number}") for number in range(500)]
+    assert drawn == [draw(f"x:{number}") for number in range(500)]
+    assert [parse(str(scenario)) for scenario in drawn] == drawn
+    assert len(set(drawn)) > 400
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("way=telepathy", "there are forward"),
+        ("colour=blue", "there are way"),
+        ("way=socks4 name=v6", "SOCKS4 takes IPv4"),
+        ("way=http says=ssh", "needs a request"),
+    ],
+)
+def test_a_line_that_cannot_be_is_refused(line: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse(line)
+
+
+def test_what_clients_say_has_the_size_that_its_name_says() -> None:
+    for name, data in SAYS.items():
+        if (size := name.rpartition("_")[2]).isdigit() and not name.startswith("post"):
+            assert abs(len(data) - int(size)) <= 20, name
+    assert all(messages(SAYS[name]) == ([SAYS[name]], b"") for name in HTTP)
+    assert str(Scenario()) == "way=forward"
