@@ -63,7 +63,9 @@ def of_account(account: Account, open_now: int) -> views.Tally:
         repeated_bytes=account.repeated_bytes,
         duplicates=account.duplicates,
         on_spares=account.on_spares,
-        failed=account.sessions - sum(account.evidence.values()),
+        failed=account.sessions
+        - sum(account.evidence.values())
+        + account.evidence.get(Evidence.NO_HANDSHAKE, 0),
         evidence={str(evidence): number for evidence, number in account.evidence.items()},
         endings=_endings(endings),
         first_byte_fast=spread(account.first_bytes_fast, account.first_byte_fast),

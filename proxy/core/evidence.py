@@ -22,8 +22,13 @@ _INITIAL_RTO = 0.9  # the kernel's first SYN timeout is 1 s (TCP_TIMEOUT_INIT), 
 _FIELDS = struct.Struct(
     "=B4xBxB60xII24xI"
 )  # state@0, options@5, bits@7, rtt@68, rttvar@72, total_retrans@100
+_LATER_FIELDS = struct.Struct(
+    "=QQ16xI68xI"
+)  # bytes_acked@120, bytes_received, data_segs_in@152, rcv_ooopack@224
+_LATER_OFFSET, _LATER_END = 120, 228
 _TOTAL_RTO = struct.Struct("=H")
 _TOTAL_RTO_OFFSET = 240
+_NOTHING = (0, 0, 0, 0)
 
 
 class TcpInfo(NamedTuple):
@@ -37,12 +42,19 @@ class TcpInfo(NamedTuple):
     rtt_variation: float  # in seconds
     retransmits: int  # segments repeated so far (``total_retrans``)
     timeouts: int | None  # retransmission time-outs so far; None before Linux 6.7
+    acked: int = 0  # bytes that the peer has acknowledged, without the SYN; 0 before Linux 5.4
+    overtaken: bool = (
+        False  # data came before the SYN-ACK and was dropped (tcp_rcv_state_process() takes none yet)
+    )
 
     @classmethod
     def parse(cls, raw: bytes) -> TcpInfo:
         """From what ``getsockopt(IPPROTO_TCP, TCP_INFO, 248)`` returned (at least 104 bytes)."""
         state, options, bits, rtt, variation, retransmits = _FIELDS.unpack_from(raw)
         known = len(raw) >= _TOTAL_RTO_OFFSET + 2
+        acked, received, segments, out_of_order = (
+            _LATER_FIELDS.unpack_from(raw, _LATER_OFFSET) if len(raw) >= _LATER_END else _NOTHING
+        )
         fields = (
             state == _ESTABLISHED,
             bool(options & _OPTION_SYN_DATA),
@@ -52,6 +64,9 @@ class TcpInfo(NamedTuple):
             variation / 1e6,
             retransmits,
             _TOTAL_RTO.unpack_from(raw, _TOTAL_RTO_OFFSET)[0] if known else None,
+            # The SYN counts as one (tcp_snd_una_update() in net/ipv4/tcp_input.c).
+            acked - 1 if acked else 0,
+            segments > out_of_order and not received,
         )
         # One for every session: what a named tuple costs to make the usual way counts.
         return tuple.__new__(cls, fields)  # pyright: ignore[reportUnknownMemberType]  # of any tuple
@@ -75,6 +90,7 @@ class Evidence(StrEnum):
     REFUSED = "refused"  # RST or ICMP to the fast open, while a plain dial got through
     SILENT = "silent"  # nothing came after the handshake, while a plain dial was answered
     PLAIN = "plain"  # an ordinary dial: says nothing
+    NO_HANDSHAKE = "no_handshake"  # no dial got through, a plain one neither: says nothing
     UNAVAILABLE = "unavailable"  # this kernel or namespace does not do Fast Open for clients
 
 

@@ -105,6 +105,7 @@ _ACKED, _NOT_ACKED, _EMPTY_OPEN = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT
 _REQUESTED, _PATH_MTU = Evidence.COOKIE_REQUESTED, Evidence.PATH_MTU
 _UNKNOWN, _CONFIRMED, _UNSUPPORTED, _QUARANTINED, _PROBING = _U, _C, _N, _Q, _P
 _LOCKED_UP, _SENTENCED = frozenset({_Q, _P}), frozenset({_Q, _P, _N})
+_REPEATED = frozenset({Evidence.COOKIE_WITHHELD, Evidence.SYN_DATA_IGNORED})
 _OPTION_UNSURE = frozenset({_U, _OD})
 
 
@@ -129,14 +130,18 @@ class Standing(Pace):
         self.losses = Losses()
         self._taken = 0.0  # until when the risk is another dial's, see `Plan.alone`
 
-    def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> None:
-        """Take in what a dial showed. ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds."""
+    def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> Evidence:
+        """Take in what a dial showed, and return it, or what it amounts to with those before it.
+
+        ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds.
+        """
         self.reached = now
         if plan.alone:
             self._taken = 0.0
         if evidence in LOSSES and plan.era != self.era:
-            return  # planned before the last loss was known: the same event, not a second one
-        before, self.state = self.state, NEXT[self.state][self._count(evidence, plan)]
+            return evidence  # planned before the last loss was known: the same event, not a second one
+        counted = self._count(evidence, plan)
+        before, self.state = self.state, NEXT[self.state][counted]
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
         elif evidence is _ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
@@ -148,6 +153,7 @@ class Standing(Pace):
         if self.state is _UNSUPPORTED and before is not _UNSUPPORTED:
             self.sentence = self._longer()
             self.until = now + self.sentence
+        return counted if counted in _REPEATED else evidence
 
     def learn_end(self, evidence: Evidence, plan: Plan, now: float, *, answered: bool) -> None:
         """Take in how a session ended that was fast-opened so: ``answered``, or after a suspicious silence."""

@@ -1,100 +1,123 @@
 """The account: what Fast Open won and cost, for each session, each endpoint, each listener's cluster, and in all.
 
-A session is compared with what a plain dial at the moment of accept would have done to it. That dial would have been
-ready one round trip later, so bytes that the client had said ``d`` seconds after accept would have left at
-``max(d, rtt)``, and a banner would have come after two round trips. What is later than that is lost, whatever caused
-it: a wait, a hedge, a redial, a SYN that the kernel had to repeat.
+A session is compared with a plain dial made at the moment when the session could first have dialled. What counts is
+when the request that was answered left for the server (or, where the server speaks first, when the server could begin):
+plainly that is at the end of the handshake, or when the client spoke, if that was later. Earlier than that is saved,
+later is lost, whatever caused it: a wait, a hedge, a redial, a SYN that the kernel had to repeat, an answer that the
+kernel dropped. A session to which the server sent no byte has neither saved nor lost.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TypedDict
 
 from proxy.core.account import Account, AccountData, add_up
 from proxy.core.address import Endpoint
 from proxy.core.evidence import LOSSES, Evidence
-from proxy.core.record import SessionRecord
+from proxy.core.record import Dial, SessionRecord
 
 MOST_ENDPOINTS = 10_000
 _JUST_THEN = 0.002  # a client heard so soon after the handshake may have spoken during it
 _COSTLY = LOSSES | {Evidence.PATH_MTU}
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
-_ACKED, _NOT_ACKED = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED
-_EMPTY_OPEN = Evidence.EMPTY_OPEN
+_ACKED, _EMPTY_OPEN, _NO_HANDSHAKE = Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN, Evidence.NO_HANDSHAKE
+_SECOND = frozenset({"hedge", "doubt"})
 
 
 def settle(record: SessionRecord) -> None:
-    """Fill in ``saved`` and ``lost`` of a session that has ended, from what is known of it."""
-    if not record.waited and record.open == "plain":
-        return  # as plain as plain can be
-    record.saved = record.lost = 0.0
-    dialled, rtt = record.dial_time, _round_trip(record)
-    if dialled is None or rtt is None:
-        record.lost = record.waited + record.dead_spare  # it failed, and that much later
+    """Fill in what a finished session's dials say of it, and ``saved`` and ``lost``."""
+    dials = record.dials
+    if not dials:
         return
+    if len(dials) > 1:
+        record.hedged = record.hedged or any(dial.why in _SECOND for dial in dials)
+        record.redialled = record.redialled or any(dial.why == "redial" for dial in dials)
+    if record.evidence is None:
+        _settle_failed(record, dials)
+    spoken = record.early_bytes or record.client_first or record.server_first
+    if (
+        record.first_byte is not None
+        and spoken
+        and (record.open != "plain" or record.waited or record.dead_spare)
+    ):
+        gain = _gain(record)
+        record.saved, record.lost = max(gain, 0.0), max(-gain, 0.0)
+
+
+def _settle_failed(record: SessionRecord, dials: Sequence[Dial]) -> None:
+    """No connection was made, or the session ended before one was chosen."""
+    record.evidence = _NO_HANDSHAKE
+    record.standing_after = record.standing_after or record.standing_before
+    first = _first_to(record.endpoint, dials)
+    record.syn_bytes = first.syn_bytes
+    record.retransmits = max(dial.retransmits for dial in dials)
+
+
+def _gain(record: SessionRecord) -> float:
+    """Seconds by which the answer came sooner than after a plain dial; below 0: later."""
+    used = record.dial
+    assert used is not None
+    first = _first_to(record.endpoint if used.why != "rival" else None, record.dials)
+    origin = first.started - record.waited  # a plain dial would have begun then
+    started = used.started - origin
+    ended = used.ended - origin if used.ended is not None else started
+    spoke = _spoke(record, ended)
     if record.spare:
-        _settle_spare(record, rtt)
-        return
-    late = record.dead_spare + dialled - _plain_dial(record, dialled, rtt)
+        rtt = record.rtt or 0.0
+        if record.server_first and not record.early_bytes:
+            assert record.first_byte is not None
+            return max(2 * rtt - (record.began + record.first_byte - origin), 0.0)
+        return max(spoke, rtt) - max(spoke, started)
+    took = ended - started
+    trip = min(used.rtt if used.rtt is not None else record.rtt or took, took)
+    plain = trip if used.why == "first" and record.evidence in _COSTLY else took
+    sooner = max(spoke, plain)  # when the request would have left
+    if record.overtaken:
+        assert record.first_byte is not None
+        return sooner + trip - (record.began + record.first_byte - origin)
+    if not _is_early(record, used):
+        return sooner - max(spoke, ended)
+    if used.rtt is not None:
+        return max(max(spoke, trip) - started, 0.0)
+    return sooner - max(spoke, ended - trip)  # an answer comes after the SYN-ACK, and that was repeated
+
+
+def _spoke(record: SessionRecord, ended: float) -> float:
+    """When the client's first bytes were there; the beginning where the server speaks first, or that is not known."""
     if record.early_bytes:
-        _settle_early(record, rtt, late)
-    elif record.server_first:
-        record.saved = rtt if record.evidence is _EMPTY_OPEN and _answered_early(record, rtt) else 0.0
-        record.lost = record.waited + late
-    elif record.client_first and _was_kept(record, dialled):
-        record.lost = record.waited + late
+        return record.waited
+    delay = record.client_delay
+    if not record.client_first or delay is None or record.reply == "dialed":
+        return 0.0
+    return delay if delay > ended + _JUST_THEN else 0.0
 
 
-def _settle_early(record: SessionRecord, rtt: float, late: float) -> None:
-    """The client spoke within the wait."""
-    spoke = record.waited
-    acked = record.evidence is _ACKED
-    if acked and (record.syn_bytes >= record.early_bytes or _answered_early(record, rtt)):
-        record.saved = max(rtt - spoke, 0.0)
-    else:
-        record.lost = min(spoke, rtt) + late
-
-
-def _settle_spare(record: SessionRecord, rtt: float) -> None:
-    """Its connection was ready at once, and so was a banner that had come before the client."""
-    if record.early_bytes:
-        record.saved = max(rtt - record.waited, 0.0)
-        record.lost = max(record.waited - rtt, 0.0)
-    elif record.server_first and record.first_byte is not None:
-        record.saved = max(2 * rtt - record.first_byte, 0.0)
-
-
-def _round_trip(record: SessionRecord) -> float | None:
-    """The session's round trip: what its handshake took, unless that was disturbed; then what was known before."""
-    if record.rtt is None or record.dial_time is None:
-        return record.dial_time
-    if record.spare:
-        return record.rtt
-    return record.rtt if _disturbed(record) else min(record.rtt, record.dial_time)
-
-
-def _disturbed(record: SessionRecord) -> bool:
-    if record.hedged or record.redialled or record.evidence in _COSTLY:
-        return True
-    return record.retransmits > 0 and record.evidence is not _NOT_ACKED
-
-
-def _plain_dial(record: SessionRecord, dialled: float, rtt: float) -> float:
-    """How long a plain handshake would have taken: as long as ours, unless Fast Open was what delayed it."""
-    return min(rtt, dialled) if record.evidence in _COSTLY else dialled
-
-
-def _answered_early(record: SessionRecord, rtt: float) -> bool:
-    """Whether the upstream's first byte came with the handshake, not a round trip after it."""
-    if record.first_byte is None or record.dial_time is None:
+def _is_early(record: SessionRecord, used: Dial) -> bool:
+    """Whether the server could begin with the SYN, not with what came after the handshake."""
+    if used.open == "plain":
         return False
-    return record.first_byte - record.waited - record.dial_time < rtt / 2
+    if record.early_bytes:
+        whole = record.syn_bytes >= record.early_bytes
+        return record.evidence is _ACKED and (whole or answered_early(record))
+    return (
+        record.evidence is _EMPTY_OPEN and record.server_first and (record.greeted or answered_early(record))
+    )
 
 
-def _was_kept(record: SessionRecord, dialled: float) -> bool:
-    """Whether the client spoke before all was ready. Where that is not known, it did."""
-    return record.client_delay is None or record.client_delay <= record.waited + dialled + _JUST_THEN
+def answered_early(record: SessionRecord) -> bool:
+    """Whether the upstream's first byte came with the handshake, not a round trip after it."""
+    used = record.dial
+    if record.first_byte is None or used is None or used.ended is None:
+        return False
+    took = used.ended - used.started
+    return record.began + record.first_byte - used.ended < min(record.rtt or took, took) / 2
+
+
+def _first_to(endpoint: Endpoint | None, dials: Sequence[Dial]) -> Dial:
+    """The first dial to ``endpoint``; of all where there is none."""
+    return next((dial for dial in dials if dial.endpoint == endpoint), dials[0])
 
 
 class LedgerData(TypedDict):

@@ -15,6 +15,26 @@ Peer: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 
 
 @dataclass(slots=True)
+class Dial:
+    """One socket that was dialled for a session: what its SYN carried, and what became of it."""
+
+    endpoint: Endpoint
+    open: str  # data | empty | plain | spare
+    started: float  # monotonic, when its SYN was sent
+    local: Endpoint | None  # its own address; None for unix sockets
+    planned: int = 0  # bytes that its SYN was to carry
+    syn_bytes: int = 0  # bytes that the kernel put into it (what ``sendto(MSG_FASTOPEN)`` returned)
+    why: str = (
+        "first"  # first | hedge (no handshake in time) | doubt (no answer in time) | redial (refused) | rival
+    )
+    result: str = "abandoned"  # won | lost (another one was used) | silent | a `Reason` where it failed
+    ended: float | None = None  # monotonic: its handshake was over, or it had failed or was closed
+    acked: int | None = None  # bytes of the SYN's that the SYN-ACK acknowledged; None: no handshake
+    retransmits: int = 0  # segments that the kernel repeated until then
+    rtt: float | None = None  # of its handshake, as the kernel measured it; None where that was disturbed
+
+
+@dataclass(slots=True)
 class SessionRecord:
     """Filled in stage by stage.
 
@@ -54,6 +74,12 @@ class SessionRecord:
     spare: bool = field(default=False, init=False)  # carried by a connection dialled before its client came
     dead_spare: float = field(default=0.0, init=False)  # seconds spent on one that the server had closed
     tried: int = field(default=0, init=False)  # endpoints dialled
+    dials: list[Dial] = field(default_factory=list[Dial], init=False)  # in the order in which they began
+    doubted: float = field(default=0.0, init=False)  # with two connections, until one of them answered
+    overtaken: bool = field(
+        default=False, init=False
+    )  # the answer came before the SYN-ACK, so the kernel dropped it
+    greeted: bool = field(default=False, init=False)  # a banner came as early as a fast open lets it
     dial_time: float | None = field(default=None, init=False)
     first_byte: float | None = field(default=None, init=False)  # from accepted to the upstream's first byte
     rtt: float | None = field(default=None, init=False)
@@ -70,6 +96,14 @@ class SessionRecord:
     during: Stage = field(default=Stage.ACCEPT, init=False)
     reason: Reason = field(default=Reason.FAULT, init=False)
     detail: str = field(default="", init=False)  # words for the operator, where the reason wants some
+
+    @property
+    def dial(self) -> Dial | None:
+        """The dial whose connection was used; the last one where none was."""
+        for dial in self.dials:
+            if dial.result == "won":
+                return dial
+        return self.dials[-1] if self.dials else None
 
     @property
     def source(self) -> Endpoint | None:

@@ -25,6 +25,7 @@ _EVIDENCE = {
     "syn_ack_lost": "The server's answer got lost; that is not Fast Open's fault.",
     "path_mtu": "The SYN was too large for the path: the next ones are smaller.",
     "plain": "Dialled plainly{because}.",
+    "no_handshake": "No handshake came about, a plain one neither.",
     "unavailable": "This kernel does no Fast Open now: dialled plainly.",
 }
 _BECAUSE = {

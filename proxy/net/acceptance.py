@@ -54,6 +54,11 @@ async def accepted(primary: Upstream, watch: Watch, doubt_at: float, timeout: fl
         raise
 
 
+def _mark(upstream: Upstream, result: str) -> None:
+    if upstream.dial is not None:
+        upstream.dial.result = result
+
+
 class _Waiting:
     def __init__(self, primary: Upstream, watch: Watch) -> None:
         self._primary = primary
@@ -73,10 +78,12 @@ class _Waiting:
         primary, second = self._primary, self._second
         if self._accepted:  # nothing has been said on the other one
             if second is not None:
+                _mark(second, "lost")
                 second.sock.close()
             return primary
         if second is None:
             raise self._failure or DialFailed(Reason.CONNECT_TIMEOUT, why="the far side does not answer")
+        _mark(primary, "silent")
         sockopt.reset_on_close(primary.sock)  # the far side should know at once
         primary.sock.close()
         return second
@@ -108,7 +115,8 @@ class _Waiting:
             done.cancel()
             return
         try:
-            attempt = dial.begin(primary.endpoint, b"", PLAIN_PLAN, self._watch.clock, primary.source)
+            clock, source = self._watch.clock, primary.source
+            attempt = dial.begin(primary.endpoint, b"", PLAIN_PLAN, clock, source, primary.dials, "doubt")
             second = await dial.connect(primary.endpoint, attempt, self._watch, timeout)
         except DialFailed as failed:
             self._failure = failed

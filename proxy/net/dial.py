@@ -21,7 +21,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from proxy.core.address import Endpoint
@@ -31,6 +31,7 @@ from proxy.core.evidence import Evidence, TcpInfo, read_handshake
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan
 from proxy.core.outcomes import Reason
 from proxy.core.pace import STAGGER
+from proxy.core.record import Dial
 from proxy.net import conntrack, sockopt
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
@@ -61,62 +62,103 @@ class Attempt:
     unavailable: int  # errno when a fast open was wanted and the kernel has none
     endpoint: Endpoint
     source: Source | None
+    dial: Dial  # what is told of it
+    dials: list[Dial] = field(default_factory=list[Dial])  # and of all others of its session
     deadline: float = math.inf
     look_at: float = math.inf  # when the kernel is about to repeat the SYN
     repeated: int = 0  # repetitions that it was allowed
     repeats: bool = True  # it may be allowed more
 
 
-def begin(
-    endpoint: Endpoint, early: bytes, plan: Plan, clock: Callable[[], float], source: Source | None = None
+def begin(  # noqa: PLR0913, PLR0917  # what differs from dial to dial
+    endpoint: Endpoint,
+    early: bytes,
+    plan: Plan,
+    clock: Callable[[], float],
+    source: Source | None = None,
+    dials: list[Dial] | None = None,
+    why: str = "first",
 ) -> Attempt:
-    """Send the SYN, from ``source``. Never waits. Raises `DialFailed` for what the kernel knows at once."""
+    """Send the SYN, from ``source``. Never waits. Raises `DialFailed` for what the kernel knows at once.
+
+    ``dials``: all dials of the session; this one is added, failed or not. ``why`` is `Dial.why`.
+    """
+    dials = [] if dials is None else dials
+    wanted, code, taken = plan.open, 0, 0
+    started = clock()
+    told = Dial(endpoint, wanted, started, None, why=why)
+    dials.append(told)
     try:
         sock = sockopt.dialling_socket(endpoint, source)
-        started = clock()
-        if plan.open is _PLAIN or sock.family == _UNIX:
-            return Attempt(_connect(sock, endpoint), _PLAIN, 0, started, 0, endpoint, source)
-        try:
-            taken = sock.sendto(early[: plan.limit], _FAST_OPEN, endpoint)
-        except BlockingIOError:  # EINPROGRESS
-            taken = 0
-        except OSError as error:
-            sock.close()
-            if error.errno not in _NOT_HERE:
-                raise
-            plain = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
-            return Attempt(plain, _PLAIN, 0, started, error.errno, endpoint, source)
+        if wanted is _PLAIN or sock.family == _UNIX:
+            wanted = _PLAIN
+            _connect(sock, endpoint)
+        else:
+            data = early[: plan.limit]
+            told.planned = len(data)
+            try:
+                taken = sock.sendto(data, _FAST_OPEN, endpoint)
+            except BlockingIOError:  # EINPROGRESS
+                pass
+            except OSError as error:
+                sock.close()
+                if error.errno not in _NOT_HERE:
+                    raise
+                wanted, code = _PLAIN, error.errno
+                sock = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
     except OSError as error:
-        raise _failed(error, endpoint, source) from error
-    return Attempt(sock, plan.open, taken, started, 0, endpoint, source)
+        failed = _failed(error, endpoint, source)
+        told.result, told.ended = failed.reason, clock()
+        raise failed from error
+    told.open, told.syn_bytes, told.local = wanted, taken, sockopt.local_address(sock)
+    return Attempt(sock, wanted, taken, started, code, endpoint, source, told, dials)
 
 
-def near(endpoint: Endpoint, early: bytes, clock: Callable[[], float], source: Source | None = None) -> Near:
+def near(
+    endpoint: Endpoint,
+    early: bytes,
+    clock: Callable[[], float],
+    source: Source | None = None,
+    dials: list[Dial] | None = None,
+) -> Near:
     """Dial plainly, and say ``early`` at once: if that is taken, the handshake is over.
 
-    Never waits. Raises `DialFailed`, and then no socket is left.
+    Never waits. Raises `DialFailed`, and then no socket is left. ``dials`` as for `begin`.
     """
+    started = clock()
+    told = Dial(endpoint, _PLAIN, started, None)
+    if dials is not None:
+        dials.append(told)
     try:
         sock = sockopt.dialling_socket(endpoint, source)
-        dialled = Near(endpoint, sock, source, clock())
+        dialled = Near(endpoint, sock, source, started, told)
         _connect(sock, endpoint)
-        dialled.made = clock()
+        told.local = sockopt.local_address(sock)
+        told.ended = dialled.made = clock()
         try:
             dialled.sent = sock.send(early, _SEND)
             dialled.connected = True
+            told.result = "won"
         except BlockingIOError:
             pass
         except OSError:
             sock.close()
             raise
     except OSError as error:
-        raise _failed(error, endpoint, source) from error
+        failed = _failed(error, endpoint, source)
+        told.result, told.ended = failed.reason, clock()
+        raise failed from error
     return dialled
 
 
-def under_way(dialled: Near) -> Attempt:
-    """What `connect` is to wait for, where `near` was not over at once."""
-    return Attempt(dialled.sock, _PLAIN, 0, dialled.started, 0, dialled.endpoint, dialled.source)
+def under_way(dialled: Near, dials: list[Dial] | None = None) -> Attempt:
+    """What `connect` is to wait for, where `near` was not over at once. ``dials`` as for `begin`."""
+    attempt = Attempt(
+        dialled.sock, _PLAIN, 0, dialled.started, 0, dialled.endpoint, dialled.source, dialled.dial
+    )
+    if dials is not None:
+        attempt.dials = dials
+    return attempt
 
 
 def _failed(error: OSError, endpoint: Endpoint, source: Source | None) -> DialFailed:
@@ -144,7 +186,9 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
         )
     except OSError as error:
         sock.close()
-        raise DialFailed.because(error.errno or 0) from error
+        failed = DialFailed.because(error.errno or 0)
+        attempt.dial.result, attempt.dial.ended = failed.reason, clock()
+        raise failed from error
 
 
 class SynBudget:
@@ -243,12 +287,12 @@ class _Race:
                 now = self._clock()
                 if may_join and first.sock.fileno() < 0:  # it has failed
                     may_join, hedge_at = False, math.inf
-                    redialled = redial and self._refusal != 0 and self._join()
+                    redialled = redial and self._refusal != 0 and self._join("redial")
                     if redialled and self._others:
                         self._next_at = now + self._stagger  # the refusal is not certain yet
                 elif not rung and may_join and now >= hedge_at:
                     may_join, hedge_at = False, math.inf
-                    hedged = self._join()
+                    hedged = self._join("hedge")
                     first.repeats = not hedged
                 self._look_after(now)
                 self._go_on(now)
@@ -258,12 +302,16 @@ class _Race:
             for attempt in list(self._attempts.values()):
                 self._close(attempt)
 
-    def _join(self) -> bool:
+    def _begin(self, endpoint: Endpoint, why: str) -> Attempt:
+        first = self._first
+        return begin(endpoint, b"", PLAIN_PLAN, self._clock, first.source, first.dials, why)
+
+    def _join(self, why: str) -> bool:
         """Dial the first endpoint plainly, too; False where nothing is left for that: the others go on alone."""
         if not self._budget.allows(self._endpoint):
             return False
         try:
-            attempt = begin(self._endpoint, b"", PLAIN_PLAN, self._clock, self._first.source)
+            attempt = self._begin(self._endpoint, why)
         except DialFailed as failed:
             if not self._is_tried(self._endpoint):
                 self._failures[self._endpoint] = failed
@@ -279,9 +327,7 @@ class _Race:
             if not self._budget.allows(endpoint):
                 continue
             try:
-                self._enter(
-                    begin(endpoint, b"", PLAIN_PLAN, self._clock, self._first.source), now + self._timeout
-                )
+                self._enter(self._begin(endpoint, "rival"), now + self._timeout)
             except DialFailed as failed:
                 self._started.setdefault(endpoint, now)
                 self._failures[endpoint] = failed
@@ -318,6 +364,7 @@ class _Race:
                     self._give_up(attempt)
 
     def _give_up(self, attempt: Attempt) -> None:
+        attempt.dial.result = Reason.CONNECT_TIMEOUT
         self._close(attempt)
         if not self._is_tried(attempt.endpoint):
             self._failures[attempt.endpoint] = DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
@@ -336,8 +383,11 @@ class _Race:
             if not events & FAULT or _was_open(attempt.sock):
                 del self._attempts[fd]
                 self._watch.remove(fd)
+                for other in self._attempts.values():
+                    other.dial.result = "lost"
                 return attempt
             code = sockopt.pending_error(attempt.sock)
+            attempt.dial.result = DialFailed.because(code).reason
             if attempt.endpoint == self._endpoint:
                 self._refusal = self._refusal or code
             self._close(attempt)
@@ -379,7 +429,16 @@ class _Race:
             with suppress(OSError):
                 unused = attempt.repeated - sockopt.tcp_info(attempt.sock).retransmits
                 self._budget.spend(attempt.endpoint, -max(unused, 0))
-        attempt.sock.close()
+        give_up(attempt.sock, attempt.dial, self._clock())
+
+
+def give_up(sock: socket.socket, dial: Dial, now: float) -> None:
+    """Close a socket that is not wanted, and write down when, and how often its kernel repeated a segment."""
+    dial.ended = dial.ended or now
+    if sock.family != _UNIX:
+        with suppress(OSError):
+            dial.retransmits = sockopt.tcp_info(sock).retransmits
+    sock.close()
 
 
 def _was_open(sock: socket.socket) -> bool:
@@ -408,6 +467,13 @@ def _connected(
     upstream = Upstream(
         endpoint, won.sock, won.syn_bytes, evidence, first.syn_bytes, first.started, now, info
     )
+    dial = upstream.dial = won.dial
+    dial.result, dial.ended, upstream.dials = "won", now, first.dials
+    if info is not None:
+        dial.acked, dial.retransmits = min(info.acked, won.syn_bytes), info.retransmits
+        if not info.retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
+            dial.rtt = info.rtt
+        upstream.overtaken = info.overtaken
     upstream.source = won.source
     if won.open is _PLAIN:
         upstream.plain = True

@@ -60,6 +60,7 @@ class _Silence:
         self._downstream = downstream
         self._bell = Bell()
         self._watched: set[int] = set()
+        self._doubted_at: float | None = None
         self._rival: dial.Attempt | None = None  # on its way
         self._second: Upstream | None = None  # and there
         self._broken = False  # the primary was reset
@@ -88,7 +89,10 @@ class _Silence:
         """Dial plainly, say the early data again, and wait for whoever speaks."""
         primary, clock = self._primary, self._watch.clock
         try:
-            self._rival = dial.begin(primary.endpoint, b"", PLAIN_PLAN, clock, primary.source)
+            self._rival = dial.begin(
+                primary.endpoint, b"", PLAIN_PLAN, clock, primary.source, primary.dials, "doubt"
+            )
+            self._doubted_at = self._rival.started
             self._listen(self._rival.sock, WRITE)
         except (DialFailed, OSError):  # nothing left for a second one: the first goes on alone
             return primary
@@ -107,23 +111,26 @@ class _Silence:
         for fd in self._watched:
             self._watch.remove(fd)
         self._drop_rival()
-        primary, second = self._primary, self._second
+        primary, second, now = self._primary, self._second, self._watch.clock()
+        if chosen is not None and self._doubted_at is not None:
+            chosen.hedged, chosen.doubted = True, now - self._doubted_at
         if second is None:
             return
         if chosen is not second:
-            second.sock.close()
+            _give_up(second, "lost", now)
         if chosen is not None:
-            chosen.hedged = True
             chosen.repeated = min(primary.sent, second.sent)
         if chosen is second:
             second.evidence = Evidence.SILENT if second.spoke else Evidence.PLAIN
             second.syn_bytes, second.started = primary.syn_bytes, primary.started
-            primary.sock.close()
+            _give_up(primary, "silent" if second.spoke else "lost", now)
 
     def _drop_rival(self) -> None:
         rival, self._rival = self._rival, None
         if rival is not None:
-            rival.sock.close()
+            if rival.dial.result == "abandoned":
+                rival.dial.result = "lost"
+            dial.give_up(rival.sock, rival.dial, self._watch.clock())
 
     def _listen(self, sock: socket.socket, events: int) -> None:
         fd = sock.fileno()
@@ -159,7 +166,9 @@ class _Silence:
             if code := sockopt.pending_error(rival.sock):
                 raise DialFailed.because(code)
             second = dial.at_once(self._primary.endpoint, rival, self._watch.clock)
-        except (DialFailed, OSError):  # plainly it does not go at all
+        except (DialFailed, OSError) as error:  # plainly it does not go at all
+            failed = error if isinstance(error, DialFailed) else DialFailed.because(error.errno or 0)
+            rival.dial.result = failed.reason
             self._watch.forget(fd)
             self._watched.discard(fd)
             self._drop_rival()
@@ -190,6 +199,14 @@ class _Silence:
         if upstream.sent == len(self._early):
             with suppress(OSError):
                 upstream.sock.shutdown(socket.SHUT_WR)
+
+
+def _give_up(upstream: Upstream, result: str, now: float) -> None:
+    if upstream.dial is None:
+        upstream.sock.close()
+    else:
+        upstream.dial.result = result
+        dial.give_up(upstream.sock, upstream.dial, now)
 
 
 def say(sock: socket.socket, data: bytes) -> int:

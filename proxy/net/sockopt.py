@@ -55,6 +55,17 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
     return TcpInfo.parse(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE))
 
 
+def local_address(sock: socket.socket) -> Endpoint | None:
+    """The socket's own address and port; None for a unix socket, and where it has none (any more)."""
+    if sock.family == socket.AF_UNIX:
+        return None
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return None
+    return Endpoint(name[0], name[1])
+
+
 def pending_error(sock: socket.socket) -> int:
     """The socket's errno, or 0; reading clears it (``SO_ERROR``)."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -10,6 +10,7 @@ from proxy.core.clusters import Source
 from proxy.core.errnos import Call, meaning
 from proxy.core.evidence import Evidence, TcpInfo
 from proxy.core.outcomes import EndedBy, Reason
+from proxy.core.record import Dial
 from proxy.net import sockopt
 
 _OURS = frozenset(
@@ -71,6 +72,10 @@ class Upstream:
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
     source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all
+    overtaken: bool = field(default=False, init=False)  # the answer came before the SYN-ACK, and was dropped
+    dial: Dial | None = field(default=None, init=False)  # what is told of this socket
+    dials: list[Dial] = field(default_factory=list[Dial], init=False)  # and of all others of its session
+    doubted: float = field(default=0.0, init=False)  # seconds with a second connection until one had answered
     dialled: int = field(default=1, init=False)  # addresses that were dialled for it
     passed_over: dict[Endpoint, tuple[float, DialFailed | None]] = field(
         default_factory=dict[Endpoint, tuple[float, DialFailed | None]], init=False
@@ -80,14 +85,15 @@ class Upstream:
 class Near:
     """A socket that was dialled plainly, and told the first bytes at once: less than an `Upstream` shows, for less."""
 
-    __slots__ = ("connected", "endpoint", "made", "sent", "sock", "source", "started")
+    __slots__ = ("connected", "dial", "endpoint", "made", "sent", "sock", "source", "started")
 
     def __init__(
-        self, endpoint: Endpoint, sock: socket.socket, source: Source | None, started: float
+        self, endpoint: Endpoint, sock: socket.socket, source: Source | None, started: float, dial: Dial
     ) -> None:
         self.endpoint = endpoint
         self.sock = sock
         self.source = source
+        self.dial = dial  # what is told of it
         self.started = self.made = started  # when the dial began, and when it had been made
         self.connected = False  # the handshake is over
         self.sent = 0  # early bytes that are on their way already

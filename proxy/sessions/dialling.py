@@ -11,10 +11,10 @@ from proxy.core.evidence import Evidence
 from proxy.core.families import interleaved
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
-from proxy.core.record import SessionRecord
+from proxy.core.record import Dial, SessionRecord
 from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
-from proxy.net import dial, silence
+from proxy.net import dial, silence, sockopt
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import Watch
@@ -44,7 +44,7 @@ def dial_near(
     record.tried += 1
     record.standing_before = record.standing_after = standing.state
     record.open, record.evidence, record.rtt = _OPEN_PLAIN, _PLAIN, standing.rtt
-    dialled = dial.near(endpoint, early, clock, cluster.source)
+    dialled = dial.near(endpoint, early, clock, cluster.source, record.dials)
     record.dial_time = dialled.made - dialled.started
     return dialled
 
@@ -100,10 +100,11 @@ class Dialling:
         plan = self._plan = standing.plan(self._cluster, safe, clock(), len(early.data) - safe)
         record.endpoint, record.standing_before, record.open = endpoint, standing.state, plan.open
         try:
-            attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source)
+            attempt = dial.begin(endpoint, early.data, plan, clock, self._cluster.source, record.dials)
         except DialFailed:
             standing.abandon(plan)
             raise
+        record.open = attempt.open
         if self.begun is not None:
             self.begun(attempt.sock, endpoint)
         return attempt
@@ -294,11 +295,14 @@ class Dialling:
         if spare is None:
             return None
         taken, standing = clock(), self._standings.get(endpoint)
+        told = Dial(endpoint, "spare", taken, sockopt.local_address(spare.sock))
+        record.dials.append(told)
         try:
             sent = silence.say(spare.sock, data)
             if data and not spare.greeted and not await alive(spare.sock, standing, self._watch):
                 self._spares.died(self._cluster, endpoint, spare)
                 record.repeated_bytes, record.dead_spare = sent, clock() - taken
+                told.result, told.ended = Reason.CLOSED, clock()
                 return None
         except BaseException:
             spare.sock.close()
@@ -307,6 +311,7 @@ class Dialling:
         record.endpoint, record.open, record.spare = endpoint, "spare", True
         record.standing_before = record.standing_after = standing.state
         record.evidence, record.dial_time, record.rtt = Evidence.PLAIN, 0.0, standing.rtt
+        told.result = "won"
         return Upstream(endpoint, spare.sock, sent, Evidence.PLAIN, 0, taken, taken, None)
 
     def _overtaken(self, first: Endpoint, upstream: Upstream) -> None:
@@ -317,7 +322,9 @@ class Dialling:
             self._pool,
             self._watch.clock(),
         )
-        self._record.endpoint = won
+        record = self._record
+        record.endpoint, record.open, record.syn_bytes = won, Open.PLAIN, 0
+        record.standing_before = self._standings.get(won).state
         self._abandon(first)
         self._plan = PLAIN_PLAN
         for endpoint, (began, failed) in upstream.passed_over.items():

@@ -100,7 +100,8 @@ def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: P
     info, evidence = upstream.info, upstream.evidence
     record.evidence = evidence
     record.dial_time = upstream.connected - upstream.started
-    if upstream.syn_bytes:
+    record.doubted, record.overtaken = upstream.doubted, upstream.overtaken
+    if upstream.syn_bytes and record.open != "plain":
         record.syn_bytes = upstream.syn_bytes
     if upstream.repeated or told:
         record.repeated_bytes += upstream.repeated + told
@@ -112,5 +113,5 @@ def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: P
         if not info.retransmits or evidence is _NOT_ACKED:
             standing.learn_rtt(info.rtt)
         record.rtt = standing.rtt
-    standing.learn(evidence, plan, upstream.connected, upstream.syn_bytes)
+    record.evidence = standing.learn(evidence, plan, upstream.connected, upstream.syn_bytes)
     record.standing_after = standing.state

@@ -123,7 +123,7 @@ class Session:
         if dialled.connected:
             self._relay(dialled, early)
         else:
-            nursery.start_soon(self.run, early, under_way(dialled))
+            nursery.start_soon(self.run, early, under_way(dialled, self.record.dials))
         return True
 
     def _words_near(self) -> EarlyData | None:

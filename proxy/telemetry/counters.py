@@ -17,7 +17,7 @@ OTHER = "other"  # the label of what there was no room for
 _EVIDENCE = {evidence: OfWay.EVIDENCE + number for number, evidence in enumerate(Evidence)}
 
 # Bound once: asking an enum for a member costs as much as several additions (Python 3.11).
-_DOWNSTREAM, _PLAIN = EndedBy.DOWNSTREAM, Evidence.PLAIN
+_DOWNSTREAM, _PLAIN, _NO_HANDSHAKE = EndedBy.DOWNSTREAM, Evidence.PLAIN, Evidence.NO_HANDSHAKE
 _OPEN = int(OfListener.OPEN)
 _UP_BYTES, _DOWN_BYTES, _FAILED = int(OfWay.UP_BYTES), int(OfWay.DOWN_BYTES), int(OfWay.FAILED)
 _DURATION, _FIRST_BYTE_FAST = int(OfWay.DURATION), int(OfWay.FIRST_BYTE_FAST)
@@ -108,7 +108,10 @@ class Counters:
         """What tells one session from another."""
         integers, doubles, start = self._integers, self._doubles, way.start
         evidence = record.evidence
-        integers[start + (_FAILED if evidence is None else _EVIDENCE[evidence])] += 1
+        if evidence is not None:
+            integers[start + _EVIDENCE[evidence]] += 1
+        if evidence is None or evidence is _NO_HANDSHAKE:
+            integers[start + _FAILED] += 1
         integers[start + _DURATION + 1 + bisect_left(DURATION_BOUNDS, record.duration)] += 1
         first_byte = record.first_byte
         if first_byte is not None:

@@ -13,9 +13,9 @@ import logging
 import re
 import sys
 import time
-from functools import partial
+from functools import lru_cache, partial
 from types import ModuleType
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, cast
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -36,9 +36,9 @@ Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CLEAR = "\x1b[K"  # what stands there already: a line about a wait, with the cursor at its beginning
 _LONGEST = 4096  # characters of one value
+_ROOM = 32  # of these, for how many more there were
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _streams: WeakKeyDictionary[BinaryIO, Lines] = WeakKeyDictionary()
-_second = (0, "")
 _not_plain = re.compile(r"[^ -~]").sub
 
 
@@ -100,29 +100,24 @@ def write(text: str) -> None:
         _lines_of(sys.stderr.buffer).msg(text.encode(errors="backslashreplace"))
 
 
-def quoted(text: str) -> str:
-    """A text as a value in a line of JSON: shortened, and in ASCII apart from what can be printed."""
-    return _printable(_encode(_whole(_shortened(text)))).decode()
-
-
-def encoded(value: object) -> str:
-    """Any other value, as it is in a line of JSON."""
-    return _encode(value).decode()
-
-
-def line_of(event: str, fields: dict[str, object], when: float) -> bytes:
-    """The line of JSON for ``log.info(event, **fields)`` at ``when`` (seconds since the epoch)."""
-    _shorten(None, "", fields)
-    return _line({"time": time_of(when), "level": "info", "event": event, **fields})
+def line_of(line: msgspec.Struct) -> bytes:
+    """A line of JSON from ready-made fields, printable and no longer than others. Its texts must be `shortened`."""
+    try:
+        encoded = _printable(_encode(line))
+    except UnicodeEncodeError:  # half of a surrogate pair, as in the name of a file
+        return _line(msgspec.to_builtins(line))
+    return encoded if len(encoded) <= LONGEST else _line(msgspec.to_builtins(line))
 
 
 def time_of(when: float) -> str:
     """As structlog writes it; a second's text is made once."""
-    global _second  # noqa: PLW0603  # a cache of one
     whole = int(when)
-    if _second[0] != whole:
-        _second = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-    return f"{_second[1]}.{int((when - whole) * 1e6):06d}Z"
+    return f"{_second(whole)}.{int((when - whole) * 1e6):06d}Z"
+
+
+@lru_cache(8)
+def _second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def _render(_logger: object, _method: str, event: structlog.typing.EventDict) -> bytes:
@@ -160,7 +155,7 @@ def _fitting(name: str, value: object, most: int) -> object:
         return value
     if name == "exception":
         return f"{len(text) - most} characters, and …{text[-most:]}"
-    return _shortened(text, most)
+    return shortened(text, most)
 
 
 def _printable(line: bytes) -> bytes:
@@ -181,6 +176,12 @@ def _utf16(character: str) -> tuple[int, ...]:
 
 
 def _whole(value: object) -> object:
+    """``value`` with escapes for what has no UTF-8, inside lists and dictionaries as well."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {name: _whole(one) for name, one in fields.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in cast("list[object]", value)]
     try:
         _encode(value)
     except UnicodeEncodeError:
@@ -191,12 +192,16 @@ def _whole(value: object) -> object:
 def _shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     for name, value in event.items():
         if isinstance(value, str) and len(value) > _LONGEST:
-            event[name] = _shortened(value)
+            event[name] = shortened(value)
     return event
 
 
-def _shortened(text: str, most: int = _LONGEST) -> str:
-    return text if len(text) <= most else f"{text[:most]}… and {len(text) - most} more"
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """A text of some ``most`` characters at most, with how many were cut off; one that was shortened stays as it is."""
+    if len(text) <= most:
+        return text
+    kept = most if most < _LONGEST else most - _ROOM
+    return f"{text[:kept]}… and {len(text) - kept} more"
 
 
 def _in_bytes(_logger: object, _method: str, line: structlog.typing.ProcessorReturnValue) -> bytes:

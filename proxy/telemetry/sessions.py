@@ -1,23 +1,20 @@
 """One session as log fields, and as a line of JSON.
 
-The line is what the logger would make of the fields, byte for byte (`tests/telemetry/test_sessions.py` compares them),
-in a fifth of the time: what most lines have in common is text already, and only what differs is formatted. Whatever
-anybody could have a say in goes through `logs.quoted`; the rest are numbers, and words of closed lists.
+Both come from `SessionLine`, which lists the fields in their order; msgspec writes it out. Fields that are None are
+left out. Texts that clients or the configuration choose are shortened here and made printable by `logs.line_of`.
 """
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TypeAlias
+from typing import cast
+
+import msgspec
 
 from proxy.core.address import Endpoint, Target
-from proxy.core.evidence import Evidence
-from proxy.core.fastopen import State
-from proxy.core.outcomes import EndedBy, Reason, Stage
-from proxy.core.record import Peer, SessionRecord
-from proxy.telemetry.lines import LONGEST
-from proxy.telemetry.logs import encoded, line_of, quoted, time_of
+from proxy.core.record import Dial, SessionRecord
+from proxy.telemetry.logs import line_of, shortened, time_of
 
 __all__ = ["session_fields", "session_id", "session_line"]
 
@@ -26,181 +23,183 @@ _PROCESS = os.urandom(3).hex()
 
 
 def session_id(record: SessionRecord) -> str:
-    """A name for one session: unique among all that this process, and those before it, have had."""
+    """A name for one session: unique among all sessions of this process and of those before it."""
     return f"{_PROCESS}-{record.number:x}"
+
+
+class DialLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One dial of a session that made several. Times are seconds from accept, but `took`."""
+
+    local: str | None = None
+    endpoint: str
+    open: str
+    why: str
+    at: float
+    syn_bytes: int | None = None
+    took: float | None = None  # until the handshake was over, or had failed
+    retransmits: int | None = None
+    result: str
+
+
+class SessionLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The fields of docs/log.md, in their order. Times in seconds, sizes in bytes."""
+
+    time: str | None = None
+    level: str | None = None
+    event: str | None = None
+    id: str
+    start: str | None = None
+    listener: str
+    client: str
+    cluster: str
+    endpoint: str | None = None
+    local: str | None = None
+    mode: str | None = None
+    asked: float | None = None
+    authority: str | None = None
+    user: str | None = None
+    reply: str | None = None
+    early_bytes: int
+    protocol: str | None = None
+    open: str | None = None
+    syn_planned: int | None = None
+    syn_bytes: int | None = None
+    syn_acked: int | None = None
+    evidence: str | None = None
+    standing_before: str | None = None
+    standing_after: str | None = None
+    dial_start: float | None = None
+    dial_time: float | None = None
+    first_byte: float | None = None
+    rtt: float | None = None
+    waited: float | None = None
+    doubted: float | None = None
+    dead_spare: float | None = None
+    saved: float | None = None
+    lost: float | None = None
+    client_syn_bytes: int | None = None
+    duplicate: bool | None = None
+    spare: bool | None = None
+    hedged: bool | None = None
+    redialled: bool | None = None
+    repeated_bytes: int | None = None
+    retransmits: int | None = None
+    detail: str | None = None
+    tried: int | None = None
+    dials: list[DialLine] | None = None
+    up_bytes: int
+    down_bytes: int
+    duration: float
+    ended_by: str
+    during: str
+    reason: str
 
 
 def session_fields(record: SessionRecord) -> dict[str, object]:
     """The record as log fields: nothing that is not known, times in seconds rounded to microseconds."""
-    fields: dict[str, object] = {
-        "id": session_id(record),
-        "listener": record.listener,
-        "client": record.client,
-        "cluster": record.cluster,
-    }
-    if record.endpoint is not None:
-        fields["endpoint"] = str(record.endpoint)
-    if record.mode:
-        fields |= _request_fields(record)
-    fields["early_bytes"] = record.early_bytes
-    if record.protocol:
-        fields["protocol"] = record.protocol
-    if record.evidence is not None:
-        fields["open"] = record.open
-        fields["syn_bytes"] = record.syn_bytes
-        fields["evidence"] = record.evidence
-        fields["standing_before"] = record.standing_before
-        fields["standing_after"] = record.standing_after
-    if record.dial_time:
-        fields["dial_time"] = round(record.dial_time, _MICRO)
-    if record.first_byte:
-        fields["first_byte"] = round(record.first_byte, _MICRO)
-    if record.rtt:
-        fields["rtt"] = round(record.rtt, _MICRO)
-    fields |= _rare_fields(record)
-    if record.tried > 1:
-        fields["tried"] = record.tried
-    fields["up_bytes"] = record.up_bytes
-    fields["down_bytes"] = record.down_bytes
-    fields["duration"] = round(record.duration, _MICRO)
-    fields["ended_by"] = record.ended_by
-    fields["during"] = record.during
-    fields["reason"] = record.reason
-    return fields
-
-
-_RARE_TIMES = ("waited", "dead_spare", "saved", "lost")
-_RARE_FACTS = (
-    "client_syn_bytes", "duplicate", "spare", "hedged", "redialled", "repeated_bytes", "retransmits", "detail",
-)  # fmt: skip
-
-
-def _rare_fields(record: SessionRecord) -> dict[str, object]:
-    """What most sessions have nothing of."""
-    times = {name: round(seconds, _MICRO) for name in _RARE_TIMES if (seconds := getattr(record, name))}
-    return {**times, **{name: fact for name in _RARE_FACTS if (fact := getattr(record, name))}}
-
-
-def _request_fields(record: SessionRecord) -> dict[str, object]:
-    """What the client asked for."""
-    fields: dict[str, object] = {"mode": record.mode, "asked": round(record.asked, _MICRO)}
-    if record.authority is not None:
-        fields["authority"] = str(record.authority)
-    if record.user is not None:
-        fields["user"] = record.user
-    if record.reply:
-        fields["reply"] = record.reply
-    return fields
+    return cast("dict[str, object]", msgspec.to_builtins(_line(record)))
 
 
 def session_line(record: SessionRecord, when: float) -> bytes:
-    """The record as the logger would write it at ``when`` (seconds since the epoch)."""
-    peer, endpoint = record.peer, record.endpoint
-    dialled, answered, round_trip = record.dial_time, record.first_byte, record.rtt
-    if not (dialled and answered and round_trip) or endpoint is None or not isinstance(peer, tuple):
-        return line_of("session", session_fields(record), when)
-    key = (
-        record.listener, record.cluster, record.protocol, record.open, record.evidence, record.standing_before,
-        record.standing_after, record.ended_by, record.during, record.reason,
-    )  # fmt: skip
-    template = _templates.get(key) or _template(key)
-    values = (
-        time_of(when), record.number, _host(peer[0]), peer[1], _place(endpoint), _asked(record) if record.mode else "",
-        record.early_bytes, record.syn_bytes, _seconds(dialled), _seconds(answered), _seconds(round_trip),
-        _rare(record), record.up_bytes, record.down_bytes, _seconds(record.duration),
-    )  # fmt: skip
-    line = (template % values).encode()
-    return line if len(line) <= LONGEST else line_of("session", session_fields(record), when)
+    """The record as the logger would write it at ``when`` (seconds since the epoch), which is when it ended."""
+    line = _line(record)
+    line.time, line.level, line.event = time_of(when), "info", "session"
+    line.start = time_of(when - record.duration)
+    return line_of(line)
 
 
-_Kind: TypeAlias = tuple[
-    str, str, str, str, Evidence | None, State | None, State | None, EndedBy, Stage, Reason
-]  # fmt: skip
-_MOST_KINDS = 1024
-_templates: dict[_Kind, str] = {}
-
-
-def _template(kind: _Kind) -> str:
-    """The line of all sessions of one kind, with gaps for what is a session's own."""
-    listener, cluster, protocol, opened, evidence, before, after, ended_by, during, reason = kind
-    if len(_templates) >= _MOST_KINDS:
-        del _templates[next(iter(_templates))]
-    spoken = f',"protocol":"{protocol}"' if protocol else ""
-    dial = f',"open":"{opened}","syn_bytes":%d,"evidence":"{evidence}"' if evidence is not None else "%.0s"
-    believed = (
-        f',"standing_before":{_word(before)},"standing_after":{_word(after)}' if evidence is not None else ""
+def _line(record: SessionRecord) -> SessionLine:
+    dials = record.dials
+    line = SessionLine(
+        id=f"{_PROCESS}-{record.number:x}",
+        listener=shortened(record.listener),
+        client=shortened(record.client),
+        cluster=shortened(record.cluster),
+        early_bytes=record.early_bytes,
+        protocol=record.protocol or None,
+        up_bytes=record.up_bytes,
+        down_bytes=record.down_bytes,
+        duration=round(record.duration, _MICRO),
+        ended_by=record.ended_by,
+        during=record.during,
+        reason=record.reason,
     )
-    template = _templates[kind] = (
-        f'{{"time":"%s","level":"info","event":"session","id":"{_PROCESS}-%x","listener":{_fixed(listener)},'
-        f'"client":"%s:%d","cluster":{_fixed(cluster)},"endpoint":%s%s,"early_bytes":%d{spoken}{dial}{believed},'
-        f'"dial_time":%s,"first_byte":%s,"rtt":%s%s,"up_bytes":%d,"down_bytes":%d,"duration":%s,'
-        f'"ended_by":"{ended_by}","during":"{during}","reason":"{reason}"}}'
-    )
-    return template
+    if record.endpoint is not None:
+        line.endpoint = _place(record.endpoint)
+    if record.mode:
+        _add_request(line, record)
+    if record.evidence is not None:
+        line.open, line.syn_bytes, line.evidence = record.open, record.syn_bytes, record.evidence
+        line.standing_before, line.standing_after = record.standing_before, record.standing_after
+        line.dial_time, line.rtt = _seconds(record.dial_time), _seconds(record.rtt)
+    if dials:
+        _add_dials(line, record, dials)
+    line.first_byte = _seconds(record.first_byte)
+    if record.saved or record.lost or record.waited:
+        line.saved, line.lost, line.waited = (
+            _seconds(record.saved),
+            _seconds(record.lost),
+            _seconds(record.waited),
+        )
+    if record.spare or record.dead_spare:
+        line.spare, line.dead_spare = record.spare or None, _seconds(record.dead_spare)
+    if record.client_syn_bytes or record.duplicate:
+        line.client_syn_bytes, line.duplicate = record.client_syn_bytes or None, record.duplicate or None
+    if record.retransmits or record.repeated_bytes:
+        line.retransmits, line.repeated_bytes = record.retransmits or None, record.repeated_bytes or None
+    if record.detail:
+        line.detail = shortened(record.detail)
+    return line
 
 
-def _fixed(text: str) -> str:
-    return quoted(text).replace("%", "%%")
-
-
-def _rare(record: SessionRecord) -> str:
-    """What most sessions have nothing of."""
-    tried = f',"tried":{record.tried}' if record.tried > 1 else ""
-    if not (
-        record.waited or record.lost or record.saved or record.detail or record.client_syn_bytes or record.spare
-        or record.hedged or record.redialled or record.repeated_bytes or record.retransmits or record.dead_spare
-        or record.duplicate
-    ):  # fmt: skip
-        return tried
-    fields = _rare_fields(record)
-    rest = "".join([f',"{name}":{_value(value)}' for name, value in fields.items()])
-    return f"{rest}{tried}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return _seconds(value)
-    return quoted(value) if isinstance(value, str) else encoded(value)
-
-
-def _asked(record: SessionRecord) -> str:
+def _add_request(line: SessionLine, record: SessionRecord) -> None:
     """What the client asked for."""
-    authority = f',"authority":{_place(record.authority)}' if record.authority is not None else ""
-    user = f',"user":{_name(record.user)}' if record.user is not None else ""
-    reply = f',"reply":"{record.reply}"' if record.reply else ""
-    return f',"mode":"{record.mode}","asked":{_seconds(record.asked)}{authority}{user}{reply}'
+    line.mode, line.asked, line.reply = record.mode, round(record.asked, _MICRO), record.reply or None
+    if record.authority is not None:
+        line.authority = _place(record.authority)
+    if record.user is not None:
+        line.user = shortened(record.user)
 
 
-def _seconds(seconds: float) -> str:
-    """As the encoder writes ``round(seconds, 6)``."""
-    text = f"{seconds:.6f}"
-    if (
-        not ("0.00001" <= text < ":") or len(text) > _EXACT
-    ):  # it has exponents there, and words for what is no number
-        return encoded(round(seconds, _MICRO))
-    if text[-1] != "0":
-        return text
-    text = text.rstrip("0")
-    return text if text[-1] != "." else f"{text}0"
+def _add_dials(line: SessionLine, record: SessionRecord, dials: list[Dial]) -> None:
+    """The connection that was used; where there were several dials, all of them."""
+    first = dials[0]
+    line.dial_start = round(first.started - record.began, _MICRO)
+    if len(dials) == 1:
+        used = first
+    else:
+        used = record.dial or first
+        line.dials = [_dial(dial, record.began) for dial in dials]
+        line.tried = record.tried if record.tried > 1 else None
+        line.hedged, line.redialled = record.hedged or None, record.redialled or None
+        line.doubted = _seconds(record.doubted)
+    if used.local is not None:
+        line.local = str(used.local)
+    if first.planned != first.syn_bytes:
+        line.syn_planned = first.planned
+    if first.acked is not None and 0 < first.acked < first.syn_bytes:
+        line.syn_acked = first.acked
 
 
-_EXACT = 15  # characters, up to which all digits are the number's own
-
-
-def _word(word: str | None) -> str:
-    return "null" if word is None else f'"{word}"'
-
-
-_name = lru_cache(4096)(quoted)  # sessions go where others went
+def _dial(dial: Dial, began: float) -> DialLine:
+    return DialLine(
+        local=None if dial.local is None else str(dial.local),
+        endpoint=_place(dial.endpoint),
+        open=dial.open,
+        why=dial.why,
+        at=round(dial.started - began, _MICRO),
+        syn_bytes=dial.syn_bytes or None,
+        took=None if dial.ended is None else round(dial.ended - dial.started, _MICRO),
+        retransmits=dial.retransmits or None,
+        result=dial.result,
+    )
 
 
 @lru_cache(4096)
 def _place(place: Endpoint | Target) -> str:
-    return quoted(str(place))
+    """As text; most sessions go where others went."""
+    return shortened(str(place))
 
 
-@lru_cache(4096)
-def _host(host: str) -> str:
-    """How the record calls a client's host, as the inside of a JSON string."""
-    peer: Peer = (host, 0)
-    return quoted(SessionRecord(0, "", peer, "", 0.0).client)[1:-3]
+def _seconds(seconds: float | None) -> float | None:
+    return round(seconds, _MICRO) if seconds else None

@@ -21,6 +21,7 @@ _OPENED = {
     "refused": "Fast Open refused",
     "silent": "silence after it",
     "plain": "ordinary handshake",
+    "no_handshake": "no handshake",
     "unavailable": "no Fast Open here",
 }
 _WHO = {"downstream": "client", "upstream": "server"}

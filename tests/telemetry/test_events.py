@@ -9,7 +9,7 @@ from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import State
 from proxy.core.outcomes import EndedBy, Reason, Stage
-from proxy.core.record import SessionRecord
+from proxy.core.record import Dial, SessionRecord
 from proxy.telemetry.events import Events, session_fields, session_id
 from proxy.telemetry.logs import Logger
 
@@ -56,6 +56,11 @@ def test_a_full_session(events: Events, log: Log) -> None:
     full.hedged, full.tried, full.up_bytes, full.down_bytes, full.duration = True, 2, 1, 2, 3.00000049
     full.ended_by, full.during, full.reason = EndedBy.DOWNSTREAM, Stage.RELAY, Reason.CLOSED
     full.detail = "as it should"
+    endpoint = full.endpoint
+    full.dials = [
+        Dial(endpoint, "data", 100.0, Endpoint("::1", 1)),
+        Dial(endpoint, "plain", 100.1, None, why="hedge"),
+    ]
     events.session(full)
     (line,) = log.lines
     assert (line["level"], line["event"]) == ("info", "session")

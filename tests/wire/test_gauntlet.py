@@ -41,7 +41,7 @@ def checked(wan: Wan, path: Path) -> Result:
         ("drops-syn-data", 2.0, 3.5, {"syn_data_lost": 2, "plain": 3}),
         ("drops-option", 2.0, 3.5, None),
         ("resets", 2.0, 2.5, {"refused": 2, "plain": 3}),
-        ("cuts-off", 2.0, 2.0, {"syn_data_not_acked": 3, "empty_open": 2}),
+        ("cuts-off", 2.0, 2.0, {"syn_data_not_acked": 2, "syn_data_ignored": 1, "empty_open": 2}),
         ("silent", 2.0, 3.5, {"silent": 2, "plain": 3}),
         ("silent-later", 2.0, 12.0, {"syn_data_acked": 2, "silent": 2, "plain": 1}),
         ("mtu-hole", 2.0, 3.5, None),

@@ -77,8 +77,8 @@ export function dumbbell(fast, plain, longest) {
 
 export function firstByteWords(fast, plain) {
   const said = [];
-  if (fast.count) said.push(`with Fast Open ${time(fast.median)}`);
-  if (plain.count) said.push(`without ${time(plain.median)}`);
+  if (fast.count) said.push(`with Fast Open ${time(fast.median)} (of ${fast.count})`);
+  if (plain.count) said.push(`without ${time(plain.median)} (of ${plain.count})`);
   return said.length ? said.join(", ") : "no answer yet";
 }
 

@@ -75,10 +75,11 @@ function hero({ total, minutes, counted_since: began, now, saved_per_minute: tri
 
 function figures({ total, minutes }) {
   const taken = total.evidence.syn_data_acked ?? 0;
+  const dialled = Object.values(total.evidence).reduce((sum, n) => sum + n, 0);
   const last = minutes.slice(-6, -1);
   const rate = last.length ? last.reduce((sum, m) => sum + m.sessions, 0) / last.length : (minutes.at(-1)?.sessions ?? 0);
   const shown = [
-    ["syn_data", "data in the SYN", percent(taken, total.sessions)],
+    ["syn_data", "data in the SYN", percent(taken, dialled)],
     ["per_session", "saved by each", total.round_trips_saved ? time(total.seconds_saved / total.round_trips_saved) : "–"],
     ["lost", "lost by trying", time(total.seconds_lost), total.seconds_lost > total.seconds_saved ? "bad" : ""],
     ["open_now", "open now", count(total.open)],

@@ -76,6 +76,7 @@ const EVIDENCE = {
   refused: () => "Fast Open was refused, an ordinary SYN was not",
   silent: () => "silence after Fast Open, an answer without it",
   plain: () => "ordinary handshake",
+  no_handshake: () => "no handshake came about, an ordinary one neither",
   unavailable: () => "ordinary handshake: the kernel would not do Fast Open",
 };
 
