@@ -4,6 +4,7 @@
 CONFIG ?= config.example.yaml
 ADMIN ?= $(if $(filter config.example.yaml,$(CONFIG)),127.0.0.1:7414)
 TESTS ?=
+JOBS ?= $(if $(TESTS),0,3)
 QUICK = tests/core tests/config tests/telemetry tests/test_house.py
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
@@ -32,8 +33,9 @@ run: $(VENV)/.runtime ## start the proxy with CONFIG=config.example.yaml
 	@$(if $(ADMIN),echo 'To watch it: http://$(ADMIN)/')
 	@exec $(py) -m proxy run $(CONFIG) $(if $(ADMIN),--admin $(ADMIN))
 
-test: $(VENV)/.dev ## run every test, or TESTS=tests/core
-	@$(py) -m pytest $(TESTS)
+test: $(VENV)/.dev ## run every test in JOBS=3 processes, or TESTS=tests/core in one
+	@$(if $(TESTS),,echo "Every test, in $(JOBS) processes: about a quarter of an hour on two quiet cores.")
+	@$(py) -m pytest -n $(JOBS) --no-loadscope-reorder $(TESTS)
 
 test-unprivileged: $(VENV)/.dev ## run the tests as nobody; what needs a privilege is skipped
 	@CI= unshare --user --map-user=65534 --map-group=65534 $(py) -m pytest -p no:cacheprovider $(TESTS)

@@ -30,7 +30,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+import xdist.remote
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from proxy.lab import namespaces
 from proxy.lab.rtnetlink import rtnetlink
@@ -41,6 +43,7 @@ PATIENCE = 120.0
 MOST_ASKED_AGAIN = 3
 NEEDS = ("netns", "root", "account", "podman", "browser", "prometheus")
 HOST_NETWORK = pytest.StashKey[namespaces.Namespace]()
+TOGETHER = ("tests/e2e/test_co", "tests/e2e/test_make", "tests/bench/")
 PURE = frozenset({"core", "config"})  # folders whose tests use no network
 
 MARKERS = (
@@ -127,6 +130,26 @@ def pytest_report_header() -> list[str]:
     lacking = [reason for need in NEEDS if (reason := _missing(need)) is not None]
     verdict = "the tests that need it fail" if _in_ci() else "the tests that need it are skipped"
     return [f"lacking here ({verdict}): {reason}" for reason in lacking]
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ships no types
+    """Share a run by file between processes; what shares an image, or measures the machine, stays in one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0])
+
+
+def _group(file: str) -> str:
+    return next((group for group in TOGETHER if file.startswith(group)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: xdist.remote.Producer) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that nothing waits for them at the end."""
+    items.sort(key=lambda item: _group(item.nodeid) not in TOGETHER)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -18,7 +18,7 @@ def standing_of(state: State, **fields: object) -> Standing:
     return standing
 
 
-@pytest.mark.parametrize("cause", [None, *LOSSES])
+@pytest.mark.parametrize("cause", [None, *sorted(LOSSES)])
 @pytest.mark.parametrize("state", list(State))
 def test_every_standing_has_its_words(state: State, cause: Evidence | None) -> None:
     said = words.why(standing_of(state, cause=cause, sentence=60.0, until=30.0), 0.0, NOON)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -18,8 +20,8 @@ PIP_CONF = "[global]\nno-index = true\nfind-links = /wheels\n"
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    directory = tmp_path_factory.mktemp("podman")
+def engine() -> Iterator[Engine]:
+    directory = Path(tempfile.mkdtemp())  # podman takes no path of more than 50 characters
     namespace = f"tfo-podman-{os.getpid()}"
     with ExitStack() as undo:
         run("ip", "netns", "add", namespace)

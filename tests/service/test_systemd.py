@@ -134,13 +134,16 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     [
         ("30000000", None, 30.0),
         ("500000", "", 0.5),
-        ("500000", str(os.getpid()), 0.5),
+        ("500000", "own", 0.5),
         ("500000", "1", None),
         ("0", None, None),
         ("soon", None, None),
         ("", None, None),
     ],
 )
-def test_the_watchdog_waits_for_whom_it_names(usec: str, pid: str | None, interval: float | None) -> None:
-    environ = {"WATCHDOG_USEC": usec} | ({} if pid is None else {"WATCHDOG_PID": pid})
+def test_the_watchdog_is_of_the_process_that_it_names(
+    usec: str, pid: str | None, interval: float | None
+) -> None:
+    named = str(os.getpid()) if pid == "own" else pid
+    environ = {"WATCHDOG_USEC": usec} | ({} if named is None else {"WATCHDOG_PID": named})
     assert systemd.watchdog_interval(environ) == interval
