@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.core.address import Endpoint
-from proxy.core.networks import NAMED, Network, meanings, numeric
+from proxy.core.networks import NAMED, Network, itself, meanings
 
 DENIED = ("loopback", "link_local", "unspecified", "multicast", "broadcast", "metadata")
 """By default: whoever may use the proxy could else reach what trusts the machine it runs on."""
@@ -35,11 +35,11 @@ class Destinations:
         """Why ``endpoint`` must not be dialled; None: it may be.
 
         Every IPv4 address hidden in an IPv6 one is judged with it, so 64:ff9b::7f00:1 is loopback. An exception
-        must hold for the address as it is written.
+        must hold for the address itself, or the IPv4 address where it is IPv4-mapped.
         """
         if endpoint.is_unix:
             return "a unix socket"
-        own = numeric(endpoint.host)
+        own = itself(endpoint.host)
         if any(network.holds(own) for ban in self.allow for network in ban.networks):
             return None
         reached = meanings(endpoint.host)

@@ -1,7 +1,7 @@
-"""Networks, by CIDR or by the name people know them under, and what an address really reaches.
+"""Networks, by CIDR or by a well-known name, and the IPv4 addresses that an IPv6 address stands for.
 
-An IPv6 address may be another way to write an IPv4 one, or make a translator reach it; a rule about the IPv4
-network must hold for those too (`meanings`).
+What refuses an address asks `meanings`: the address, and every IPv4 address that dialling it may reach. What allows one
+asks `itself`, because anyone can write any IPv4 address into an IPv6 address of a network of their own.
 """
 
 from __future__ import annotations
@@ -62,20 +62,27 @@ def numeric(host: str) -> Numeric:
     return address.version, int(address)
 
 
-def is_within(host: str, networks: Iterable[Network]) -> bool:
-    """Whether the numeric ``host`` is in one of them; ``::ffff:192.0.2.1`` counts as ``192.0.2.1``."""
+def itself(host: str) -> Numeric:
+    """The address as it is; the IPv4 address where it is IPv4-mapped (RFC 4291, 2.5.5.2). Raises ValueError."""
     version, value = address = numeric(host)
     if version == 6 and value >> 32 == 0xFFFF:
-        address = 4, value & 0xFFFFFFFF
+        return 4, value & 0xFFFFFFFF
+    return address
+
+
+def is_within(host: str, networks: Iterable[Network]) -> bool:
+    """Whether the numeric ``host`` is in one of them, for what allows or trusts it (`itself`)."""
+    address = itself(host)
     return any(network.holds(address) for network in networks)
 
 
 @lru_cache(4096)
 def meanings(host: str) -> tuple[Numeric, ...]:
-    """The address itself, and every IPv4 address that dialling it may reach; raises ValueError.
+    """The address itself, and every IPv4 address that dialling it may reach, for what refuses; raises ValueError.
 
-    IPv4-mapped and -compatible (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765), NAT64 (RFC 6052, 8215), 6to4
-    (RFC 3056), Teredo (RFC 4380: its server, and its client with all bits flipped), ISATAP (RFC 5214).
+    IPv4-mapped and -compatible (RFC 4291 section 2.5.5), IPv4-translated (RFC 2765), NAT64 (RFC 6052; RFC 8215 with
+    every prefix length), 6to4 (RFC 3056), Teredo (RFC 4380: its server, and its client with all bits flipped), ISATAP
+    (RFC 5214).
     """
     version, value = address = numeric(host)
     if version == 4:
@@ -89,9 +96,11 @@ def _embedded(value: int) -> Iterator[int]:
         yield value
     elif (
         value >> 80 == 0x0064FF9B0001
-    ):  # local use: the operator chose one of these two places (RFC 6052 2.2)
-        yield value
-        yield (value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF
+    ):  # local use: the operator chose one of these prefix lengths (RFC 6052 2.2)
+        yield value  # 96; in the others, bits 64 to 71 are left out
+        yield (value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF  # 48
+        yield (value >> 64 & 0xFF) << 24 | value >> 32 & 0xFFFFFF  # 56
+        yield value >> 24  # 64
     elif value >> 112 == 0x2002:
         yield value >> 80
     elif value >> 96 == 0x20010000:

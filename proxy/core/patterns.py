@@ -1,8 +1,9 @@
 """Regular expressions for host names that cannot be made slow.
 
 A backtracking matcher tries, at worst, every way to share a text out among the repeats and alternatives of a pattern.
-`compile_pattern` reads the pattern, works out a bound for the number of ways, and refuses what is beyond it: at most
-two unbounded repeats, and none around something that can itself match in several ways. What it does not know
+`compile_pattern` reads the pattern, works out a bound for the number of ways, and for the characters that each may
+compare in vain, and refuses what is beyond it: at most two unbounded repeats, and none around something that can
+itself match in several ways. What is accepted takes some milliseconds at worst (tests/laws). What it does not know
 (look-around, references, flags) is refused too.
 """
 
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 
 LONGEST_PATTERN = 256  # characters
 _LONGEST_NAME = 254  # a name has 253 characters: so many ways to repeat something in it
-_MOST_WAYS = _LONGEST_NAME**2 * 4  # some milliseconds, at the very worst
+_MOST_WAYS = _LONGEST_NAME**2 * 4
+_MOST_COMPARED = (
+    8_000_000  # ways, times the longest run of characters that one of them may compare: some milliseconds
+)
 _ENDLESS = 1 << 20  # in place of "no limit" in a repeat
 _ESCAPES = frozenset("dw.-_+*?()[]{}|^$\\/")
 _REPEAT = re.compile(r"\{([0-9]{1,3})(?:(,)([0-9]{0,3}))?\}")
@@ -36,8 +40,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     ways = reader.alternatives()
     if reader.at < len(bare):
         raise BadPattern(f"{bare[reader.at]!r} is not expected after {bare[: reader.at]!r}")
-    if ways > _MOST_WAYS:
-        raise BadPattern("it could take too long; use at most two of * and +, and few ? and |")
+    if ways > _MOST_WAYS or ways * (1 + reader.longest) > _MOST_COMPARED:
+        raise BadPattern(
+            "it could take too long; use at most two of * and +, few ? and |, and shorter texts with them"
+        )
     try:
         return re.compile(bare, re.ASCII)
     except re.error as error:
@@ -93,6 +99,8 @@ class _Reader:
     text: str
     at: int = 0
     depth: int = 0
+    run: int = 0  # characters in a row that are not repeated
+    longest: int = 0  # such run
 
     def alternatives(self) -> int:
         ways = self.sequence()
@@ -122,6 +130,8 @@ class _Reader:
             raise BadPattern(
                 f"{text[at : at + 2]!r} is not understood; write a-z 0-9 \\. [a-z] ( | ) * + ? {{1,3}}"
             )
+        self.run += 1
+        self.longest = max(self.longest, self.run)
         return 1
 
     def group(self) -> int:
@@ -138,6 +148,9 @@ class _Reader:
 
     def repeated(self, ways: int) -> int:
         least, most = self.repeat()
+        if (least, most) != (1, 1):
+            self.longest = max(self.longest, min(self.run * most, _LONGEST_NAME) if most < _ENDLESS else 0)
+            self.run = 0
         if most <= 1:
             return ways + (most - least)
         if ways > 1:

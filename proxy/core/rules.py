@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from proxy.core.address import Authority, Target
 from proxy.core.clusters import Cluster
-from proxy.core.networks import Network, Numeric, meanings
+from proxy.core.networks import Network, Numeric, itself, meanings
 from proxy.core.patterns import literal_end
 
 
@@ -102,7 +102,11 @@ PortRange: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What must hold (all that is said), and where such sessions go. None or nothing: not said."""
+    """What must hold (all that is said), and where such sessions go. None or nothing: not said.
+
+    In ``networks`` and ``clients``, an IPv4 address inside an IPv6 one counts for rules that refuse only: a client may
+    write any into an address of its own network.
+    """
 
     route: Route
     host: Names | None = None
@@ -126,11 +130,12 @@ class Rule:
             return False
         if self.sni is not None and (query.sni is None or not self.sni.match(query.sni)):
             return False
-        if self.clients and not _within(facts.client, self.clients):
+        refuses = self.route.refusal is not None
+        if self.clients and not _within(facts.client, self.clients, all_meanings=refuses):
             return False
         if not self.networks:
             return True
-        return None if facts.unresolved else _within(facts.addresses, self.networks)
+        return None if facts.unresolved else _within(facts.addresses, self.networks, all_meanings=refuses)
 
     def parts(self) -> tuple[Rule, ...]:
         """The same rule in pieces along its first condition that says several things; none if all say one."""
@@ -152,16 +157,25 @@ class Rule:
             and (
                 not self.ports or (bool(other.ports) and all(_spans(self.ports, one) for one in other.ports))
             )
-            and _covers_networks(self.networks, other.networks)
-            and _covers_networks(self.clients, other.clients)
+            and self._covers_networks(self.networks, other, other.networks)
+            and self._covers_networks(self.clients, other, other.clients)
             and (not self.listeners or (bool(other.listeners) and other.listeners <= self.listeners))
             and (not self.users or (bool(other.users) and other.users <= self.users))
             and (self.sni is None or (other.sni is not None and self.sni.covers(other.sni)))
         )
 
+    def _covers_networks(self, ours: tuple[Network, ...], other: Rule, theirs: tuple[Network, ...]) -> bool:
+        if not ours:
+            return True
+        if self.route.refusal is None and other.route.refusal is not None:
+            return False  # it takes addresses, with others inside, that this rule does not
+        return bool(theirs) and all(any(one.covers(network) for one in ours) for network in theirs)
 
-def _within(addresses: Iterable[Numeric], networks: Iterable[Network]) -> bool:
-    return any(network.holds(address) for network in networks for address in addresses)
+
+def _within(addresses: tuple[Numeric, ...], networks: Iterable[Network], *, all_meanings: bool) -> bool:
+    """Whether the first of ``addresses``, or any of all the address's meanings, is in one of ``networks``."""
+    counted = addresses if all_meanings else addresses[:1]
+    return any(network.holds(address) for network in networks for address in counted)
 
 
 def _spans(ports: Iterable[PortRange], wanted: PortRange) -> bool:
@@ -170,12 +184,6 @@ def _spans(ports: Iterable[PortRange], wanted: PortRange) -> bool:
         if low <= first <= high:
             first = high + 1
     return first > wanted[1]
-
-
-def _covers_networks(ours: tuple[Network, ...], theirs: tuple[Network, ...]) -> bool:
-    if not ours:
-        return True
-    return bool(theirs) and all(any(one.covers(other) for one in ours) for other in theirs)
 
 
 class Facts:
@@ -197,7 +205,8 @@ class Facts:
 
 
 def _meanings(host: str) -> tuple[Numeric, ...]:
+    """What the address is itself, first, and all that it may mean; nothing for what is no IP address."""
     try:
-        return meanings(host)
+        return tuple(dict.fromkeys((itself(host), *meanings(host))))
     except ValueError:  # a unix socket's path
         return ()

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.core.address import Endpoint
+from proxy.core.clusters import Cluster
+from proxy.core.destinations import Ban, Destinations
 from proxy.core.networks import NAMED, BadNetwork, Network, NetworkIndex, is_within, meanings, parse_network
+from proxy.core.request import target_of
+from proxy.core.routes import Route, RouteQuery, Routes, Rule
 
 V4 = st.ip_addresses(v=4)
 V6 = st.ip_addresses(v=6)
@@ -44,13 +49,67 @@ def test_what_an_address_reaches(host: str, reached: list[str]) -> None:
     assert bool(others) is bool(reached)
 
 
-@given(V4)
-@settings(max_examples=50)
-def test_every_ipv4_address_is_seen_through_ipv6(address: ipaddress.IPv4Address) -> None:
-    plain = (4, int(address))
-    for written in (f"::ffff:{address}", f"64:ff9b::{address}", f"fe80::5efe:{address}"):
-        assert plain in meanings(written)
-    assert plain in meanings(str(ipaddress.IPv6Address(0x2002 << 112 | int(address) << 80)))
+def spellings(inner: ipaddress.IPv4Address, rest: int) -> dict[str, str]:
+    """IPv6 addresses with ``inner`` inside, by the RFCs' pictures; ``rest`` fills what they leave open."""
+    four, low64, suffix = inner.packed, rest.to_bytes(16, "big")[8:], rest.to_bytes(16, "big")
+    local = ipaddress.IPv6Address("64:ff9b:1::").packed
+    prefix = b"\x20\x01\x0d\xb8" + suffix[:4]
+    packed = {
+        "mapped": bytes(10) + b"\xff\xff" + four,
+        "compatible": bytes(12) + four,
+        "translated": bytes(8) + b"\xff\xff\0\0" + four,
+        "NAT64": ipaddress.IPv6Address("64:ff9b::").packed[:12] + four,
+        "NAT64 local, 96": local[:6] + suffix[:2] + b"\0" + suffix[2:5] + four,
+        "NAT64 local, 48": local[:6] + four[:2] + b"\0" + four[2:] + suffix[:5],
+        "NAT64 local, 56": local[:6] + suffix[:1] + four[:1] + b"\0" + four[1:] + suffix[1:5],
+        "NAT64 local, 64": local[:6] + suffix[:2] + b"\0" + four + suffix[2:5],
+        "6to4": b"\x20\x02" + four + suffix[:10],
+        "Teredo client": b"\x20\x01\0\0" + suffix[:8] + bytes(255 - byte for byte in four),
+        "Teredo server": b"\x20\x01\0\0" + four + low64,
+        "ISATAP": prefix + b"\0\0\x5e\xfe" + four,
+        "ISATAP, global": prefix + b"\2\0\x5e\xfe" + four,
+        "ISATAP, link-local": b"\xfe\x80" + bytes(6) + b"\0\0\x5e\xfe" + four,
+    }
+    return {name: str(ipaddress.IPv6Address(one)) for name, one in packed.items()}
+
+
+@settings(max_examples=60)
+@given(V4, st.integers(0, 2**128 - 1))
+def test_ipv4_inside_ipv6_counts_for_refusals_only(inner: ipaddress.IPv4Address, rest: int) -> None:
+    """Whoever owns an IPv6 network can write any IPv4 address into an address of it: that opens no door."""
+    network = parse_network(str(inner))
+    cluster = Cluster("c", (Endpoint("198.51.100.1", 1),))
+    ways = Route(None, "no", 1), Route(cluster, None, 1)
+    everything = Ban("all", (parse_network("::/0"), parse_network("0.0.0.0/0")))
+    deny, allow = Destinations((Ban("x", (network,)),)), Destinations((everything,), (Ban("x", (network,)),))
+    for name, host in spellings(inner, rest).items():
+        if name == "compatible" and int(inner) < 2:
+            continue  # :: and ::1 are themselves
+        may = name == "mapped"
+        target = target_of(host, 80)
+        assert deny.refusal(target) == "x", name
+        assert deny.refusal(Endpoint(host, 80)) == "x", name
+        assert (allow.refusal(Endpoint(host, 80)) is None) == may, name
+        assert is_within(host, (network,)) == may, name
+        for route in ways:
+            for rule in (Rule(route, networks=(network,)), Rule(route, clients=(network,))):
+                table = Routes((rule,), Cluster("direct", ()))
+                asked = target if rule.networks else Endpoint("203.0.113.9", 1)
+                found = table.match(RouteQuery(asked, host if rule.clients else "203.0.113.9", "web"))
+                assert (found.rule == 1) == (may or route.refusal is not None), (name, rule)
+
+
+def test_a_rule_that_leads_somewhere_leaves_a_refusal_behind_it_something() -> None:
+    network = parse_network("10.0.0.0/8")
+    leads, refuses = Route(Cluster("c", (Endpoint("198.51.100.1", 1),)), None, 1), Route(None, "no", 2)
+    for first, second, dead in (
+        (leads, refuses, 0),
+        (refuses, leads, 1),
+        (leads, leads, 1),
+        (refuses, refuses, 1),
+    ):
+        rules = Rule(first, networks=(network,)), Rule(second, networks=(network,))
+        assert len(list(Routes(rules, Cluster("direct", ())).never())) == dead
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "2001:db8::/32", "0.0.0.0/0", "::/0", "192.0.2.1", "::1"])
