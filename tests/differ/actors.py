@@ -52,7 +52,7 @@ class Ear:
 
     async def until(self, condition: Callable[[], object], timeout: float) -> bool:
         """Wait for a condition that only this ear can bring about; whether it holds."""
-        with trio.move_on_after(timeout):
+        with trio.move_on_after(max(0.0, timeout)):
             while not condition() and not self.ended:
                 await self._changed.wait()
         return bool(condition())
@@ -378,7 +378,8 @@ class Session:
         if client.extra:
             await trio.sleep(client.gap)
             await send(ear.socket, client.extra)
-            reply += len(answer(scenario)) * len(messages(client.extra)[0])
+            more = len(answer(scenario)) * len(messages(client.extra)[0])
+            reply += len(client.extra) if server.echoes else more
         if not client.again:
             self._maybe_half_close(ear)
         return reply

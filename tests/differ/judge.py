@@ -63,7 +63,9 @@ def _too_late(
     scenario: Scenario, late: Sequence[tuple[int, float, Complaint]], sessions: int
 ) -> list[Complaint]:
     """Of the delays, those that are more than the price of finding out."""
-    price = CHANCE_PRICE if scenario.path in CHANCE else PRICE
+    if scenario.path in CHANCE:
+        return [one for _, more, one in late if more > CHANCE_PRICE]
+    price = PRICE * (2 if scenario.is_http and CLIENTS[scenario.client].again else 1)
     payers = sorted({number for number, _, _ in late})
     may_pay = [number for number in payers if number < sessions - 1][:MOST_THAT_PAY]
     return [one for number, more, one in late if number not in may_pay or more > price]
@@ -174,7 +176,7 @@ def _noticed(session: tuple[Seen, list[Ear]]) -> float | None:
 
 def _main(ears: list[Ear]) -> Ear:
     """The conversation that was the session's in the end: the one that got most, and of these the last to end."""
-    return max(ears, key=lambda ear: (len(ear.received), ear.ended_at or 1e9))
+    return max(ears, key=lambda ear: (len(ear.received), ear.ended_at or 0.0))
 
 
 def _heard(scenario: Scenario, ear: Ear) -> bytes:
@@ -197,5 +199,4 @@ def _digest(data: bytes) -> str:
 
 def sessions_of(scenario: Scenario) -> int:
     """How many sessions a lane runs: enough for the last one to know the path, and few where each takes long."""
-    long = SERVERS[scenario.server].then == "nothing" or SERVERS[scenario.server].think >= 0.3
-    return 3 if long or CLIENTS[scenario.client].pause > 0.1 else 4
+    return 3 if SERVERS[scenario.server].then == "nothing" else 4
