@@ -13,8 +13,9 @@ from proxy.config.mistakes import Findings
 from proxy.config.nodes import Tree
 from proxy.config.scalars import BadScalar, Scalar
 from proxy.core.limits import Caps
+from proxy.core.loops import MOST_SILENT
 
-__all__ = ["Amount", "Limits", "Rate", "check_limits"]
+__all__ = ["Amount", "Limits", "ListenerLimits", "Rate", "check_limits"]
 
 _MOST = 10_000_000
 _RATE = re.compile(r"([0-9]{1,8}(?:\.[0-9]{1,3})?)/(s|m|h)\Z")
@@ -105,6 +106,18 @@ class Limits(Section, frozen=True):
         return Caps(
             self.connections.value, self.per_client.value, self.accept_rate.value, self.client_rate.value
         )
+
+
+class ListenerLimits(Limits, frozen=True):
+    """Those of one listener."""
+
+    per_destination: Annotated[
+        Amount,
+        Meta(
+            description="Connections at a time to one destination in which neither side has said anything. The next "
+            "are refused (`loop`): a connection that comes back to us looks like that."
+        ),
+    ] = Amount(MOST_SILENT)
 
 
 def check_limits(written: Limits, path: tuple[str, ...], tree: Tree, findings: Findings) -> None:

@@ -116,6 +116,7 @@ class _Compiler:
             far_side=_far_side(written),
             timeouts=_timeouts(written.timeouts),
             limits=written.limits.caps(),
+            per_destination=written.limits.per_destination.value,
         )
 
     def forward_to(self, name: str, to: Destination | None, *, needed: bool) -> Cluster | None:

@@ -12,7 +12,7 @@ from msgspec import Meta, field
 
 from proxy.config.addresses import BindAddress, Destination, FilePath, Password, TfoKeys
 from proxy.config.admin_schema import Admin
-from proxy.config.admission import Limits
+from proxy.config.admission import Limits, ListenerLimits
 from proxy.config.cluster_schema import (
     Cluster,
     ClusterDefaults,
@@ -170,7 +170,9 @@ class Listener(Section, frozen=True):
     timeouts: Annotated[Timeouts, Meta(description="How long sessions may take.")] = field(
         default_factory=Timeouts
     )
-    limits: Annotated[Limits, Meta(description="How many may come in here.")] = field(default_factory=Limits)
+    limits: Annotated[ListenerLimits, Meta(description="How many may come in here.")] = field(
+        default_factory=ListenerLimits
+    )
 
 
 class Dns(Section, frozen=True):

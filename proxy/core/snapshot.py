@@ -25,6 +25,7 @@ from proxy.core.clusters import (
 )
 from proxy.core.destinations import Destinations
 from proxy.core.limits import NO_CAPS, Caps
+from proxy.core.loops import MOST_SILENT
 from proxy.core.networks import Network
 from proxy.core.routes import Routes
 from proxy.core.users import Users
@@ -122,6 +123,7 @@ class Listener:
     far_side: FarSide | None = None  # in mode tunnel
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Caps = NO_CAPS
+    per_destination: int | None = MOST_SILENT  # sessions in which nothing has been said
     asks: bool = field(init=False, default=False, compare=False)
     """Whether there is something to be found out before it is known where a session goes."""
 

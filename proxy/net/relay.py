@@ -112,6 +112,8 @@ class Relay:
             if self._heard is not None:
                 self._heard(True)
                 self._heard = None
+                if self._dropped:
+                    return
         if events & _WRITABLE:
             self.down.blocked = False
         self._turn()

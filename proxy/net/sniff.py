@@ -56,6 +56,29 @@ class HungUp(Exception):
     """The downstream ended before it had said all that was needed."""
 
 
+def has_something(sock: socket.socket) -> bool:
+    """Whether bytes, an end or an error wait to be read."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+async def wait_for_either(one: socket.socket, other: socket.socket) -> None:
+    """Until one of two sockets is readable."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(sock: socket.socket) -> None:
+            await trio.lowlevel.wait_readable(sock)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait, one)
+        nursery.start_soon(wait, other)
+
+
 class Incoming:
     """What a downstream says, taken apart by one parser after the other.
 
@@ -110,6 +133,11 @@ class Incoming:
     def is_amid_a_message(self) -> bool:
         """Whether more of one has to come."""
         return self._reading is not None
+
+    @property
+    def so_far(self) -> bytes:
+        """What has come of that message."""
+        return bytes(self._reading.reader.data) if self._reading is not None else b""
 
     def said_anew(self) -> bytes | None:
         """What was said since the last message, up to one read's worth; None: nothing yet. Raises OSError.

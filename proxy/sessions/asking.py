@@ -18,6 +18,7 @@ from functools import partial
 import trio
 
 from proxy.core.address import Endpoint
+from proxy.core.loops import Found
 from proxy.core.outcomes import Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer
@@ -88,6 +89,8 @@ class AskingSession(Session):
         """An end behind what is said is told together with it and not once more: then there is more than one read."""
         shared = self._shared
         request = self._reception.hear_now(shared.listening, to_the_end=bool(events & _NOT_ALL))
+        if request is None and shared.loops.alert:
+            self._is_no_test()
         if request is not None:
             self._heard_out(request)
         elif not self._watched:
@@ -95,6 +98,14 @@ class AskingSession(Session):
             self._watched = True
             record, limit = self.record, self.listener.timeouts.handshake
             shared.unheard.set(self, record.began, limit, self._too_slow)
+
+    def _is_no_test(self) -> None:
+        """Refuse a part of a TLS hello that a test of our own has sent."""
+        try:
+            now = self._shared.watch.clock()
+            self._shared.loops.check(self.listener.name, None, self._reception.heard, now)
+        except Found as found:
+            raise Refused(Reason.LOOP, str(found)) from None
 
     def _too_slow(self) -> None:
         self._failed(too_slow())
@@ -249,6 +260,12 @@ class AskingSession(Session):
             self._since = now
         return None if worth else NOTHING_YET
 
+    def _tell(self) -> None:
+        if not self._reception.granted:
+            with suppress(OSError):  # the relay will meet it again, and knows what to say
+                self._reception.grant(Reply.DIALED)
+            self._since = self._shared.watch.clock()
+
     def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
         self._grant_dialed()
         self._watched = False  # the relay takes the descriptor over
@@ -259,10 +276,7 @@ class AskingSession(Session):
 
     def _grant_dialed(self) -> None:
         """Tell the client that it is connected, unless it has been told: now it may speak."""
-        if not self._reception.granted:
-            with suppress(OSError):  # the relay will meet it again, and knows what to say
-                self._reception.grant(Reply.DIALED)
-            self._since = self._shared.watch.clock()
+        self._tell()
 
     def _silent_until(self) -> float | None:
         return None if self.record.reply == Reply.DIALED else self.record.waited

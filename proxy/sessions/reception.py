@@ -65,6 +65,11 @@ class Reception:
             and listener.mode is not Mode.TUNNEL
         )
 
+    @property
+    def heard(self) -> bytes:
+        """What it has said of a message of which more has to come."""
+        return self._incoming.so_far
+
     def hear_now(self, listening: Listening, *, to_the_end: bool) -> Request | None:
         """What the client wants, as far as it `waits_for_bytes_only`; None: it has not said all yet. Raises as `hear`.
 

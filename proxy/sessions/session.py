@@ -10,20 +10,31 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 
+from proxy.core import loops
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Balance, SendHeader
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer, SessionRecord
+from proxy.core.request import Refused
 from proxy.core.snapshot import Cluster, Listener
 from proxy.net import sockopt
 from proxy.net.dial import Attempt, under_way
 from proxy.net.relay import Relay
-from proxy.net.sniff import NOTHING_YET, EarlyData, early_data, early_data_now
+from proxy.net.sniff import (
+    MOST_EARLY_DATA,
+    NOTHING_YET,
+    EarlyData,
+    early_data,
+    early_data_now,
+    has_something,
+    wait_for_either,
+)
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.sessions.dialling import Dialling, dial_near
 from proxy.sessions.shared import Shared
@@ -31,13 +42,15 @@ from proxy.sessions.shared import Shared
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _SNIFF, _RELAY = Stage.SNIFF, Stage.RELAY
 
+_LONGEST_TEST = 30.0  # seconds for which a test for loops waits for the client's first bytes
+
 
 class Session:
     """One downstream connection and what became of it."""
 
     __slots__ = (
-        "_cluster", "_dials", "_downstream", "_interruption", "_only", "_patience", "_shared", "_since", "_upstream",
-        "listener", "record", "relay",
+        "_cluster", "_dials", "_downstream", "_interruption", "_only", "_part", "_patience", "_shared", "_since",
+        "_tested", "_upstream", "listener", "record", "relay",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +75,8 @@ class Session:
         self._patience = patience
         self._shared = shared
         self._dials: Dialling | None = None
+        self._part: int | None = None  # of its first bytes, said before the others; None: not yet counted
+        self._tested = False  # it is a test for loops
 
     @property
     def _dialling(self) -> Dialling:
@@ -86,7 +101,7 @@ class Session:
         if only and self._begin_near(only[0], nursery):
             return
         early = self._sniff_now(only[0]) if only else None
-        if early is None or self._cluster.preconnect:
+        if early is None or self._count(early) or self._cluster.preconnect:
             nursery.start_soon(self.run, early)
             return
         try:
@@ -115,6 +130,9 @@ class Session:
         early = self._words_near() if standing.is_near(cluster) and not cluster.preconnect else None
         if early is None:
             return False
+        if self._count(early):
+            nursery.start_soon(self.run, early)
+            return True
         try:
             dialled = dial_near(self.record, cluster, endpoint, standing, early.data, shared.watch.clock)
         except DialFailed as failed:
@@ -160,7 +178,81 @@ class Session:
         candidates = self._only or await self._resolve()
         if early is None:
             early = await self._sniff(candidates[0])
-        self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
+        if self._count(early):
+            await self._test(candidates, early)
+        else:
+            self._relay(await self._dialling.first_of(candidates, early, self._downstream, attempt), early)
+
+    async def _test(self, candidates: Sequence[Endpoint], early: EarlyData) -> None:
+        """Dial, and say the client's first bytes in two parts: what comes back to us so is known (`core.loops`)."""
+        part = self._part or 0
+        early_part = early._replace(data=early.data[:part], ended=early.ended and not early.data)
+        upstream = await self._dialling.first_of(candidates, early_part, self._downstream, None)
+        sock = self._upstream = upstream.sock
+        if not early.data and not early.ended:
+            self._tell()
+            with trio.move_on_after(_LONGEST_TEST):
+                await wait_for_either(self._downstream, sock)
+            if not has_something(sock):
+                self.record.during = _SNIFF
+                early = early_data_now(self._downstream)
+            if len(early.data) > 1:
+                part = self._test_by(early.data)
+        if early.data:
+            try:
+                upstream.sent += sock.send(early.data[upstream.sent : part], socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.interrupt(EndedBy.UPSTREAM, Reason.RESET)
+                return
+            await trio.sleep(loops.PAUSE)
+        self._relay(upstream, early)
+
+    def _test_by(self, first: bytes) -> int:
+        """Test it by what its client has said after the dial; how much of that to send first. Raises `Refused`."""
+        table, listener = self._shared.loops, self.listener.name
+        try:
+            table.check(listener, self._destination, first, self._shared.watch.clock())
+        except loops.Found as found:
+            raise Refused(Reason.LOOP, str(found)) from None
+        self._heard(downstream=True)
+        return table.test(self, listener, self._destination, first)
+
+    def _tell(self) -> None:
+        """The upstream is connected: tell a client that waits for that."""
+
+    @property
+    def _destination(self) -> object:
+        return self.record.authority or self.record.cluster
+
+    def _count(self, early: EarlyData) -> bool:
+        """Count it among the open sessions; whether it is to be tested for being a loop. Raises `Refused`."""
+        if self._part is not None:
+            return self._tested
+        data, shared, listener = early.data, self._shared, self.listener
+        self._part = len(data)
+        try:
+            if len(data) > 1:
+                now = shared.watch.clock()
+                self._part = shared.loops.enter(self, listener.name, self._destination, data, now)
+                self._tested = self._part < len(data)
+            else:
+                source, most = self.record.source, listener.per_destination
+                self._tested = shared.loops.enter_silent(self, listener.name, self._destination, source, most)
+        except loops.Found as found:
+            raise Refused(Reason.LOOP, str(found)) from None
+        return self._tested
+
+    @property
+    def is_unanswered(self) -> bool:
+        """As `proxy.core.loops.Counted`."""
+        return self.relay is None or self.relay.first_byte is None
+
+    @property
+    def is_silent(self) -> bool:
+        """As `proxy.core.loops.Counted`."""
+        return self.relay is None or (self.relay.first_byte is None and not self.relay.up.moved)
 
     def keep_alive(self) -> None:
         """This session lasts: have its upstream watched for vanishing. Short ones are spared the system calls."""
@@ -225,6 +317,8 @@ class Session:
             self._dialling.connected(upstream.endpoint)
         heard = None if data else self._heard
         relay = self.relay = Relay(self._downstream, sock, shared.watch, shared.buffer, self._relayed, heard)
+        if not data and sock.family != socket.AF_UNIX:
+            shared.loops.dialled(self, partial(sockopt.dialled_address, sock))
         relay.up.moved = sent
         if self._dials is not None and self._dials.has_preface:
             relay.up.follows_others = True
@@ -250,12 +344,28 @@ class Session:
         """The first word after the dial tells who speaks first here."""
         record = self.record
         if downstream:
+            if self._shared.loops.alert and self._is_loop():
+                return
             record.client_first = True
             record.client_delay = self._shared.watch.clock() - self._since
             self._patience.client_spoke(record.client_delay, self._silent_until())
         else:
             record.server_first = True
             self._patience.server_spoke()
+
+    def _is_loop(self) -> bool:
+        """Whether the first bytes after the dial are known to come back to us; then the session is ended."""
+        try:
+            first = self._downstream.recv(MOST_EARLY_DATA, socket.MSG_PEEK)
+            now = self._shared.watch.clock()
+            self._shared.loops.check(self.listener.name, self._destination, first, now)
+        except OSError:
+            return False
+        except loops.Found as found:
+            self.record.detail = str(found)
+            self.interrupt(EndedBy.PROXY, Reason.LOOP)
+            return True
+        return False
 
     def _silent_until(self) -> float | None:
         """When it was last known that the client had not spoken; None: it has been heard since it could."""
@@ -292,6 +402,7 @@ class Session:
                 dials.ended(answered=first_byte is not None)
             relay.drop()
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
+        shared.loops.leave(self)
         self._downstream.close()
         if self._upstream is not None:
             self._upstream.close()

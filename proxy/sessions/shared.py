@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import randint
 from typing import Generic, TypeVar
 
 from proxy.core.address import Endpoint
 from proxy.core.duplicates import Duplicates
 from proxy.core.errnos import SHORTAGES
 from proxy.core.lockout import Lockout
+from proxy.core.loops import Loops
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import SessionRecord
@@ -58,6 +60,7 @@ class Shared(Generic[AnySession]):
         [AnySession], str | None
     ]  # a PROXY header told whom a session is of; why he is refused
     lockout: Lockout = field(default_factory=Lockout)
+    loops: Loops = field(default_factory=lambda: Loops(randint))
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)
     arrivals: Arrivals = field(default_factory=Arrivals)
