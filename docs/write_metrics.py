@@ -45,6 +45,8 @@ Ready-made, in [deploy/monitoring](../deploy/monitoring): a scrape configuration
 | Which endpoints are in quarantine? | `tfoproxy_endpoint_standing{standing="quarantined"}` |
 | Do sessions fail? | `rate(tfoproxy_sessions_failed_total[5m])` |
 | Is somebody turned away? | `sum by (listener, reason) (rate(tfoproxy_refused_total[5m]))` |
+| Does anything keep sessions waiting inside the proxy? | `rate(tfoproxy_loop_stalls_total[5m])`, `tfoproxy_loop_longest_stall_seconds` |
+| Are log lines missing? | `rate(tfoproxy_log_lines_lost_total[5m])` |
 | Was the last reload refused? | `tfoproxy_config_last_reload_successful == 0` |
 
 `saved` and `lost` are against a plain dial at the same moment; what each session saved stands in its log line, and the sums

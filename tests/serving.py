@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import trio
 
 from proxy.core.address import Endpoint
 from proxy.core.record import SessionRecord
 from proxy.core.snapshot import Bind, Cluster, Listener, Mode, Snapshot, Timeouts
+from proxy.net.watch import LoopTimer
 from proxy.service.listeners import Listeners, Sockets
 from proxy.service.memory import Memory
 from proxy.service.worker import Worker
 from proxy.telemetry.events import Events
 
+STALL = 0.05  # seconds that nothing may keep the loop
 HERE = (Bind("127.0.0.1", 0),)
 
 
@@ -111,3 +115,27 @@ async def upstream(
 async def echo(stream: trio.SocketStream) -> None:
     async for data in stream:
         await stream.send_all(data)
+
+
+def scheduled() -> float:
+    """A monotonic clock, in seconds, that stands still while this thread waits for a processor (schedstat of proc(5)).
+
+    A machine that is busy with other things does not make anything take longer by it.
+    """
+    try:
+        waited = int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        waited = 0.0
+    return time.monotonic() - waited
+
+
+@contextmanager
+def nothing_stalls(most: float = STALL) -> Iterator[LoopTimer]:
+    """Fail if anything keeps the running trio loop for more than ``most`` seconds within the block."""
+    timer = LoopTimer(scheduled)
+    trio.lowlevel.add_instrument(timer)
+    try:
+        yield timer
+    finally:
+        trio.lowlevel.remove_instrument(timer)
+    assert timer.longest <= most, f"the loop was kept for {timer.longest * 1e3:.0f} ms"

@@ -73,7 +73,7 @@ def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
     from proxy.commands.progress import Progress
     from proxy.net.accept import CannotListen
     from proxy.net.clock import Clock
-    from proxy.service import process, supervisor
+    from proxy.service import early_signals, process, supervisor
     from proxy.service.crew.hand import CannotServe
     from proxy.service.privileges import CannotDrop
     from proxy.telemetry import logs
@@ -93,4 +93,6 @@ def _serve(loaded: Loaded, source: Source, log_level: str | None) -> int:
         return 1
     except KeyboardInterrupt:
         return 1
+    finally:
+        early_signals.ignore()
     return 0

@@ -24,6 +24,12 @@ def catch() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def ignore() -> None:
+    """Ignore the signals of `OBEYED`: the program ends already, and one more would change its exit status."""
+    for number in OBEYED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def take() -> list[int]:
     """The signals that were kept, in their order; to be called when others than this module receive them."""
     taken = list(_kept)

@@ -9,6 +9,13 @@ from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 
+import trio
+
+from proxy.net.watch import LoopTimer
+from proxy.telemetry.counters import Counters
+from proxy.telemetry.events import Events
+
+_COUNT_EVERY = 1.0  # seconds
 _GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
 
 
@@ -33,3 +40,21 @@ def reap_orphans(own: Container[int]) -> None:
             if int(child) not in own:
                 with suppress(ChildProcessError):
                     os.waitpid(int(child), os.WNOHANG)
+
+
+async def count_troubles(counters: Counters, events: Events) -> None:
+    """Count the log lines that this process loses, and the stalls of its event loop, until cancelled."""
+    timer, lost, stalls, stalled = LoopTimer(), 0, 0, 0.0
+    trio.lowlevel.add_instrument(timer)
+    try:
+        while True:
+            await trio.sleep(_COUNT_EVERY)
+            counters.of_process(
+                lines_lost=events.lines_lost - lost,
+                stalls=timer.stalls - stalls,
+                stalled=timer.stalled - stalled,
+                longest=timer.longest,
+            )
+            lost, stalls, stalled = events.lines_lost, timer.stalls, timer.stalled
+    finally:
+        trio.lowlevel.remove_instrument(timer)

@@ -32,6 +32,7 @@ from proxy.service.clocks import Clocks
 from proxy.service.listeners import Sockets
 from proxy.service.memory import Memory
 from proxy.service.post import Post
+from proxy.service.process import count_troubles
 from proxy.service.tending import Tending
 from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.arrivals import Arrivals
@@ -116,6 +117,7 @@ class Worker:
                 listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
                 listeners.start_soon(self._shared.unheard.run)
                 listeners.start_soon(self._events.keep_writing)
+                listeners.start_soon(count_troubles, self._counters, self._events)
                 self.tending.follow(listeners, list(self.snapshot.clusters.values()))
                 self.man(sockets)
                 task_status.started()

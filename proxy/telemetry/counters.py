@@ -11,7 +11,7 @@ from proxy.core.account import FIRST_BYTE_BOUNDS, was_fast
 from proxy.core.evidence import Evidence
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
-from proxy.telemetry.region import DURATION_BOUNDS, NOWHERE, Block, OfListener, OfWay, Region
+from proxy.telemetry.region import DURATION_BOUNDS, NOWHERE, Block, OfListener, OfProcess, OfWay, Region
 
 OTHER = "other"  # the label of what there was no room for
 _EVIDENCE = {evidence: OfWay.EVIDENCE + number for number, evidence in enumerate(Evidence)}
@@ -51,7 +51,7 @@ class _Way:
 class Counters:
     """One worker's."""
 
-    __slots__ = ("_doubles", "_integers", "_listeners", "_refused", "_ways", "region")
+    __slots__ = ("_doubles", "_integers", "_listeners", "_process", "_refused", "_ways", "region")
 
     def __init__(self, region: Region | None = None) -> None:
         """``region`` is a new one, or that of the worker which this one replaces; None: one for this process alone."""
@@ -60,7 +60,10 @@ class Counters:
         self._listeners: dict[str, int] = {}
         self._ways: dict[tuple[str, str], _Way] = {}
         self._refused: dict[tuple[str, str], int] = {}
+        self._process = NOWHERE
         self._take_over()
+        if self._process == NOWHERE:
+            self._process = self.region.add(Block.PROCESS, ()) or NOWHERE
 
     def accepted(self, listener: str) -> None:
         """A session begins."""
@@ -72,6 +75,16 @@ class Counters:
         """A connection was refused before there was a session; ``reason`` is one word of a closed list."""
         self._integers[self._listeners.get(listener) or self._listener(listener)] += 1
         self._refuse(listener, reason)
+
+    def of_process(self, *, lines_lost: int, stalls: int, stalled: float, longest: float) -> None:
+        """Log lines lost and stalls of the event loop (see `OfProcess`) since the last call."""
+        start, doubles = self._process, self._doubles
+        if start == NOWHERE:
+            return
+        self._integers[start + OfProcess.LOG_LINES_LOST] += lines_lost
+        self._integers[start + OfProcess.LOOP_STALLS] += stalls
+        doubles[start + OfProcess.STALLED_SECONDS] += stalled
+        doubles[start + OfProcess.LONGEST_STALL] = max(doubles[start + OfProcess.LONGEST_STALL], longest)
 
     def ended(self, *records: SessionRecord) -> None:
         """Sessions have ended and been settled. What is in a row of one listener and cluster is added up first."""
@@ -164,6 +177,8 @@ class Counters:
                 self._ways[labels[0], labels[1]] = _Way(labels[0], labels[1], start)
             elif block is Block.REFUSED:
                 self._refused[labels[0], labels[1]] = start
+            elif block is Block.PROCESS:
+                self._process = start
             else:
                 ending = EndedBy(labels[2]), Stage(labels[3]), Reason(labels[4])
                 self._ways[labels[0], labels[1]].endings[ending] = start

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from proxy.core.account import FIRST_BYTE_BOUNDS
 from proxy.core.evidence import Evidence
 from proxy.telemetry.exposition import Exposition
-from proxy.telemetry.region import DURATION_BOUNDS, OfListener, OfWay
+from proxy.telemetry.region import DURATION_BOUNDS, OfListener, OfProcess, OfWay
 from proxy.telemetry.sums import Numbers, Sums, histogram
 
 
@@ -80,6 +80,27 @@ def expose(sums: Sums, out: Exposition) -> None:
         for (ended_by, during, reason), sessions in endings.items():
             ending = {"ended_by": ended_by, "during": during, "reason": reason}
             out.sample(sessions, {"listener": listener, "upstream": cluster, **ending})
+    _expose_processes(sums, out)
+
+
+def _expose_processes(sums: Sums, out: Exposition) -> None:
+    numbers = sums.processes
+    out.family(
+        "log_lines_lost_total", "counter", "Log lines that could not be written, or waited for too long."
+    )
+    out.sample(numbers[OfProcess.LOG_LINES_LOST])
+    out.family(
+        "loop_stalls_total",
+        "counter",
+        "Times that the event loop of a process was busy, blocked or not scheduled for more than 50 ms.",
+    )
+    out.sample(numbers[OfProcess.LOOP_STALLS])
+    out.family("loop_stalled_seconds_total", "counter", "How long these took.")
+    out.sample(numbers[OfProcess.STALLED_SECONDS])
+    out.family(
+        "loop_longest_stall_seconds", "gauge", "The longest of them, of all processes since the start."
+    )
+    out.sample(numbers[OfProcess.LONGEST_STALL])
 
 
 # A cluster is labelled `upstream`: many a Prometheus has a label `cluster` of its own, and would rename ours.

@@ -57,6 +57,7 @@ class Lines:
         self._told: Callable[[int], None] | None = None
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
+        self._over = False  # what cannot be written now is not tried again
         self._wanted: trio.Event | None = None  # set for the task that writes what is said `later`
         self.takes_sessions = False  # session lines are wanted, as JSON
         try:
@@ -77,6 +78,7 @@ class Lines:
         self._told = lost
         if self._thread is None:
             self._ending.clear()
+            self._over = False
             self._thread = threading.Thread(target=self._keep_writing, name="log", daemon=True)
             self._thread.start()
 
@@ -135,6 +137,8 @@ class Lines:
                 self._ending.set()
                 self._lock.notify()
             self._thread.join(_LAST)
+            self._over = True
+            self._thread.join(2 * _AGAIN)
             if not self._thread.is_alive():
                 self._thread = None
 
@@ -198,6 +202,8 @@ class Lines:
                 data = self._rest or self._piece()
             if self._write(data):
                 self._tell_losses()
+            elif self._over:
+                return
             else:
                 self._pause()
 

@@ -37,6 +37,7 @@ class Block(IntEnum):
     WAY = 2  # listener, cluster
     ENDING = 3  # listener, cluster, ended by, during, reason
     REFUSED = 4  # listener, reason
+    PROCESS = 5  # none: one block for each process
 
 
 class OfListener(IntEnum):
@@ -74,11 +75,21 @@ class OfWay(IntEnum):
     FIRST_BYTE_SPARE = FIRST_BYTE_PLAIN + len(FIRST_BYTE_BOUNDS) + 2
 
 
+class OfProcess(IntEnum):
+    """The slots of a process. ``LONGEST_STALL`` is no counter: of several processes the longest counts."""
+
+    LOG_LINES_LOST = 0
+    LOOP_STALLS = 1
+    STALLED_SECONDS = 2  # double
+    LONGEST_STALL = 3  # double
+
+
 SLOTS = {
     Block.LISTENER: 2,
     Block.WAY: OfWay.FIRST_BYTE_SPARE + len(FIRST_BYTE_BOUNDS) + 2,
     Block.ENDING: 1,
     Block.REFUSED: 1,
+    Block.PROCESS: len(OfProcess),
 }
 DOUBLES = frozenset(
     {
@@ -94,13 +105,17 @@ DOUBLES = frozenset(
 )
 
 
-_KINDS = (Block, OfListener, OfWay)
+DOUBLES_OF_PROCESS = frozenset({OfProcess.STALLED_SECONDS, OfProcess.LONGEST_STALL})
+
+
+_KINDS = (Block, OfListener, OfWay, OfProcess)
 LAYOUT = crc32(
     repr(
         (
             [(one.name, int(one)) for kind in _KINDS for one in kind],
             sorted((int(block), int(slots)) for block, slots in SLOTS.items()),
             sorted(map(int, DOUBLES)),
+            sorted(map(int, DOUBLES_OF_PROCESS)),
             [str(evidence) for evidence in Evidence],
             (SIZE, _DIRECTORY, DURATION_BOUNDS, FIRST_BYTE_BOUNDS),
         )

@@ -7,12 +7,25 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import TypeAlias
 
-from proxy.telemetry.region import DOUBLES, SLOTS, Block, OfListener, OfWay, Region
+from proxy.telemetry.region import (
+    DOUBLES,
+    DOUBLES_OF_PROCESS,
+    SLOTS,
+    Block,
+    OfListener,
+    OfProcess,
+    OfWay,
+    Region,
+)
 
 Numbers: TypeAlias = list[float]
 """The slots of one block: whole numbers, and floats where `region.DOUBLES` says so."""
 
 _SLOTS_OF_WAY = SLOTS[Block.WAY]
+_DOUBLES: dict[Block, frozenset[OfWay] | frozenset[OfProcess]] = {
+    Block.WAY: DOUBLES,
+    Block.PROCESS: DOUBLES_OF_PROCESS,
+}
 
 
 @dataclass(slots=True)
@@ -27,6 +40,7 @@ class Sums:
     refused: dict[tuple[str, str], int] = field(
         default_factory=dict[tuple[str, str], int]
     )  # listener, reason
+    processes: Numbers = field(default_factory=lambda: [0] * len(OfProcess))  # `OfProcess`, of all together
 
     @property
     def total(self) -> Numbers:
@@ -69,6 +83,8 @@ def add_up(regions: Iterable[Region]) -> Sums:
                 endings = sums.endings.setdefault((labels[0], labels[1]), {})
                 ending = labels[2], labels[3], labels[4]
                 endings[ending] = endings.get(ending, 0) + int(numbers[0])
+            elif block is Block.PROCESS:
+                sums.processes = _of_processes(sums.processes, numbers)
             else:
                 refusal = labels[0], labels[1]
                 sums.refused[refusal] = sums.refused.get(refusal, 0) + int(numbers[0])
@@ -85,7 +101,9 @@ def fold(regions: Iterable[Region], into: Region) -> bool:
                 return False
             known[block, labels] = start
             for slot, number in enumerate(numbers):
-                if block is Block.WAY and slot in DOUBLES:
+                if block is Block.PROCESS and slot == OfProcess.LONGEST_STALL:
+                    into.doubles[start + slot] = max(into.doubles[start + slot], number)
+                elif slot in _DOUBLES.get(block, ()):
                     into.doubles[start + slot] += number
                 else:
                     into.integers[start + slot] += int(number)
@@ -105,12 +123,18 @@ def histogram(numbers: Sequence[float], start: OfWay, buckets: int) -> tuple[flo
     return numbers[start], [int(number) for number in numbers[start + 1 : start + 1 + buckets]]
 
 
+def _of_processes(one: Numbers, other: Numbers) -> Numbers:
+    """Two of them together: sums, and the longer one of the longest stalls."""
+    both = list(map(add, one, other))
+    both[OfProcess.LONGEST_STALL] = max(one[OfProcess.LONGEST_STALL], other[OfProcess.LONGEST_STALL])
+    return both
+
+
 def _blocks(region: Region) -> Iterator[tuple[Block, tuple[str, ...], Numbers]]:
     for block, labels, start in region.blocks():
         numbers: Numbers = list(region.integers[start : start + SLOTS[block]])
-        if block is Block.WAY:
-            for slot in DOUBLES:
-                numbers[slot] = region.doubles[start + slot]
-        elif block is Block.LISTENER and region.former:
+        for slot in _DOUBLES.get(block, ()):
+            numbers[slot] = region.doubles[start + slot]
+        if block is Block.LISTENER and region.former:
             numbers[OfListener.OPEN] = 0
         yield block, labels, numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -210,8 +211,18 @@ def test_no_output_of_the_log_stops_the_service(
             process.send_signal(signal.SIGHUP)
             for _ in range(SESSIONS):
                 assert ask(path) == b"hello"
+        if output in {_gone, _hung_up_terminal}:
+            until_lines_are_lost(f"{tmp_path}/admin")
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def until_lines_are_lost(admin: str) -> None:
+    """Until the metrics say so."""
+    deadline = time.monotonic() + 30
+    while not re.search(rb"^tfoproxy_log_lines_lost_total [1-9]", answers(admin, "/metrics"), re.MULTILINE):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_terminal_that_is_closed_meanwhile(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 
-from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell
+from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, LoopTimer
 from tests.net.pairs import pair, reset
 from tests.net.watching import watching
+from tests.serving import nothing_stalls
 
 
 async def told(events: list[int]) -> int:
@@ -329,3 +332,27 @@ async def test_after_each_round_it_is_told_once() -> None:
                     await trio.sleep(0.001)
             watch.forget(ours.fileno(), other.fileno())
     assert False not in order
+
+
+async def test_the_loop_timer_counts_what_keeps_the_loop_and_no_waits() -> None:
+    timer = LoopTimer()
+    trio.lowlevel.add_instrument(timer)
+    await trio.lowlevel.checkpoint()
+    time.sleep(0.06)  # noqa: ASYNC251  # what it is about
+    await trio.sleep(0.1)
+    time.sleep(0.09)  # noqa: ASYNC251  # as above
+    await trio.sleep(0.07)
+    trio.lowlevel.remove_instrument(timer)
+    assert timer.stalls == 2
+    assert 0.09 <= timer.longest < 5
+    assert 0.15 <= timer.stalled < 5
+
+
+async def test_tests_can_say_that_nothing_stalls() -> None:
+    with nothing_stalls():
+        for _ in range(10):
+            await trio.sleep(0.01)
+    with pytest.raises(AssertionError, match="the loop was kept for"), nothing_stalls():
+        await trio.lowlevel.checkpoint()
+        time.sleep(0.06)  # noqa: ASYNC251  # as above
+        await trio.lowlevel.checkpoint()

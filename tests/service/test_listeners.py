@@ -259,14 +259,13 @@ def test_a_path_that_a_successor_has_taken_over_is_left(
     listeners.open(first if end == "abandon" else unix)
     prepared = listeners.prepare(unix) if end == "abandon" else listeners.prepare(first)
     successor(path)
-    match end:
-        case "part":
-            listeners.part()
-        case "adopt":
-            for sock in listeners.adopt(prepared):
-                sock.close()
-        case "abandon":
-            listeners.abandon(prepared)
+    if end == "part":
+        listeners.part()
+    elif end == "adopt":
+        for sock in listeners.adopt(prepared):
+            sock.close()
+    elif end == "abandon":
+        listeners.abandon(prepared)
     listeners.close()
     assert path.exists()
     if end != "abandon":

@@ -18,12 +18,14 @@ def test_what_others_have_counted_is_folded_into_one() -> None:
             counters.accepted("a")
             counters.ended(a_record(listener="a", cluster=f"c{number}", saved=0.25))
             counters.refused("a", "too_many")
+        counters.of_process(lines_lost=2, stalls=1, stalled=0.5, longest=0.1 + number)
         counters.accepted("open")
         counters.region.former = True
     whole, regions = Region(), [counters.region for counters in several]
     assert fold(regions, whole)
     before, after = add_up(regions), add_up([whole])
     assert after == before
+    assert after.processes == [4, 2, 1.0, 1.1], "of the longest stalls the longer one"
     assert after.of_listener("a")[OfWay.SECONDS_SAVED] == 0.75
     assert after.refused == {("a", "too_many"): 3}
     assert after.listeners["open"] == [2, 0], "whoever was open is not any more"

@@ -203,7 +203,7 @@ class Hand:
                     await channel.send(orders.encode(self._pending.pop(0)))
                 while self._lessons:
                     await channel.send(orders.encode(self._lessons.pop(next(iter(self._lessons)))))
-                if said == self._turn:
+                if said == self._turn or self.wanted is None:
                     await self._stirred.wait()
 
     async def _tell_snapshot(self, channel: Channel, order: orders.Serve, sockets: Sockets) -> None:

@@ -26,9 +26,11 @@ from proxy.service.crew.hand import Hand
 from proxy.service.crew.notes import FRESH
 from proxy.service.listeners import Listeners, Sockets, server_bit
 from proxy.service.memory import Memory
+from proxy.service.process import count_troubles
 from proxy.service.state import ListenerHabits
 from proxy.service.worker import RECENT
 from proxy.sessions.nonce_memory import NoMemory, open_memory
+from proxy.telemetry.counters import Counters
 from proxy.telemetry.events import Events
 from proxy.telemetry.region import Region
 
@@ -43,7 +45,8 @@ class Team:
 
     def __init__(self, snapshot: Snapshot, memory: Memory, events: Events, level: str) -> None:
         count = snapshot.workers
-        self.regions: Sequence[Region] = tuple(Region.create() for _ in range(count))
+        self._own = Region.create()  # of the supervisor's own process
+        self.regions: Sequence[Region] = (*(Region.create() for _ in range(count)), self._own)
         self._snapshot, self._memory, self._events, self._level = snapshot, memory, events, level
         self._packed = orders.pack(snapshot)
         self._turn = 0
@@ -74,6 +77,7 @@ class Team:
                 nursery.start_soon(hand.live)
             for hand in self._hands:
                 await hand.until_served(0)
+            nursery.start_soon(count_troubles, Counters(self._own), self._events)
             task_status.started()
 
     async def swap(self, snapshot: Snapshot, listeners: Listeners) -> None:
@@ -197,7 +201,7 @@ class Team:
     # --- what they are told, and what they tell
 
     def _hello(self, number: int) -> orders.Begin:
-        return orders.Begin(number, len(self.regions), self._level, self._snapshot.log.format)
+        return orders.Begin(number, len(self.regions) - 1, self._level, self._snapshot.log.format)
 
     def _wanted(self, number: int) -> tuple[orders.Serve, Sockets]:
         shares = self._listeners.shares if self._listeners is not None and not self._leaving else []

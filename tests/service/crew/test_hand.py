@@ -36,7 +36,9 @@ async def test_without_a_descriptor_there_is_no_process_and_no_end() -> None:
     one.has_served = True
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with trio.open_nursery() as nursery:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        lowest = os.open(os.devnull, os.O_RDONLY)  # the number that the next one would get
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         try:
             nursery.start_soon(one.live)
             with trio.fail_after(30):
