@@ -14,6 +14,7 @@ _DOES = {
     Evidence.OPTION_LOST: "drops SYNs with the Fast Open option",
     Evidence.REFUSED: "resets fast opens",
     Evidence.SILENT: "goes silent after a fast open",
+    Evidence.ANSWER_DROPPED: "delivers answers before the SYN-ACK, so that they are dropped",
 }
 _DID = {
     Evidence.SYN_DATA_LOST: "one SYN with data was lost",

@@ -89,6 +89,7 @@ class Evidence(StrEnum):
     PATH_MTU = "path_mtu"  # the SYN was too large for the path, and ICMP said so
     REFUSED = "refused"  # RST or ICMP to the fast open, while a plain dial got through
     SILENT = "silent"  # nothing came after the handshake, while a plain dial was answered
+    ANSWER_DROPPED = "answer_dropped"  # the answer overtook the SYN-ACK, and our kernel dropped it
     PLAIN = "plain"  # an ordinary dial: says nothing
     NO_HANDSHAKE = "no_handshake"  # no dial got through, a plain one neither: says nothing
     UNAVAILABLE = "unavailable"  # this kernel or namespace does not do Fast Open for clients

@@ -26,6 +26,8 @@ LONGEST_SENTENCE = 3600.0 * 4
 LATELY = 300.0  # an endpoint that was reached so lately will be reached again, but for accidents
 PROBE_PATIENCE = 60.0  # a probe that never reported (a cancelled session) is written off after this
 UNCOUNTED = 3  # so many requests for a cookie, or ignored SYNs, in a row mean "not here"
+LARGER_AFTER = 600.0  # a SYN of more than SMALL_SYN is tried again after this, doubled each time it is lost
+LARGER_MOST = 86400.0
 SMALL_SYN = 1200  # fits every path that carries IPv6 (minimum MTU 1280, RFC 8200 section 5) with its options
 
 
@@ -102,10 +104,13 @@ PLAIN_PLAN = Plan(Open.PLAIN, 0, None, probe=False, era=-1)
 _DATA, _EMPTY = Open.DATA, Open.EMPTY
 _OFF, _AUTO, _ALWAYS = FastOpen.OFF, FastOpen.AUTO, FastOpen.ALWAYS
 _ACKED, _NOT_ACKED, _EMPTY_OPEN = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED, Evidence.EMPTY_OPEN
-_REQUESTED, _PATH_MTU = Evidence.COOKIE_REQUESTED, Evidence.PATH_MTU
+_REQUESTED, _PATH_MTU, _DROPPED = Evidence.COOKIE_REQUESTED, Evidence.PATH_MTU, Evidence.ANSWER_DROPPED
 _UNKNOWN, _CONFIRMED, _UNSUPPORTED, _QUARANTINED, _PROBING = _U, _C, _N, _Q, _P
 _LOCKED_UP, _SENTENCED = frozenset({_Q, _P}), frozenset({_Q, _P, _N})
 _REPEATED = frozenset({Evidence.COOKIE_WITHHELD, Evidence.SYN_DATA_IGNORED})
+_AGAINST = LOSSES | {Evidence.ANSWER_DROPPED}
+# Each answer that is dropped costs some ten round trips, each SYN with data saves one: one in ten is too much.
+_DROPS_MOST, _DROPS_FEW, _DROPS_MEMORY = 1.5, 0.25, 1 / 16
 _OPTION_UNSURE = frozenset({_U, _OD})
 
 
@@ -113,7 +118,8 @@ class Standing(Pace):
     """What is believed of one endpoint. Changed only through its methods."""
 
     __slots__ = (
-        "_taken", "cause", "era", "ignored", "losses", "reached", "requested", "sentence", "state", "syn_data", "until",
+        "_taken", "cause", "down", "drops", "era", "ignored", "larger_after", "larger_at", "losses",
+        "reached", "requested", "sentence", "state", "syn_data", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -127,29 +133,38 @@ class Standing(Pace):
         self.cause: Evidence | None = None  # what the last quarantine was for
         self.syn_data: int | None = None  # most bytes for a SYN on this path; None: what the MSS allows
         self.reached: float | None = None  # when a handshake last ended well; None: the last one did not
+        self.larger_after = 0.0  # seconds from the loss of a larger SYN until one is tried again
+        self.larger_at = 0.0  # and when that is
         self.losses = Losses()
+        self.drops = 0.0  # answers lately that came before the SYN-ACK and were dropped
+        self.down = False  # the last dial failed, and it was plain: there is nothing to be found out
         self._taken = 0.0  # until when the risk is another dial's, see `Plan.alone`
 
-    def learn(self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0) -> Evidence:
+    def learn(
+        self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0, *, answered: bool = True
+    ) -> Evidence:
         """Take in what a dial showed, and return it, or what it amounts to with those before it.
 
-        ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds.
+        ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds. Without ``answered``, SYN data that was
+        acknowledged has had no answer yet, which is no proof as long as there was none before.
         """
-        self.reached = now
+        self.reached, self.down = now, False
         if plan.alone:
             self._taken = 0.0
-        if evidence in LOSSES and plan.era != self.era:
+        if evidence in _AGAINST and plan.era != self.era:
             return evidence  # planned before the last loss was known: the same event, not a second one
-        counted = self._count(evidence, plan)
+        counted = self._count(evidence, plan, answered=answered)
         before, self.state = self.state, NEXT[self.state][counted]
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
-        elif evidence is _ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
+        elif counted is _ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
             self.losses.got_through()
         if evidence is _PATH_MTU:
-            self.syn_data = min(self.syn_data or SMALL_SYN, SMALL_SYN)
-        elif evidence is _ACKED:
-            self.sentence, self.cause = 0.0, None
+            self._limit(now)
+        elif evidence is _DROPPED:
+            self._answer_dropped(now)
+        elif counted is _ACKED:
+            self._taken_well(syn_bytes)
         if self.state is _UNSUPPORTED and before is not _UNSUPPORTED:
             self.sentence = self._longer()
             self.until = now + self.sentence
@@ -159,10 +174,16 @@ class Standing(Pace):
         """Take in how a session ended that was fast-opened so: ``answered``, or after a suspicious silence."""
         if evidence is _ACKED:
             self.answered = answered
+            if answered and self.state is not _CONFIRMED:
+                self.learn(evidence, plan, now)
         elif evidence is _EMPTY_OPEN and (answered or self.greeted):
             self.greeted = answered
         elif evidence is _EMPTY_OPEN:
             self.learn(Evidence.SILENT, plan, now)
+
+    def failed(self) -> None:
+        """A plain dial failed: until one gets through, no other is worth more than one SYN at a time."""
+        self.down = True
 
     def abandon(self, plan: Plan) -> None:
         """A dial ended without having shown anything (it failed, or nobody wanted it any more)."""
@@ -177,12 +198,16 @@ class Standing(Pace):
         """
         if cluster.fast_open is _OFF:
             return PLAIN_PLAN
+        if cluster.fast_open is _AUTO and self.down:
+            return PLAIN_PLAN
         probe = False
         if cluster.fast_open is _AUTO and self.state in _LOCKED_UP:
             if now < self.until or (self._about_data() and not safe):
                 return PLAIN_PLAN
             self.state, self.until, probe = _PROBING, now + PROBE_PATIENCE, True
-        limit = 0 if self._useless(cluster, now) else min(safe, self.largest_syn(cluster.syn_data))
+        limit = (
+            0 if self._useless(cluster, now) else min(safe, self._largest_now(cluster.syn_data, safe, now))
+        )
         if unsafe and not self.answered and cluster.fast_open is _AUTO:
             limit = 0  # if this path turned out to be silent, nobody could start over
         alone = False
@@ -213,6 +238,18 @@ class Standing(Pace):
         learned = self.syn_data if self.syn_data is not None else 65535
         return learned if configured is AUTO else min(learned, configured)
 
+    def _largest_now(self, configured: int | Auto, safe: int, now: float) -> int:
+        """The same, or once in a while what is configured: one lost SYN may have been chance, and paths change."""
+        if (
+            self.syn_data is None
+            or safe <= self.syn_data
+            or now < self.larger_at
+            or self.state is not _CONFIRMED
+        ):
+            return self.largest_syn(configured)
+        self.larger_at = now + self.larger_after
+        return 65535 if configured is AUTO else configured
+
     def worth_waiting(self, cluster: Cluster, now: float) -> bool:
         """Whether first bytes, if they came, could ride in a SYN to this endpoint."""
         if cluster.fast_open is _OFF:
@@ -221,7 +258,7 @@ class Standing(Pace):
             return True
         if self.state in _SENTENCED:
             return now >= self.until
-        return True
+        return not self.down
 
     def keeps_word(self, cluster: Cluster, now: float) -> bool:
         """Whether a client may be told that it is connected before it is, and has something to win by it."""
@@ -262,7 +299,7 @@ class Standing(Pace):
     def _longer(self) -> float:
         return min(self.sentence * 2, LONGEST_SENTENCE) or FIRST_SENTENCE
 
-    def _count(self, evidence: Evidence, plan: Plan) -> Evidence:
+    def _count(self, evidence: Evidence, plan: Plan, *, answered: bool) -> Evidence:
         """The evidence; its stronger form where it is the last straw, its weaker where it may be chance."""
         if evidence in LOSSES:
             enough = self.losses.lost()
@@ -280,6 +317,8 @@ class Standing(Pace):
             return Evidence.SYN_DATA_IGNORED if self.ignored >= UNCOUNTED else evidence
         if evidence is _ACKED:
             self.requested = self.ignored = 0
+            if not (answered or self.answered):
+                return Evidence.PLAIN if self.state is _PROBING else _EMPTY_OPEN
         elif evidence is _EMPTY_OPEN:
             self.requested = 0
             if self.ignored >= UNCOUNTED:
@@ -291,7 +330,7 @@ class Standing(Pace):
         if evidence is Evidence.SILENT:
             self.answered = self.greeted = False
         if evidence is Evidence.SYN_DATA_LOST and syn_bytes > SMALL_SYN:
-            self.syn_data = SMALL_SYN  # a path MTU without ICMP looks the same: try smaller before giving up
+            self._limit(now)  # a path MTU without ICMP looks the same: try smaller before giving up
         if self.state is _QUARANTINED:
             self.cause = evidence
             self.losses.in_a_row = 0
@@ -299,3 +338,28 @@ class Standing(Pace):
             self.until = now + self.sentence
         elif self.cause is None:
             self.cause = evidence
+
+    def _limit(self, now: float) -> None:
+        """Smaller SYNs for a while, twice as long as the last time."""
+        self.syn_data = SMALL_SYN
+        self.larger_after = min(max(self.larger_after * 2, LARGER_AFTER), LARGER_MOST)
+        self.larger_at = now + self.larger_after
+
+    def _taken_well(self, syn_bytes: int) -> None:
+        """SYN data was taken and answered."""
+        if syn_bytes > SMALL_SYN:
+            self.syn_data, self.larger_after = None, 0.0
+        self.drops -= self.drops * _DROPS_MEMORY
+        if self.drops < _DROPS_FEW:
+            self.sentence = 0.0
+        self.cause = None
+
+    def _answer_dropped(self, now: float) -> None:
+        """An answer overtook the SYN-ACK: plain dials where that happens too often to be worth it."""
+        self.drops += 1.0
+        if self.drops >= _DROPS_MOST:
+            self.drops = 1.0
+            self.era += 1
+            self.state, self.cause = _QUARANTINED, _DROPPED
+            self.sentence = self._longer()
+            self.until = now + self.sentence

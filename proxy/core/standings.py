@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.families import Families
-from proxy.core.fastopen import LONGEST_SENTENCE, Standing, State
+from proxy.core.fastopen import LARGER_AFTER, LARGER_MOST, LONGEST_SENTENCE, Standing, State
 
 MOST_ENDPOINTS = 10_000
 _SENTENCED = frozenset({State.QUARANTINED, State.PROBING})
@@ -41,6 +41,7 @@ class Remembered:
     answered: bool = False
     rtt: float | None = None
     rtt_variation: float = 0.0
+    larger_after: float = 0.0
 
 
 class Standings:
@@ -191,6 +192,7 @@ def _remembered(endpoint: Endpoint, standing: Standing, now: float, wall: float)
         answered=standing.answered,
         rtt=standing.rtt,
         rtt_variation=standing.rtt_variation,
+        larger_after=standing.larger_after,
     )
 
 
@@ -205,6 +207,9 @@ def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
     standing.cause = entry.cause
     standing.requested, standing.ignored = entry.requested, entry.ignored
     standing.syn_data = entry.syn_data
+    if entry.syn_data is not None:  # a state of an earlier version has no time for it
+        standing.larger_after = min(max(entry.larger_after, LARGER_AFTER), LARGER_MOST)
+        standing.larger_at = now + standing.larger_after
     standing.answered = entry.answered
     standing.losses.in_a_row = int(standing.doubted)
     standing.rtt, standing.rtt_variation = entry.rtt, entry.rtt_variation
@@ -219,6 +224,7 @@ def _overwrite(standing: Standing, by: Standing) -> None:
         by.cause,
     )
     standing.requested, standing.ignored, standing.syn_data = by.requested, by.ignored, by.syn_data
+    standing.larger_after, standing.larger_at = by.larger_after, by.larger_at
     standing.answered, standing.losses = by.answered, by.losses
     if by.rtt is not None:
         standing.rtt, standing.rtt_variation = by.rtt, by.rtt_variation
@@ -236,4 +242,5 @@ def _plausible(entry: Remembered) -> bool:
         and (entry.syn_data is None or 0 < entry.syn_data <= 65535)
         and (entry.rtt is None or 0.0 < entry.rtt <= _LONGEST_RTT)
         and 0.0 <= entry.rtt_variation <= _LONGEST_RTT
+        and 0.0 <= entry.larger_after <= LARGER_MOST
     )

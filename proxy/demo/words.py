@@ -24,6 +24,7 @@ _EVIDENCE = {
     "silent": "The handshake went through, and then nothing came.",
     "syn_ack_lost": "The server's answer got lost; that is not Fast Open's fault.",
     "path_mtu": "The SYN was too large for the path: the next ones are smaller.",
+    "answer_dropped": "The answer came before the SYN-ACK, and the kernel dropped it.",
     "plain": "Dialled plainly{because}.",
     "no_handshake": "No handshake came about, a plain one neither.",
     "unavailable": "This kernel does no Fast Open now: dialled plainly.",

@@ -46,6 +46,7 @@ _FAST_OPEN = int(socket.MSG_FASTOPEN | socket.MSG_NOSIGNAL)
 _SEND = int(socket.MSG_NOSIGNAL)
 _UNIX = int(socket.AF_UNIX)
 _PLAIN = Open.PLAIN  # bound once: asking an enum for a member costs as much as a call (Python 3.11)
+_ANSWERED_AT_ONCE = frozenset({Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN})
 _NOT_HERE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.EPIPE, errno.ENOTCONN, errno.EINVAL}
 )
@@ -473,7 +474,8 @@ def _connected(
         dial.acked, dial.retransmits = min(info.acked, won.syn_bytes), info.retransmits
         if not info.retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:
             dial.rtt = info.rtt
-        upstream.overtaken = info.overtaken
+        if info.overtaken and evidence in _ANSWERED_AT_ONCE:
+            upstream.evidence, upstream.overtaken = Evidence.ANSWER_DROPPED, True
     upstream.source = won.source
     if won.open is _PLAIN:
         upstream.plain = True

@@ -218,7 +218,16 @@ class Dialling:
                 self._pool.failed(endpoint, now)
             else:
                 self._standings.families.failed(endpoint, now)
-        self._standings.get(endpoint).reached = None
+        standing = self._standings.get(endpoint)
+        standing.reached = None
+        last = self._record.dials[-1] if self._record.dials else None
+        if (
+            failed.reason in _BLAMED
+            and last is not None
+            and last.endpoint == endpoint
+            and last.open == "plain"
+        ):
+            standing.failed()
 
     def ended(self, *, answered: bool) -> None:
         """The session is over; its upstream has said something, or it has not."""

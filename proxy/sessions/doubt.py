@@ -20,6 +20,7 @@ from proxy.net.watch import Watch
 
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _EMPTY_OPEN, _NOT_ACKED = Evidence.EMPTY_OPEN, Evidence.SYN_DATA_NOT_ACKED
+_TAKEN = frozenset({Evidence.SYN_DATA_ACKED, Evidence.ANSWER_DROPPED})
 
 
 def is_proven(standing: Standing, early: EarlyData) -> bool:
@@ -55,7 +56,9 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
     may_doubt: Callable[[], bool],
 ) -> Upstream:
     """The connection whose answer has come, ``primary`` or one dialled plainly; the other is closed."""
-    in_syn = primary.evidence is Evidence.SYN_DATA_ACKED and primary.sent == len(early.data)
+    # Where the answer was dropped there is nothing to wait for but the server's repetition, after a second perhaps.
+    dropped, patience = primary.overtaken, standing.overdue_after() if is_proven(standing, early) else hedge
+    in_syn = primary.evidence in _TAKEN and primary.sent == len(early.data)
     possible = (
         primary.started if in_syn else primary.connected
     )  # and a round trip later an answer could be here
@@ -66,14 +69,16 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
             early.data,
             watch,
             downstream,
-            doubt_at=possible + (standing.overdue_after() if is_proven(standing, early) else hedge),
+            doubt_at=primary.connected if dropped else possible + patience,
             timeout=timeout,
-            may_doubt=may_doubt,
+            may_doubt=(lambda: True) if dropped else may_doubt,
         )
     except BaseException:
         primary.sock.close()
         raise
-    if primary.spoke and early.data:
+    if dropped and upstream is not primary and upstream.spoke:
+        upstream.evidence = Evidence.ANSWER_DROPPED
+    elif primary.spoke and early.data:
         standing.answered = True
         standing.learn_answer(watch.clock() - possible - (standing.rtt or 0.0))
     elif primary.spoke:
@@ -113,5 +118,7 @@ def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: P
         if not info.retransmits or evidence is _NOT_ACKED:
             standing.learn_rtt(info.rtt)
         record.rtt = standing.rtt
-    record.evidence = standing.learn(evidence, plan, upstream.connected, upstream.syn_bytes)
+    record.evidence = standing.learn(
+        evidence, plan, upstream.connected, upstream.syn_bytes, answered=upstream.spoke
+    )
     record.standing_after = standing.state

@@ -20,6 +20,7 @@ _OPENED = {
     "path_mtu": "SYN too large",
     "refused": "Fast Open refused",
     "silent": "silence after it",
+    "answer_dropped": "answer too early",
     "plain": "ordinary handshake",
     "no_handshake": "no handshake",
     "unavailable": "no Fast Open here",

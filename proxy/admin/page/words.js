@@ -75,6 +75,7 @@ const EVIDENCE = {
   path_mtu: () => "the SYN was too large for the way, and went again smaller",
   refused: () => "Fast Open was refused, an ordinary SYN was not",
   silent: () => "silence after Fast Open, an answer without it",
+  answer_dropped: () => "the answer came before the SYN-ACK and was dropped; it came again later",
   plain: () => "ordinary handshake",
   no_handshake: () => "no handshake came about, an ordinary one neither",
   unavailable: () => "ordinary handshake: the kernel would not do Fast Open",
