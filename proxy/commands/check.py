@@ -97,8 +97,11 @@ def _explained(snapshot: Snapshot, query: RouteQuery, pools: Pools) -> list[str]
     if listener.mode is Mode.FORWARD:
         return [f"{asked}: cluster {listener.cluster.name} (listener {listener.name}: to)"]
     listening = Listening()
-    for bind in snapshot.own_binds():
-        listening.also("::" if bind.host == "*" else bind.host, bind.port)
+    for bind in (bind for one in snapshot.listeners for bind in one.binds if bind.port):
+        listening.also(bind.host, bind.port)
+    listening.follow_admin(
+        (bind.host, bind.port) for bind in (snapshot.admin.binds if snapshot.admin else ())
+    )
     routing = Routing(snapshot.routes, snapshot.destinations, pools, listening)
 
     def verdict(route: Route, endpoint: Target | None = None) -> str:

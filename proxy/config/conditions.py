@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from proxy.config.scalars import BadScalar, Scalar
 from proxy.core.address import BadAddress, Endpoint, check_name, is_numeric, normal_ip, parse_target
+from proxy.core.destinations import OWN
 from proxy.core.networks import NAMED, BadNetwork, Network, parse_network
 from proxy.core.patterns import BadPattern, compile_pattern
 
@@ -99,6 +100,23 @@ class NetworkCondition(Scalar[str]):
     def networks(self) -> tuple[Network, ...]:
         """What it stands for."""
         return NAMED.get(self.value) or (parse_network(self.value),)
+
+
+class DestinationCondition(NetworkCondition):
+    """A network where clients may not, or may, be taken; ``own`` for all addresses of this machine."""
+
+    __slots__ = ()
+    kind = f"{NetworkCondition.kind}, or {OWN}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """As `Scalar.read`."""
+        return cls(text) if text == OWN else super().read(text)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """As `NetworkCondition.networks`; none of `OWN`, which the kernel knows."""
+        return () if self.value == OWN else super().networks
 
 
 class NameServer(Scalar[Endpoint | None]):

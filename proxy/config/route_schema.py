@@ -8,7 +8,7 @@ from msgspec import Meta, field
 
 from proxy.config.addresses import Destination
 from proxy.config.cluster_schema import Section
-from proxy.config.conditions import HostCondition, NetworkCondition, Ports, Text
+from proxy.config.conditions import DestinationCondition, HostCondition, NetworkCondition, Ports, Text
 from proxy.core.destinations import DENIED
 
 
@@ -59,7 +59,7 @@ class Direct(Section, frozen=True):
     """What clients may reach that name their destination, where a route says direct."""
 
     deny: Annotated[
-        tuple[NetworkCondition, ...],
+        tuple[DestinationCondition, ...],
         Meta(description="Networks that are never dialled, checked after DNS on the address really dialled."),
-    ] = tuple(NetworkCondition(name) for name in DENIED)
-    allow: Annotated[tuple[NetworkCondition, ...], Meta(description="Exceptions from deny.")] = ()
+    ] = tuple(DestinationCondition(name) for name in DENIED)
+    allow: Annotated[tuple[DestinationCondition, ...], Meta(description="Exceptions from deny.")] = ()

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from proxy.core.address import Endpoint
 from proxy.core.networks import NAMED, Network, itself, meanings
 
-DENIED = ("loopback", "link_local", "unspecified", "multicast", "broadcast", "metadata")
-"""By default: whoever may use the proxy could else reach what trusts the machine it runs on."""
+DENIED = ("loopback", "link_local", "unspecified", "multicast", "broadcast", "metadata", "own")
+"""By default: a client of the proxy could otherwise reach what trusts the machine that it runs on."""
+
+OWN = "own"
+"""All addresses of this machine. Which ones these are is the kernel's to say (`net.own`), so it has no networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,8 @@ class Ban:
 
 
 def named(*names: str) -> tuple[Ban, ...]:
-    """The networks of these names (`core.networks.NAMED`)."""
-    return tuple(Ban(name, NAMED[name]) for name in names)
+    """The networks of these names (`core.networks.NAMED`), and `OWN`."""
+    return tuple(Ban(name, NAMED.get(name, ())) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,15 @@ class Destinations:
 
     deny: tuple[Ban, ...] = named(*DENIED)
     allow: tuple[Ban, ...] = ()
+
+    def forbids_own(self, endpoint: Endpoint) -> bool:
+        """Whether ``endpoint`` must not be dialled if it is an address of this machine."""
+        if endpoint.is_unix or not any(ban.name == OWN for ban in self.deny):
+            return False
+        own = itself(endpoint.host)
+        return not any(
+            ban.name == OWN or any(network.holds(own) for network in ban.networks) for ban in self.allow
+        )
 
     def refusal(self, endpoint: Endpoint) -> str | None:
         """Why ``endpoint`` must not be dialled; None: it may be.

@@ -202,9 +202,3 @@ class Snapshot:
     def direct(self) -> Cluster:
         """What the client asked for, dialled as ``defaults`` says."""
         return self.routes.direct
-
-    def own_binds(self) -> tuple[Bind, ...]:
-        """Where the listeners and the admin listen, unix sockets and ports that the kernel chooses left out."""
-        binds = [bind for listener in self.listeners for bind in listener.binds]
-        binds += self.admin.binds if self.admin is not None else ()
-        return tuple(bind for bind in binds if bind.port)

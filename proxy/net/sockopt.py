@@ -210,17 +210,6 @@ def dialled_address(sock: socket.socket) -> Endpoint:
     return Endpoint(unmapped(host), port)
 
 
-def is_ours(host: str) -> bool:
-    """Whether this is an address of this machine: others cannot be bound."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError:
-            return False
-    return True
-
-
 def original_destination(sock: socket.socket) -> Endpoint | None:
     """Where a client was going that REDIRECT or DNAT brought here; None where it dialled us itself.
 

@@ -80,7 +80,7 @@ class Worker:
         self._over: list[SessionRecord] = []  # ended, and not yet accounted for
         self._watch.after = self._account
         self.spares = Spares(memory.standings, self._watch)
-        self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected)
+        self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected, self.listening.is_admin)
         self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, memoryview(bytearray(BUFFER)), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
@@ -166,11 +166,8 @@ class Worker:
                 accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
             )
         self.listening.follow(self._posts)
-        for bind in self.snapshot.admin.binds if self.snapshot.admin is not None else ():
-            if (
-                not bind.is_unix
-            ):  # nobody is led to the admin, who would take him for somebody of this machine
-                self.listening.also("::" if bind.host == "*" else bind.host, bind.port)
+        admin = self.snapshot.admin
+        self.listening.follow_admin((bind.host, bind.port) for bind in (admin.binds if admin else ()))
 
     async def drain(self, limit: float) -> int:
         """Accept no more, let sessions end by themselves for ``limit`` seconds, then end them; how many had to be."""

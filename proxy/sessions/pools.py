@@ -33,9 +33,26 @@ Told: TypeAlias = Callable[[Cluster, Endpoint, float | None], None]
 class Pool:
     """One cluster's endpoints."""
 
-    __slots__ = ("_files", "_good_until", "_members", "_resolver", "_told", "balancer", "cluster")
+    __slots__ = (
+        "_files",
+        "_forbidden",
+        "_good_until",
+        "_members",
+        "_resolver",
+        "_told",
+        "balancer",
+        "cluster",
+    )
 
-    def __init__(self, cluster: Cluster, resolver: Resolver, told: Told | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        resolver: Resolver,
+        told: Told | None = None,
+        forbidden: Callable[[Endpoint], bool] | None = None,
+    ) -> None:
+        """``told`` is told of ejections; ``forbidden`` says of an endpoint that it must not be dialled."""
+        self._forbidden = forbidden
         self.cluster = cluster
         self._told = told
         self.balancer = Balancer(cluster, random.random)
@@ -71,6 +88,8 @@ class Pool:
         for origin, weight in zip(self.cluster.endpoints, weights, strict=True):
             try:
                 some, good_until = await self._expand(origin, weight)
+                if not isinstance(origin, Endpoint):
+                    some = self._without_admin(origin, some)
             except NoSuchHost as missing:
                 failure, until = missing, min(until, now + _AGAIN)
             else:
@@ -81,6 +100,15 @@ class Pool:
         if (source := self.cluster.source) is not None:  # a family without a source address is not tried
             found = [(endpoint, weight) for endpoint, weight in found if source.reaches(endpoint)] or found
         return self._adopt(members_of(found), until)
+
+    def _without_admin(self, origin: Origin, found: list[tuple[Endpoint, int]]) -> list[tuple[Endpoint, int]]:
+        """What others (a name server, a file) say, without our own admin; raises `NoSuchHost` if nothing is left."""
+        if self._forbidden is None:
+            return found
+        allowed = [one for one in found if not self._forbidden(one[0])]
+        if found and not allowed:
+            raise NoSuchHost(f"{origin} leads to the admin of this proxy, which no session may reach")
+        return allowed
 
     def follow(self, resolver: Resolver, cluster: Cluster) -> None:
         """Names are looked up by another resolver, and the cluster, though equal, is another snapshot's."""
@@ -174,9 +202,15 @@ class Pool:
 class Pools:
     """The pools of a worker, by cluster."""
 
-    __slots__ = ("_files", "_former", "_gateways", "_pools", "_resolver", "_told", "_turns")
+    __slots__ = ("_files", "_forbidden", "_former", "_gateways", "_pools", "_resolver", "_told", "_turns")
 
-    def __init__(self, resolver: Resolver, told: Told | None = None) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        told: Told | None = None,
+        forbidden: Callable[[Endpoint], bool] | None = None,
+    ) -> None:
+        self._forbidden = forbidden
         self._resolver = resolver
         self._told = told
         self._pools: dict[str, Pool] = {}
@@ -195,7 +229,7 @@ class Pools:
         former = self._former.get(cluster.name)
         if former is not None and (former.cluster is cluster or former.cluster == cluster):
             return former
-        pool = self._pools[cluster.name] = Pool(cluster, self._resolver, self._told)
+        pool = self._pools[cluster.name] = Pool(cluster, self._resolver, self._told, self._forbidden)
         return pool
 
     def follow(self, clusters: Iterable[Cluster], resolver: Resolver | None = None) -> None:
@@ -211,7 +245,7 @@ class Pools:
                 del before[dialled.name]
                 known.follow(self._resolver, dialled)
             else:
-                former, known = known, Pool(dialled, self._resolver, self._told)
+                former, known = known, Pool(dialled, self._resolver, self._told, self._forbidden)
                 known.inherit(former)
             self._pools[dialled.name] = known
         self._former = before

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Cluster
-from proxy.core.destinations import Destinations
+from proxy.core.destinations import OWN, Destinations
 from proxy.core.outcomes import Reason
 from proxy.core.routes import Route, RouteQuery, Routes
+from proxy.net import own
 from proxy.net.listening import Listening
 from proxy.net.resolve import NoSuchHost
 from proxy.sessions.pools import Pools
@@ -50,7 +51,7 @@ class Way(NamedTuple):
 class Routing:
     """The way of one request after another, through one snapshot."""
 
-    __slots__ = ("_direct", "_listening", "_pools", "_refusal", "_routes")
+    __slots__ = ("_destinations", "_direct", "_listening", "_pools", "_refusal", "_routes")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Routing:
         self._listening = listening or Listening()
         self._routes = routes
         self._direct = routes.direct
+        self._destinations = destinations
         self._refusal = lru_cache(4096)(destinations.refusal)  # clients come again
         self._pools = pools
 
@@ -165,8 +167,12 @@ class Routing:
             route = self._match(query._replace(address=endpoint.host), otherwise)
         if route.cluster is self._direct:
             reason = self._refusal(endpoint)
+            if reason is None and self._destinations.forbids_own(endpoint) and own.reaches_own(endpoint.host):
+                reason = OWN
             if reason is not None:
-                problem = f"{endpoint} is {reason.replace('_', '-')}, which direct.deny forbids"
+                what = "an address of this machine" if reason == OWN else reason.replace("_", "-")
+                remedy = f'`direct: {{allow: ["{endpoint.host}"]}}` would allow it'
+                problem = f"{endpoint} is {what}, which direct.deny forbids; {remedy}"
                 raise Refused(problem, route, brief=f"direct.deny has {reason}")
             if self._listening.holds(endpoint):
                 brief = "this proxy itself"

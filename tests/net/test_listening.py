@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +37,30 @@ def test_everywhere_is_every_address_of_this_machine_and_no_other(host: str) -> 
             assert not known.holds(Endpoint(other, port)), other
 
 
-def test_what_somebody_else_of_us_listens_on_stays() -> None:
-    known = Listening()
-    known.also("127.0.0.1", 7414)
+def test_the_admin_is_held_until_it_listens_elsewhere(tmp_path: Path) -> None:
+    known, path = Listening(), tmp_path / "admin.sock"
+    path.touch()
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    known.follow_admin([("127.0.0.1", 7414), (str(path), 0), ("@admin", 0)])
     known.follow([])
-    assert known.holds(Endpoint("127.0.0.1", 7414))
+    admin = [("127.0.0.1", 7414), ("0.0.0.0", 7414), ("::ffff:127.0.0.1", 7414), ("2002:7f00:1::", 7414)]
+    paths = [
+        path,
+        tmp_path / "link",
+        tmp_path / "hard",
+        f"{tmp_path}/../{tmp_path.name}/admin.sock",
+        "@admin",
+    ]
+    for host, port in admin + [(str(one), 0) for one in paths]:
+        assert known.is_admin(Endpoint(host, port)), host
+        assert known.holds(Endpoint(host, port)), host
+    for host, port in [("127.0.0.2", 7414), ("127.0.0.1", 7415), ("/run/other", 0), ("@other", 0)]:
+        assert not known.is_admin(Endpoint(host, port)), host
+    known.follow_admin([("*", 7415)])
+    assert not known.holds(Endpoint("127.0.0.1", 7414))
+    for host in ("127.0.0.1", "127.8.8.8", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"):
+        assert known.is_admin(Endpoint(host, 7415)), host
 
 
 def test_unix_sockets_are_nobodys_port() -> None:

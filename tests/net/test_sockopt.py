@@ -143,13 +143,6 @@ def test_an_ipv4_peer_of_a_dual_stack_socket(host: str, plain: str) -> None:
     assert sockopt.unmapped(host) == plain
 
 
-@pytest.mark.parametrize(
-    ("host", "ours"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("192.0.2.1", False)]
-)
-def test_which_addresses_are_ours(host: str, ours: bool) -> None:
-    assert sockopt.is_ours(host) is ours
-
-
 def test_a_connection_that_nobody_redirected() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

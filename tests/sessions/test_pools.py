@@ -12,6 +12,7 @@ import trio
 from proxy.core.address import Authority, Endpoint
 from proxy.core.clusters import Balance, Cluster, Connect, EndpointFile, Health, Service, Via
 from proxy.core.snapshot import Dns
+from proxy.net.listening import Listening
 from proxy.net.resolve import NoSuchHost, Resolver
 from proxy.sessions import pools as module
 from proxy.sessions.pools import Pools
@@ -53,6 +54,33 @@ async def test_one_missing_name_does_not_spoil_the_others() -> None:
         assert list(await pools.candidates(Cluster("c", (missing, B)))) == [B]
         with pytest.raises(NoSuchHost, match=r"missing\.example"):
             await pools.candidates(Cluster("d", (missing,)))
+
+
+async def test_what_others_say_never_leads_to_the_admin(tmp_path: Path) -> None:
+    file, listening = tmp_path / "endpoints.yaml", Listening()
+    listening.follow_admin([("127.0.0.1", 7414), (str(tmp_path / "admin.sock"), 0)])
+    file.write_text(f"[127.0.0.1:7414, 'unix:{tmp_path}/admin.sock']")
+    async with name_server() as server:
+        server.records["admin.example", "A"] = ["127.0.0.1"]
+        server.records["some.example", "A"] = ["127.0.0.1", "192.0.2.1"]
+        server.records["mapped.example", "AAAA"] = ["64:ff9b::7f00:1"]
+        server.records["_x._tcp.example", "SRV"] = ["1 7 7414 admin.example."]
+        pools = Pools(Resolver(Dns(servers=(server.endpoint,))), None, listening.is_admin)
+        origins = [
+            Authority("admin.example", 7414),
+            Authority("mapped.example", 7414),
+            Service("_x._tcp.example"),
+            EndpointFile(str(file)),
+        ]
+        for number, origin in enumerate(origins):
+            with pytest.raises(NoSuchHost, match="the admin of this proxy"):
+                await pools.candidates(Cluster(str(number), (origin,)))
+            kept = await pools.candidates(Cluster(f"and {number}", (origin, B)))
+            assert list(kept) == [B]
+        some = await pools.candidates(Cluster("some", (Authority("some.example", 7414),)))
+        assert list(some) == [Endpoint("192.0.2.1", 7414)]
+        other = await pools.candidates(Cluster("other", (Authority("admin.example", 7415),)))
+        assert list(other) == [Endpoint("127.0.0.1", 7415)]
 
 
 async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,3 +79,17 @@ async def test_what_can_be_told_at_once_is_the_same() -> None:
         at_once.way_now(ask(None))
     with pytest.raises(Refused, match=r"is loopback, which direct.deny forbids"):
         routing(deny=("loopback",)).way_now(ask(Endpoint("127.0.0.1", 80)))
+
+
+async def test_addresses_of_this_machine_are_denied_by_a_name_of_their_own() -> None:
+    addresses = ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.9.9.9", "64:ff9b::7f00:1"]
+    for host in addresses:
+        with pytest.raises(
+            Refused, match=r"an address of this machine, .*`direct: \{allow: \[.*\]\}` would"
+        ) as caught:
+            await routing(deny=("own",)).way(ask(Endpoint(host, 80)))
+        assert host in str(caught.value)
+    assert (await routing(deny=("own",)).way(ask(Endpoint("192.0.2.1", 80)))).cluster is DIRECT
+    excepted = Destinations(named("own"), named("loopback"))
+    way = await Routing(Routes((), DIRECT), excepted, Pools(Resolver())).way(ask(Endpoint("127.0.0.1", 80)))
+    assert way.cluster is DIRECT
