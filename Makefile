@@ -22,7 +22,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz sbom lock clean
+.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz deb sbom lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,7 +59,7 @@ fix: $(VENV)/.dev ## let ruff correct what it can
 	@$(py) -m ruff check .
 
 docs: $(VENV)/.dev ## write the generated pages of docs/ again
-	@for page in configuration metrics admin commands; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
+	@for page in configuration metrics admin commands manpages; do $(py) -m docs.write_$$page || exit 1; done; $(py) -m docs.draw_fastopen
 
 bench: $(VENV)/.dev ## measure it beside HAProxy, nginx and pproxy
 	@$(py) -m bench
@@ -69,6 +69,9 @@ sbom: $(VENV)/.runtime ## list what is installed, with licences: dist/sbom.cdx.j
 
 pyz: $(VENV)/.dev ## make the whole program one file: dist/tfo-proxy.pyz
 	@tools/make-pyz dist/tfo-proxy.pyz
+
+deb: $(VENV)/.dev ## make a Debian package for this machine's Debian: dist/tfo-proxy_VERSION_ARCH.deb
+	@tools/make-deb dist
 
 trust: $(VENV)/.dev ## 500 connections a second with reloads, upgrades, killed workers; 200,000 sessions (10 minutes)
 	@THOROUGH=1 $(py) -m pytest -s tests/trust/test_no_connection_lost.py tests/trust/test_short_sessions.py

@@ -43,7 +43,12 @@ PATIENCE = 120.0
 MOST_ASKED_AGAIN = 3
 NEEDS = ("netns", "root", "account", "podman", "browser", "prometheus")
 HOST_NETWORK = pytest.StashKey[namespaces.Namespace]()
-TOGETHER = ("tests/e2e/test_co", "tests/e2e/test_make", "tests/bench/")
+TOGETHER = {  # the beginning of a file's path → the group that one process runs, and starts with
+    "tests/e2e/test_co": "podman",
+    "tests/e2e/test_make_in_a_container": "podman",
+    "tests/e2e/test_packages": "podman",
+    "tests/bench/": "bench",
+}
 PURE = frozenset({"core", "config"})  # folders whose tests use no network
 
 MARKERS = (
@@ -140,7 +145,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ships n
 
 
 def _group(file: str) -> str:
-    return next((group for group in TOGETHER if file.startswith(group)), file)
+    return next((group for start, group in TOGETHER.items() if file.startswith(start)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: xdist.remote.Producer) -> ByFile:
@@ -149,7 +154,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: xdist.remote.Produce
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first, so that nothing waits for them at the end."""
-    items.sort(key=lambda item: _group(item.nodeid) not in TOGETHER)
+    items.sort(key=lambda item: _group(item.nodeid) not in TOGETHER.values())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
