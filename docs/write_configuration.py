@@ -241,7 +241,7 @@ routes:
     "direct": """\
 listeners:
   office: {bind: "127.0.0.1:1080", mode: mixed}
-direct: {deny: [loopback, link_local, unspecified, multicast, broadcast, metadata, private], allow: [10.1.2.3/32]}
+direct: {deny: [loopback, link_local, unspecified, multicast, broadcast, metadata, own, private], allow: [10.1.2.3/32]}
 """,
     "dns": """\
 listeners:

@@ -28,13 +28,11 @@ def test_the_kernel_says_what_is_ours() -> None:
     """Addresses of any device, whole networks that are local (AnyIP), and none because it could be bound."""
     with closing(Namespace.create("own")) as here, here.entered():
         here.run(["ip", "link", "set", "lo", "up"])
-        here.run(["ip", "link", "add", "bridge0", "type", "dummy"])
-        here.run(["ip", "link", "set", "bridge0", "up"])
-        here.run(["ip", "address", "add", "10.1.2.3/24", "dev", "bridge0"])
-        here.run(["ip", "address", "add", "fd00:1::5/64", "dev", "bridge0", "nodad"])
+        for address in ("10.1.2.3/32", "fd00:1::5/128"):
+            here.run(["ip", "address", "add", address, "dev", "lo"])
         for network in ("10.9.0.0/16", "fd00:2::/64"):
             here.run(["ip", "route", "add", "local", network, "dev", "lo"])
-        here.run(["ip", "route", "add", "default", "via", "10.1.2.254"])
+        here.run(["ip", "route", "add", "10.0.0.0/8", "dev", "lo"])
         for setting in ("ipv4/ip_nonlocal_bind", "ipv6/ip_nonlocal_bind"):
             Path(f"/proc/sys/net/{setting}").write_text("1")
         own._known.clear()
