@@ -26,6 +26,12 @@ _LATER_FIELDS = struct.Struct(
     "=QQ16xI68xI"
 )  # bytes_acked@120, bytes_received, data_segs_in@152, rcv_ooopack@224
 _LATER_OFFSET, _LATER_END = 120, 228
+_PROGRESS = struct.Struct(
+    "=4xB115xQQ4xI8xI"
+)  # backoff@4, bytes_acked@120, bytes_received@128, segs_in@140, data_segs_in@152
+_ENOUGH_TIMEOUTS = 3  # in a row: chance takes a path that loses much
+_ENOUGH_SYN_ACKS = 3
+_ENOUGH_REPEATS = 2
 _TOTAL_RTO = struct.Struct("=H")
 _TOTAL_RTO_OFFSET = 240
 _NOTHING = (0, 0, 0, 0)
@@ -70,6 +76,35 @@ class TcpInfo(NamedTuple):
         )
         # One for every session: what a named tuple costs to make the usual way counts.
         return tuple.__new__(cls, fields)  # pyright: ignore[reportUnknownMemberType]  # of any tuple
+
+
+class Progress(NamedTuple):
+    """What ``TCP_INFO`` tells of the packets behind the SYN."""
+
+    timeouts: int  # of retransmissions in a row, for bytes that have not been acknowledged
+    acked: int  # bytes that have been, the SYN's data included
+    received: int  # bytes, each counted once
+    bare: int  # segments that came without data, the SYN-ACK included
+    laden: int  # and with data, repeated ones included
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Progress:
+        """From what ``getsockopt(IPPROTO_TCP, TCP_INFO, 248)`` returned (156 bytes and more: Linux 4.6)."""
+        timeouts, acked, received, segments, laden = _PROGRESS.unpack_from(raw)
+        # The SYN itself counts as a byte (tcp_snd_una_update() in net/ipv4/tcp_input.c).
+        return cls(timeouts, max(acked - 1, 0), received, segments - laden, laden)
+
+    def is_stalled(self, syn_bytes: int, sent: int, before: Progress | None) -> bool:
+        """Whether the peer does not seem to get what follows a SYN with ``syn_bytes``, of ``sent`` bytes in all.
+
+        What was sent behind the SYN is repeated in vain; or the peer repeats itself because it gets no acknowledgement:
+        its SYN-ACK, where nothing was sent (tcp_fastopen_synack_timer() in net/ipv4/tcp_timer.c, after 1 and 3 s), or
+        what it had sent ``before``. For peers that are read from: a full receive buffer is probed in the same way.
+        """
+        if self.timeouts >= _ENOUGH_TIMEOUTS or (sent <= syn_bytes and self.bare >= _ENOUGH_SYN_ACKS):
+            return True
+        repeats = before is not None and before.received == self.received
+        return repeats and before is not None and self.laden - before.laden >= _ENOUGH_REPEATS
 
 
 class Evidence(StrEnum):

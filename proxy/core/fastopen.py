@@ -13,6 +13,7 @@ per destination, and the global switch (``tcp_fastopen_blackhole_timeout_sec``) 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -25,6 +26,10 @@ FIRST_SENTENCE = 60.0
 LONGEST_SENTENCE = 3600.0 * 4
 LATELY = 300.0  # an endpoint that was reached so lately will be reached again, but for accidents
 PROBE_PATIENCE = 60.0  # a probe that never reported (a cancelled session) is written off after this
+FIRST_COMPARISON = (
+    5.0  # plain dials for so long where plain connections end without an answer, too; doubled each time
+)
+LONGEST_COMPARISON = 300.0  # and as long as that until one of them has shown it
 UNCOUNTED = 3  # so many requests for a cookie, or ignored SYNs, in a row mean "not here"
 LARGER_AFTER = 600.0  # a SYN of more than SMALL_SYN is tried again after this, doubled each time it is lost
 LARGER_MOST = 86400.0
@@ -114,12 +119,21 @@ _DROPS_MOST, _DROPS_FEW, _DROPS_MEMORY = 1.5, 0.25, 1 / 16
 _OPTION_UNSURE = frozenset({_U, _OD})
 
 
+@dataclass(slots=True)
+class Unanswered:
+    """A fast-opened connection was ended without a byte; plain dials show whether the path or the server did it."""
+
+    until: float  # dial plainly until then, monotonic
+    seconds: float  # and for how long that was in all
+    blamed: bool  # no plain connection has ended in the same way so far
+
+
 class Standing(Pace):
     """What is believed of one endpoint. Changed only through its methods."""
 
     __slots__ = (
-        "_taken", "cause", "down", "drops", "era", "ignored", "larger_after", "larger_at", "losses",
-        "reached", "requested", "sentence", "state", "syn_data", "until",
+        "_taken", "cause", "down", "drops", "era", "ignored", "larger_after", "larger_at", "losses", "reached",
+        "requested", "sentence", "stalls", "state", "syn_data", "unanswered", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -138,15 +152,28 @@ class Standing(Pace):
         self.losses = Losses()
         self.drops = 0.0  # answers lately that came before the SYN-ACK and were dropped
         self.down = False  # the last dial failed, and it was plain: there is nothing to be found out
+        self.unanswered: Unanswered | None = None  # a fast open ended so, and plain dials have to show why
+        self.stalls = (
+            False  # what followed a SYN was lost here, and no other packet behind one was acked since
+        )
         self._taken = 0.0  # until when the risk is another dial's, see `Plan.alone`
 
-    def learn(
-        self, evidence: Evidence, plan: Plan, now: float, syn_bytes: int = 0, *, answered: bool = True
+    def learn(  # what a dial showed
+        self,
+        evidence: Evidence,
+        plan: Plan,
+        now: float,
+        syn_bytes: int = 0,
+        *,
+        answered: bool = True,
+        sure: bool = False,
     ) -> Evidence:
         """Take in what a dial showed, and return it, or what it amounts to with those before it.
 
         ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds. Without ``answered``, SYN data that was
         acknowledged has had no answer yet, which is no proof as long as there was none before.
+        A loss that is ``sure`` cannot be chance, since networks lose packets but do not make up a RST or a FIN: it
+        leads to a quarantine without a second one.
         """
         self.reached, self.down = now, False
         if plan.alone:
@@ -155,6 +182,8 @@ class Standing(Pace):
             return evidence  # planned before the last loss was known: the same event, not a second one
         counted = self._count(evidence, plan, answered=answered)
         before, self.state = self.state, NEXT[self.state][counted]
+        if sure and evidence in LOSSES and self.state in _DOUBTS:
+            self.state = _QUARANTINED
         if evidence in LOSSES:
             self._lost(evidence, syn_bytes, now)
         elif counted is _ACKED or (before in _DOUBTS and self.state not in _DOUBTS):
@@ -172,6 +201,8 @@ class Standing(Pace):
 
     def learn_end(self, evidence: Evidence, plan: Plan, now: float, *, answered: bool) -> None:
         """Take in how a session ended that was fast-opened so: ``answered``, or after a suspicious silence."""
+        if answered and not self.stalls:
+            self.unanswered = None
         if evidence is _ACKED:
             self.answered = answered
             if answered and self.state is not _CONFIRMED:
@@ -184,6 +215,55 @@ class Standing(Pace):
     def failed(self) -> None:
         """A plain dial failed: until one gets through, no other is worth more than one SYN at a time."""
         self.down = True
+
+    def ended_unanswered(self, plan: Plan, now: float) -> None:
+        """A fast-opened connection was ended (RST, FIN, time-out) without a byte, and could not be compared.
+
+        Counts as a loss, and dials are plain until one of them tells whose doing it was (`plain_ended`).
+        """
+        self.learn(Evidence.SILENT, plan, now)
+        if self.state is not _QUARANTINED:
+            self._dial_plainly(now, blamed=True)
+
+    def stalled(self, plan: Plan, now: float) -> None:
+        """What followed a SYN of a fast-opened connection does not seem to reach the server."""
+        self.stalls = True
+        self.ended_unanswered(plan, now)
+
+    def compared(self, plan: Plan, now: float, *, plain_answered: bool) -> None:
+        """A fast-opened connection was ended without a byte; a plain one that was told the same was answered, or not.
+
+        Without an answer it is the server's way to end, and it is not asked twice again for a while.
+        """
+        if plain_answered:
+            self.learn(Evidence.SILENT, plan, now, sure=True)
+        else:
+            self._dial_plainly(now, blamed=False)
+
+    def plain_ended(self, now: float, *, answered: bool) -> None:
+        """A plain connection has ended, ``answered`` or without a byte, while `unanswered` is not settled."""
+        open_question = self.unanswered
+        if open_question is None:
+            return
+        if not answered:
+            self._dial_plainly(now, blamed=False)
+            return
+        self.unanswered = None
+        if open_question.blamed and self.state in _DOUBTS:
+            self.learn(Evidence.SILENT, PLAIN_PLAN._replace(era=self.era), now, sure=True)
+
+    def _dial_plainly(self, now: float, *, blamed: bool) -> None:
+        before, seconds = self.unanswered, LONGEST_COMPARISON
+        if not blamed:
+            known = before.seconds if before is not None and not before.blamed else 0.0
+            if before is None or now >= before.until or not known:
+                known = min(known * 2, LONGEST_COMPARISON) or FIRST_COMPARISON
+            seconds = known
+        self.answered = self.greeted = False
+        self.unanswered = Unanswered(now + seconds, seconds, blamed)
+
+    def _compares(self, now: float) -> bool:
+        return self.unanswered is not None and now < self.unanswered.until
 
     def abandon(self, plan: Plan) -> None:
         """A dial ended without having shown anything (it failed, or nobody wanted it any more)."""
@@ -201,6 +281,8 @@ class Standing(Pace):
         if cluster.fast_open is _AUTO and self.down:
             return PLAIN_PLAN
         probe = False
+        if cluster.fast_open is _AUTO and (self._compares(now) or self._wins_nothing(safe, unsafe)):
+            return PLAIN_PLAN
         if cluster.fast_open is _AUTO and self.state in _LOCKED_UP:
             if now < self.until or (self._about_data() and not safe):
                 return PLAIN_PLAN
@@ -212,14 +294,18 @@ class Standing(Pace):
             limit = 0  # if this path turned out to be silent, nobody could start over
         alone = False
         if cluster.fast_open is _AUTO and not probe and self._risky(limit):
-            if now >= self._taken:
-                alone = self.take_risk(now)
-            elif self._option_passes():
-                limit = 0
-            else:
-                return PLAIN_PLAN
+            if now < self._taken:
+                return PLAIN_PLAN  # with first bytes an empty open could win nothing either
+            alone = self.take_risk(now)
         kind = _DATA if limit else _EMPTY
         return Plan(kind, limit, self.hedge_after(cluster.hedge), probe, self.era, alone)
+
+    def _wins_nothing(self, safe: int, unsafe: int) -> bool:
+        """Whether there are first bytes, none of which may ride in the SYN: all that a fast open could do is fail.
+
+        An endpoint that nothing is known of is asked for its cookie nevertheless.
+        """
+        return unsafe > 0 and self.state is not _UNKNOWN and not (safe and self.answered)
 
     def take_risk(self, now: float) -> bool:
         """Let nobody else take the risk until this dial has reported; True if it may."""
@@ -258,7 +344,7 @@ class Standing(Pace):
             return True
         if self.state in _SENTENCED:
             return now >= self.until
-        return not self.down
+        return not (self.down or self._compares(now))
 
     def keeps_word(self, cluster: Cluster, now: float) -> bool:
         """Whether a client may be told that it is connected before it is, and has something to win by it."""
@@ -270,6 +356,8 @@ class Standing(Pace):
         """Whether a dial with ``safe`` early bytes could win nothing and find out nothing: time for a spare."""
         if cluster.fast_open is not _AUTO:
             return cluster.fast_open is _OFF
+        if self._compares(now):
+            return True
         if self.state in _LOCKED_UP:
             return now < self.until or (self._about_data() and not safe)
         return self.state is _UNSUPPORTED and now < self.until
@@ -350,6 +438,8 @@ class Standing(Pace):
         if syn_bytes > SMALL_SYN:
             self.syn_data, self.larger_after = None, 0.0
         self.drops -= self.drops * _DROPS_MEMORY
+        if self.stalls:
+            return
         if self.drops < _DROPS_FEW:
             self.sentence = 0.0
         self.cause = None

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from proxy.lab.packets import ACK, EXPERIMENTAL, FAST_OPEN, FIN, RST, SYN, Packet
 from proxy.lab.rewrite import (
-    reset_instead,
+    end_of,
     reset_to,
     too_big,
     unreachable,
@@ -159,26 +159,6 @@ def silent_after_handshake(*, both_ways: bool = False, option: bool = False) -> 
 
 
 @_middlebox
-def resets_answer() -> Rule:
-    """Lets a handshake with SYN data through, and sends both ends a RST in place of the answer."""
-    marked: set[Flow] = set()
-
-    def rule(packet: Packet, direction: Direction) -> Verdict | None:
-        flow = connection(packet, direction)
-        if packet.is_syn:
-            (marked.add if packet.has_syn_data else marked.discard)(flow)
-            return None
-        if direction is Direction.UP or flow not in marked or not packet.payload_length:
-            return None
-        answered = reset_to(packet)
-        return Verdict(
-            None, (Injection(direction, reset_instead(packet)), Injection(direction.back, answered, hops=1.0))
-        )
-
-    return rule
-
-
-@_middlebox
 def drops_server_data() -> Rule:
     """Drops the server's data segments where the SYN carried data; ACKs pass, so keepalive sees nothing."""
     silent = silent_after_handshake()
@@ -203,6 +183,77 @@ def drops_client_after_syn() -> Rule:
                 marked.add(packet.flow)
             return None
         return DROP if packet.flow in marked else None
+
+    return rule
+
+
+def _marks(*, option: bool) -> Callable[[Packet, Direction], Flow | None]:
+    """Tells the flow of a packet behind a SYN that carried data (with ``option``: a cookie, with or without data)."""
+    marked: dict[Flow, int] = {}
+
+    def marks(packet: Packet, direction: Direction) -> Flow | None:
+        flow = connection(packet, direction)
+        if packet.is_syn:
+            if packet.has_syn_data or (option and packet.cookie):
+                marked[flow] = packet.seq
+            elif marked.get(flow) != packet.seq:  # a new connection on an old port
+                marked.pop(flow, None)
+            return None
+        return None if packet.is_syn_ack or flow not in marked else flow
+
+    return marks
+
+
+@_middlebox
+def reset_at_first_answer(*, option: bool = False, fin: bool = False) -> Rule:
+    """Ends a connection with a RST to both sides when the server's first bytes come, where the SYN carried data.
+
+    With option=True connections whose SYN carried only a cookie suffer as well; with fin=True the client gets a FIN.
+    """
+    marks = _marks(option=option)
+    over: set[Flow] = set()
+
+    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+        flow = marks(packet, direction)
+        if packet.is_syn:
+            over.discard(connection(packet, direction))
+        if flow is None or not packet.is_tcp:
+            return None
+        if flow in over:
+            return DROP
+        if direction is Direction.UP or not packet.payload_length:
+            return None
+        over.add(flow)
+        end = end_of(packet, FIN if fin else RST)
+        return Verdict(end, (Injection(Direction.UP, reset_to(packet), hops=0.5),))
+
+    return rule
+
+
+@_middlebox
+def silent_to_server(*, after: int = 0, option: bool = False) -> Rule:
+    """Drops what the client sends behind a SYN with data, once `after` packets have passed."""
+    return _silent(Direction.UP, after, option=option)
+
+
+@_middlebox
+def silent_to_client(*, after: int = 0, option: bool = False) -> Rule:
+    """Drops what the server sends behind the SYN-ACK of a SYN with data, once `after` packets have passed."""
+    return _silent(Direction.DOWN, after, option=option)
+
+
+def _silent(way: Direction, after: int, *, option: bool) -> Rule:
+    marks = _marks(option=option)
+    passed: dict[Flow, int] = {}
+
+    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+        if packet.is_syn:
+            passed.pop(connection(packet, direction), None)
+        flow = marks(packet, direction)
+        if flow is None or direction is not way:
+            return None
+        passed[flow] = passed.get(flow, 0) + 1
+        return DROP if passed[flow] > after else None
 
     return rule
 

@@ -67,11 +67,10 @@ def reset_to(packet: Packet) -> Packet:
     return _packet(packet.dst, packet.src, TCP, header)
 
 
-def reset_instead(packet: Packet) -> Packet:
-    """A RST from the sender of this segment, in its place."""
-    flags = RST | (packet.flags & ACK)
+def end_of(packet: Packet, flags: int) -> Packet:
+    """The sender's own end, RST or FIN, in place of this segment."""
     header = struct.pack(
-        "!HHIIBBHHH", packet.sport, packet.dport, packet.seq, packet.ack, 5 << 4, flags, 0, 0, 0
+        "!HHIIBBHHH", packet.sport, packet.dport, packet.seq, packet.ack, 5 << 4, flags | ACK, 0, 0, 0
     )
     return _packet(packet.src, packet.dst, TCP, header)
 

@@ -125,7 +125,7 @@ class Relay:
                 self.down.hung_up, self.down.fin = True, not events & BROKEN
             if events & URGENT:
                 self.down.urgent = True
-            if self.first_byte is None:
+            if self.first_byte is None and (not events & HUNG_UP or sockopt.unread(self.down.source)):
                 self.first_byte = self._watch.clock()
                 if self._heard is not None:
                     self._heard(False)

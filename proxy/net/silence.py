@@ -1,8 +1,11 @@
-"""A fast open that opened and then says nothing: the path's doing, or a server that thinks?
+"""Wait for the first byte on a fast-opened connection, and dial plainly where it does not come.
 
 Some middleboxes let a fast-open handshake through and drop what follows, which no kernel can tell from a slow server.
-So after a while of silence a plain connection is given the same early data, all of which is safe to repeat, and the
-first to say anything is the session's. Until then both stay, so a slow server costs a second connection and no time.
+Others send a RST when the answer comes. So after a while of silence, and at once where the connection is ended without
+a byte, a plain connection is given the same early data, all of which is safe to repeat, and the first that brings a
+byte is the session's. Only bytes are an answer. A connection that is silent but open is kept beside the other until
+then, so a slow server costs a second connection and no time; and for a while after that, since an answer that comes
+later clears the path (`late_answer`).
 
 What the client says after its early data must not be said twice. When that comes first, the connection there is
 becomes the session's, since the server may be waiting for it; once there are two, the plain one. A client that only
@@ -18,9 +21,10 @@ from functools import partial
 
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import PLAIN_PLAN
+from proxy.core.outcomes import Reason
 from proxy.net import dial, sockopt
 from proxy.net.upstream import DialFailed, Upstream
-from proxy.net.watch import EDGE, FAULT, READ, WRITE, Bell, Watch
+from proxy.net.watch import EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, Watch
 
 _RECHECK = 0.5  # seconds between two looks whether a rival is allowed by now
 
@@ -35,11 +39,12 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     timeout: float,
     may_doubt: Callable[[], bool],
 ) -> Upstream:
-    """The connection that answers, ``primary`` or a plain one dialled at ``doubt_at``; the other is closed.
+    """The connection that answers, ``primary`` or a plain one; the other is closed, or is the plain one's ``late``.
 
-    Where ``may_doubt`` says no, silence is borne for as long as two dials may take (``timeout`` seconds each), and
-    then the session's own clocks must know what to do. So they must when two connections stay silent. No socket is
-    left behind, but ``primary``'s where this raises: `DialFailed`, where there is no memory to watch it.
+    A plain one is dialled at ``doubt_at`` (trio's clock; infinity: never), and at once where ``primary`` is ended
+    without a byte. Where ``may_doubt`` says no, silence is borne for as long as two dials may take (``timeout`` seconds
+    each), and then the session's own clocks must know what to do. So they must when two connections stay silent. No
+    socket is left behind, but ``primary``'s where this raises: `DialFailed`, where there is no memory to watch it.
     """
     silence = _Silence(primary, early, watch, downstream)
     chosen: Upstream | None = None
@@ -52,6 +57,21 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
         silence.end(chosen)
 
 
+async def late_answer(silent: Upstream, watch: Watch, until: float) -> bool:
+    """Whether a connection that was not chosen brings a byte until then (trio's clock). It stays open."""
+    bell, fd = Bell(), silent.sock.fileno()
+    watch.add(fd, READ | EDGE, partial(bell.ring, fd))
+    try:
+        while rung := await bell.wait_until(until):
+            if sockopt.unread(silent.sock):
+                return True
+            if any(events & HUNG_UP for _, events in rung):
+                return False
+    finally:
+        watch.remove(fd)
+    return False
+
+
 class _Silence:
     def __init__(self, primary: Upstream, early: bytes, watch: Watch, downstream: socket.socket) -> None:
         self._primary = primary
@@ -61,36 +81,51 @@ class _Silence:
         self._bell = Bell()
         self._watched: set[int] = set()
         self._doubted_at: float | None = None
+        self._told_before = watch.handler(downstream.fileno())  # and afterwards, of errors
         self._rival: dial.Attempt | None = None  # on its way
         self._second: Upstream | None = None  # and there
-        self._broken = False  # the primary was reset
-        self._client_spoke = self._client_ended = False
+        self._ended = ""  # the primary was, without a byte: a `Reason`
+        self._redialled = False  # and that is why there is another
+        self._client_spoke = self._client_ended = self._client_gone = False
 
     async def bear(self, doubt_at: float, timeout: float, may_doubt: Callable[[], bool]) -> Upstream | None:
-        """Wait for the primary alone; None when it is time to doubt it."""
+        """Wait for the primary alone; None when a second connection should be made."""
         self._listen(self._primary.sock, READ)
         self._listen(self._downstream, READ)
-        patience = doubt_at
+        give_up_at = self._primary.connected + 2 * timeout
+        if doubt_at <= give_up_at:
+            give_up_at = doubt_at + 2 * timeout
+        patience = min(doubt_at, give_up_at)
         while True:
             for fd, events in await self._bell.wait_until(patience):
-                chosen = self._primary_rang(events) if fd == self._primary.sock.fileno() else self._client()
+                chosen = (
+                    self._primary_rang(events) if fd == self._primary.sock.fileno() else self._client(events)
+                )
                 if chosen is not None:
                     return chosen
-            now = self._watch.clock()
-            if now < doubt_at:
-                continue
-            if now > doubt_at + 2 * timeout:
-                return self._primary
-            if may_doubt():
+            if self._ended:
                 return None
-            patience = now + _RECHECK
+            now = self._watch.clock()
+            if now < min(doubt_at, give_up_at):
+                continue
+            if now >= give_up_at:
+                return self._primary
+            if now >= doubt_at and may_doubt():
+                return None
+            patience = min(now + _RECHECK, give_up_at)
 
     async def compare(self, timeout: float) -> Upstream:
-        """Dial plainly, say the early data again, and wait for whoever speaks."""
-        primary, clock = self._primary, self._watch.clock
+        """Dial plainly, say the early data again, and wait for the first byte on either."""
+        primary, clock, self._redialled = self._primary, self._watch.clock, bool(self._ended)
         try:
             self._rival = dial.begin(
-                primary.endpoint, b"", PLAIN_PLAN, clock, primary.source, primary.dials, "doubt"
+                primary.endpoint,
+                b"",
+                PLAIN_PLAN,
+                clock,
+                primary.source,
+                primary.dials,
+                "redial" if self._redialled else "doubt",
             )
             self._doubted_at = self._rival.started
             self._listen(self._rival.sock, WRITE)
@@ -107,23 +142,38 @@ class _Silence:
         return self._second or primary
 
     def end(self, chosen: Upstream | None) -> None:
-        """Watch nothing any more, close what was not chosen, and write down how the chosen one came to be it."""
+        """Watch nothing any more, close what is of no use, and write down how the chosen one came to be it."""
         for fd in self._watched:
-            self._watch.remove(fd)
+            if fd == self._downstream.fileno() and self._told_before is not None:
+                self._watch.add(fd, EDGE, self._told_before)
+            else:
+                self._watch.remove(fd)
         self._drop_rival()
         primary, second, now = self._primary, self._second, self._watch.clock()
         if chosen is not None and self._doubted_at is not None:
-            chosen.hedged, chosen.doubted = True, now - self._doubted_at
+            chosen.hedged, chosen.redialled = not self._redialled, self._redialled
+            chosen.doubted = now - self._doubted_at
         if second is None:
             return
         if chosen is not second:
-            _give_up(second, "lost", now)
+            self._close(second, "lost")
         if chosen is not None:
             chosen.repeated = min(primary.sent, second.sent)
         if chosen is second:
             second.evidence = Evidence.SILENT if second.spoke else Evidence.PLAIN
+            second.unanswered = bool(self._ended)
             second.syn_bytes, second.started = primary.syn_bytes, primary.started
-            _give_up(primary, "silent" if second.spoke else "lost", now)
+            if second.spoke and not self._ended:
+                second.late = primary
+                if primary.dial is not None:
+                    primary.dial.result = "silent"
+            else:
+                self._close(primary, self._ended or "lost")
+
+    def _close(self, upstream: Upstream, result: str) -> None:
+        if self._client_gone:
+            sockopt.reset_on_close(upstream.sock)
+        give_up(upstream, result, self._watch.clock())
 
     def _drop_rival(self) -> None:
         rival, self._rival = self._rival, None
@@ -141,23 +191,30 @@ class _Silence:
         if fd == self._primary.sock.fileno():
             return self._primary_rang(events)
         if fd == self._downstream.fileno():
-            return self._client()
+            return self._client(events)
         return self._rival_rang(fd, events)
 
     def _primary_rang(self, events: int) -> Upstream | None:
-        if events & FAULT and (self._rival is not None or self._second is not None):
-            self._broken = True
-            return self._second
-        self._primary.spoke = not events & FAULT
-        return self._primary
+        if _has_bytes(self._primary.sock, events):
+            self._primary.spoke = True
+            return self._primary
+        if not events & HUNG_UP:
+            return None
+        if self._client_ended and not events & FAULT:
+            return self._primary  # it ends in turn, as a server may that has nothing to say
+        self._ended = Reason.RESET if events & FAULT else Reason.CLOSED
+        return self._second if self._client_spoke else None
 
     def _rival_rang(self, fd: int, events: int) -> Upstream | None:
         if self._second is None:
             return self._rival_connected(fd)
-        if events & FAULT:
-            return self._second if self._broken else self._primary
-        self._second.spoke = True
-        return self._second
+        if _has_bytes(self._second.sock, events):
+            self._second.spoke = True
+            return self._second
+        if events & HUNG_UP:
+            in_turn = self._client_ended and not events & FAULT
+            return self._second if self._ended or in_turn else self._primary
+        return None
 
     def _rival_connected(self, fd: int) -> Upstream | None:
         rival = self._rival
@@ -180,14 +237,21 @@ class _Silence:
         second.sent = say(second.sock, self._early)
         if self._client_ended:
             self._shut(second)
-        return second if self._broken or self._client_spoke else None
+        return second if self._client_spoke else None
 
-    def _client(self) -> Upstream | None:
+    def _client(self, events: int) -> Upstream | None:
         """The client has said more, or has ended."""
-        if not _has_ended(self._downstream) or self._primary.sent < len(self._early):
-            if self._second is not None or self._rival is None or not self._early:
-                return self._second or self._primary
+        if events & FAULT:
+            self._client_gone = True
+            return self._second or self._primary  # the relay meets the error, and passes it on
+        if _has_bytes(self._downstream, events) or self._primary.sent < len(self._early):
+            if self._second is not None:
+                return self._second
+            if not self._ended and (self._rival is None or not self._early):
+                return self._primary
             self._client_spoke = True  # it is not long until there are two
+            return None
+        if not events & HUNG_UP:
             return None
         self._client_ended = True
         self._shut(self._primary)
@@ -201,12 +265,17 @@ class _Silence:
                 upstream.sock.shutdown(socket.SHUT_WR)
 
 
-def _give_up(upstream: Upstream, result: str, now: float) -> None:
+def give_up(upstream: Upstream, result: str, now: float) -> None:
+    """Close a connection that is not wanted, and write down why in its `Dial.result`."""
     if upstream.dial is None:
         upstream.sock.close()
     else:
         upstream.dial.result = result
         dial.give_up(upstream.sock, upstream.dial, now)
+
+
+def _has_bytes(sock: socket.socket, events: int) -> bool:
+    return bool(events & URGENT or sockopt.unread(sock))
 
 
 def say(sock: socket.socket, data: bytes) -> int:
@@ -215,11 +284,3 @@ def say(sock: socket.socket, data: bytes) -> int:
         return sock.send(data, socket.MSG_NOSIGNAL) if data else 0
     except OSError:  # the relay will meet it again, and knows what to say
         return 0
-
-
-def _has_ended(sock: socket.socket) -> bool:
-    """Whether the peer's FIN is the next thing to be read."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return False

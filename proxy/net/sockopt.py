@@ -7,13 +7,15 @@ import errno
 import os
 import socket
 import struct
+import termios
 from collections.abc import Iterator
+from fcntl import ioctl
 from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Source
-from proxy.core.evidence import INFO_SIZE, TcpInfo
+from proxy.core.evidence import INFO_SIZE, Progress, TcpInfo
 from proxy.core.snapshot import Keepalive
 from proxy.net.connection import Connection
 
@@ -33,6 +35,7 @@ _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _STATE_AND_OPTIONS = 6  # bytes of TCP_INFO up to and including tcpi_options
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _IPV6_HEADER = 40
+_INT = struct.Struct("i")
 
 
 class NoSource(OSError):
@@ -64,6 +67,11 @@ def local_address(sock: socket.socket) -> Endpoint | None:
     except OSError:
         return None
     return Endpoint(name[0], name[1])
+
+
+def progress(sock: socket.socket) -> Progress:
+    """What has become of the packets behind the SYN (``TCP_INFO``)."""
+    return Progress.parse(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE))
 
 
 def pending_error(sock: socket.socket) -> int:
@@ -147,6 +155,14 @@ def source_problem(source: Source) -> str:
 def send_at_once(sock: socket.socket) -> None:
     """Never hold back a small write (``TCP_NODELAY``). Accepted sockets inherit it from their listener."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that can be read now (``SIOCINQ``, tcp(7)), without taking a pending error out of the socket."""
+    try:
+        return int(_INT.unpack(ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"))[0])
+    except OSError:
+        return 0
 
 
 def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:

@@ -70,6 +70,12 @@ class Upstream:
     repeated: int = field(default=0, init=False)  # early bytes the endpoint may have been sent twice
     spoke: bool = field(default=False, init=False)  # it has been heard already
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
+    unanswered: bool = field(
+        default=False, init=False
+    )  # the fast-opened one before it was ended without a byte
+    late: Upstream | None = field(
+        default=None, init=False
+    )  # open still, and not answered yet: the caller's to close
     source: Source | None = field(default=None, init=False)  # where it was asked to come from
     unavailable: int = field(default=0, init=False)  # errno when the kernel would not fast-open at all
     overtaken: bool = field(default=False, init=False)  # the answer came before the SYN-ACK, and was dropped

@@ -71,6 +71,10 @@ class Watch:
         self._added.add(fd)
         self._handlers[fd] = handler
 
+    def handler(self, fd: int) -> Handler | None:
+        """The one that is told of ``fd`` now."""
+        return self._handlers.get(fd)
+
     def change(self, fd: int, events: int) -> None:
         """Watch for something else; what is the case already is told again."""
         self._epoll.modify(fd, events)

@@ -38,6 +38,7 @@ class Clocks:
             return None  # sniff and dial have their own, finer clocks
         if timeouts.lifetime is not None and now - session.record.began >= timeouts.lifetime:
             return Reason.LIFETIME
+        session.look_after(now)
         moved = relay.up.moved + relay.down.moved
         known = self._clocks.get(session)
         if known is None:

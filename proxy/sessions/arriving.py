@@ -10,6 +10,8 @@ from __future__ import annotations
 import socket
 from time import time as wall_clock  # noqa: TID251  # near sides have no other clock in common with us
 
+import trio
+
 from proxy.core import tunnel
 from proxy.core.errnos import SHORTAGES
 from proxy.core.outcomes import EndedBy, Reason, Stage
@@ -50,6 +52,9 @@ class ArrivingSession(AskingSession):
         self._believed = self._given = False
         self._nonce = b""
         self._tentative: Tentative | None = None
+
+    def _guard(self, scope: trio.CancelScope) -> None:
+        """Nothing: another connection may take the place of one that is reset."""
 
     async def _pass(self, early: EarlyData | None, attempt: Attempt | None) -> None:
         """As `Session._pass`, with one stop more."""

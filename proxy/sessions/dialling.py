@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from proxy.core import replay
 from proxy.core.address import Endpoint
-from proxy.core.evidence import Evidence
+from proxy.core.evidence import Evidence, Progress
 from proxy.core.families import interleaved
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
 from proxy.core.outcomes import Reason, Stage
@@ -27,6 +27,10 @@ _BLAMED = frozenset(
 )  # on the endpoint or the way there
 
 _SILENT_FOR = 0.9  # seconds without an answer to a SYN, after which it counts as lost
+
+_WITH_COOKIE = frozenset({Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN})
+_LATER = 0.25  # seconds, for what a busy machine adds
+
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _DIAL, _OPEN_PLAIN, _PLAIN, _NONE, _ANY = Stage.DIAL, Open.PLAIN, Evidence.PLAIN, Replay.NONE, Replay.ANY
 
@@ -52,8 +56,11 @@ def dial_near(
 class Dialling:
     """The dials of one session, written down in its record."""
 
-    __slots__ = ("_budget", "_cluster", "_counted", "_plan", "_pool", "_preface", "_record", "_spares", "_standings",
-                 "_told", "_unavailable", "_watch", "begun", "connected_now")  # fmt: skip
+    __slots__ = (
+        "_budget", "_cluster", "_counted", "_plan", "_pool", "_preface", "_progress", "_record",
+        "_spares", "_stalled", "_standings", "_told", "_unavailable", "_unsettled", "_watch", "begun", "connected_now",
+        "late", "undecided",
+    )  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
 
@@ -83,6 +90,15 @@ class Dialling:
             None  # told when a handshake with the destination is over
         )
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
+        self.late: Upstream | None = (
+            None  # a connection that was not chosen because it was silent, still open
+        )
+        self._unsettled = (
+            False  # a fast open was ended without a byte, and the plain dial after it is not yet answered
+        )
+        self._progress: Progress | None = None  # when the last new bytes had come from the upstream
+        self._stalled = False  # the packets behind the SYN do not reach it
+        self.undecided = False  # and it is not known yet whether it is silent, or its server slow
         self._told = 0  # SYN data sent to endpoints that then did not answer
 
     @property
@@ -229,12 +245,97 @@ class Dialling:
         ):
             standing.failed()
 
-    def ended(self, *, answered: bool) -> None:
-        """The session is over; its upstream has said something, or it has not."""
-        endpoint = self._record.endpoint
-        if endpoint is not None and self._record.evidence is not _PLAIN:
-            standing, now = self._standings.get(endpoint), self._watch.clock()
-            doubt.look_back(self._record, self._plan, standing, now, answered=answered)
+    def ended(self, *, answered: bool, by_upstream: bool) -> None:
+        """The session is over; its upstream has sent bytes (``answered``), and it was the one that ended it, or not."""
+        record, now = self._record, self._watch.clock()
+        if record.endpoint is None:
+            return
+        standing, unanswered = self._standings.get(record.endpoint), by_upstream and not answered
+        if self._unsettled and (answered or unanswered):
+            standing.compared(self._plan, now, plain_answered=answered)
+            record.evidence = Evidence.SILENT if answered else record.evidence
+            record.standing_after = standing.state
+        elif self._stalled:
+            return  # known already, whatever has come meanwhile
+        elif record.evidence in doubt.FAST_OPENED:
+            doubt.look_back(record, self._plan, standing, now, answered=answered, ended=unanswered)
+        elif standing.unanswered is not None and not record.spare and (answered or unanswered):
+            standing.plain_ended(now, answered=answered)
+            record.standing_after = standing.state
+
+    def look_after(self, sock: socket.socket, sent: int) -> bool:
+        """See whether the packets behind the SYN reach the server; True: it need not be asked again.
+
+        ``sent``: bytes sent to the upstream so far.
+        """
+        record = self._record
+        if record.endpoint is None or record.evidence not in _WITH_COOKIE or sock.family == socket.AF_UNIX:
+            return True
+        standing = self._standings.get(record.endpoint)
+        try:
+            progress = sockopt.progress(sock)
+        except OSError:
+            return True
+        if progress.is_stalled(record.syn_bytes, sent, self._progress):
+            standing.stalled(self._plan, self._watch.clock())
+            record.standing_after = standing.state
+            self._stalled = True
+            return True
+        if self._progress is None or self._progress.received != progress.received:
+            self._progress = progress
+        if progress.acked > record.syn_bytes:
+            standing.stalls = False
+        return False
+
+    async def hear_late(self) -> None:
+        """Wait until it is known whether the connection that was not chosen is silent, or its server only slow.
+
+        It is as long as a server may think that is known to answer. `hear_later` goes on from there.
+        """
+        silent, standing = self.late, self._late_standing()
+        assert silent is not None
+        if not await self._hears(silent.started + (standing.rtt or 0.0) + standing.overdue_after() + _LATER):
+            standing.learn(Evidence.SILENT, self._plan, self._watch.clock(), silent.syn_bytes)
+            self._record.standing_after = standing.state
+        self.undecided = False
+
+    async def hear_later(self) -> None:
+        """An answer clears the path however late it comes, within ``connect.timeout`` after that."""
+        if self.late is not None:
+            await self._hears(self._watch.clock() + self._cluster.connect.timeout)
+            self.drop_late()
+
+    async def _hears(self, until: float) -> bool:
+        """Whether the silent connection is answered before ``until``; then it is closed, and its standing is mended."""
+        silent, record, standing = self.late, self._record, self._late_standing()
+        assert silent is not None
+        try:
+            if not await silence.late_answer(silent, self._watch, until):
+                return False
+        except BaseException:
+            self.drop_late()
+            raise
+        now = self._watch.clock()
+        record.evidence = Evidence.PLAIN  # of the connection that was used
+        if silent.syn_bytes:
+            standing.learn(silent.evidence, self._plan, now)
+            standing.answered = True
+            standing.learn_answer(now - silent.started - (standing.rtt or 0.0))
+        else:
+            standing.greeted = True
+        record.standing_after = standing.state
+        self.drop_late("lost")
+        return True
+
+    def _late_standing(self) -> Standing:
+        assert self.late is not None
+        return self._standings.get(self.late.endpoint)
+
+    def drop_late(self, result: str = "silent") -> None:
+        """Close the connection that `hear_late` was to listen to."""
+        late, self.late, self.undecided = self.late, None, False
+        if late is not None:
+            silence.give_up(late, result, self._watch.clock())
 
     async def _one(
         self,
@@ -271,12 +372,15 @@ class Dialling:
     ) -> Upstream:
         """A connection that is there, or another one where it stays silent and that is the path's doing."""
         plan, standing, safe = self._plan, self._standings.get(endpoint), self._record.safe_bytes
-        if plan.hedge is None or not doubt.may_start_over(upstream, plan, standing, early, safe):
+        if not doubt.may_start_over(upstream, standing, early, safe):
             return upstream
         timeout = self._cluster.connect.timeout
-        return await doubt.answering(
+        chosen = await doubt.answering(
             upstream, early, downstream, self._watch, standing, plan.hedge, timeout, self._may_doubt
         )
+        self._unsettled = chosen.unanswered and not chosen.spoke
+        self.late, self.undecided = chosen.late, chosen.late is not None
+        return chosen
 
     def _may_go_on(self) -> bool:
         """Whether another endpoint may be tried after one that failed."""

@@ -7,11 +7,13 @@ early data twice, so that a server which is slow because it is busy does not get
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable
 
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import Plan, Standing
+from proxy.core.outcomes import Reason
 from proxy.core.record import SessionRecord
 from proxy.net import silence
 from proxy.net.sniff import EarlyData
@@ -19,30 +21,47 @@ from proxy.net.upstream import Upstream
 from proxy.net.watch import Watch
 
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
-_EMPTY_OPEN, _NOT_ACKED = Evidence.EMPTY_OPEN, Evidence.SYN_DATA_NOT_ACKED
+_EMPTY_OPEN, _NOT_ACKED, _PLAIN = Evidence.EMPTY_OPEN, Evidence.SYN_DATA_NOT_ACKED, Evidence.PLAIN
 _TAKEN = frozenset({Evidence.SYN_DATA_ACKED, Evidence.ANSWER_DROPPED})
+_AT_ONCE = 3.0  # seconds
+# Of dials whose fast-opened connection is the one that was used.
+FAST_OPENED = frozenset(
+    {Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN, Evidence.COOKIE_REQUESTED, Evidence.COOKIE_WITHHELD,
+     Evidence.SYN_DATA_NOT_ACKED, Evidence.SYN_DATA_IGNORED, Evidence.SYN_ACK_LOST, Evidence.PATH_MTU,
+     Evidence.ANSWER_DROPPED}
+)  # fmt: skip
 
 
-def is_proven(standing: Standing, early: EarlyData) -> bool:
-    """Whether such a connection to this endpoint was answered before."""
-    return standing.answered or (standing.greeted and not early.data)
+def is_proven(standing: Standing, upstream: Upstream) -> bool:
+    """Whether a connection that was opened so was answered before at this endpoint."""
+    return standing.answered or (standing.greeted and upstream.evidence is _EMPTY_OPEN)
 
 
-def may_start_over(upstream: Upstream, plan: Plan, standing: Standing, early: EarlyData, safe: int) -> bool:
-    """Whether silence after this handshake could be the path's doing, and saying all again would be safe."""
-    if upstream.plain or plan.hedge is None:
+def may_start_over(upstream: Upstream, standing: Standing, early: EarlyData, safe: int) -> bool:
+    """Whether a connection that is ended without a byte may be made once more, plainly, and be told the same."""
+    if upstream.plain or upstream.evidence is _PLAIN:
         return False
     if early.data:
-        return upstream.syn_bytes > 0 and safe == len(early.data)
+        return safe == len(early.data)
     if early.ended or upstream.evidence is not _EMPTY_OPEN:
         return False
     # Perhaps a banner should have come. A server that does not speak first may stay silent.
-    return not (is_proven(standing, early) or standing.quiet)
+    return standing.greeted or not (standing.answered or standing.quiet)
+
+
+def may_be_silent(upstream: Upstream) -> bool:
+    """Whether silence after this handshake could be the path's doing: it was a fast open."""
+    return upstream.syn_bytes > 0 or upstream.evidence is _EMPTY_OPEN
 
 
 def is_due(upstream: Upstream, plan: Plan, standing: Standing, early: EarlyData, safe: int) -> bool:
-    """The same, where nobody knows yet whether such connections are answered."""
-    return not is_proven(standing, early) and may_start_over(upstream, plan, standing, early, safe)
+    """Whether the answer has to be waited for, although the handshake was over at once."""
+    return (
+        plan.hedge is not None
+        and not is_proven(standing, upstream)
+        and may_be_silent(upstream)
+        and may_start_over(upstream, standing, early, safe)
+    )
 
 
 async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and what is between them
@@ -51,25 +70,31 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
     downstream: socket.socket,
     watch: Watch,
     standing: Standing,
-    hedge: float,
+    hedge: float | None,
     timeout: float,
     may_doubt: Callable[[], bool],
 ) -> Upstream:
-    """The connection whose answer has come, ``primary`` or one dialled plainly; the other is closed."""
+    """The connection whose answer has come, ``primary`` or one dialled plainly.
+
+    ``hedge``: seconds after which a plain one joins; None: only where ``primary`` is ended without a byte.
+    """
     # Where the answer was dropped there is nothing to wait for but the server's repetition, after a second perhaps.
-    dropped, patience = primary.overtaken, standing.overdue_after() if is_proven(standing, early) else hedge
+    dropped = primary.overtaken and hedge is not None
     in_syn = primary.evidence in _TAKEN and primary.sent == len(early.data)
     possible = (
         primary.started if in_syn else primary.connected
     )  # and a round trip later an answer could be here
     try:
+        doubt_at = math.inf
+        if hedge is not None and may_be_silent(primary):
+            doubt_at = possible + (standing.overdue_after() if is_proven(standing, primary) else hedge)
         primary.sent += silence.say(primary.sock, early.data[primary.sent :])
         upstream = await silence.first_answer(
             primary,
             early.data,
             watch,
             downstream,
-            doubt_at=primary.connected if dropped else possible + patience,
+            doubt_at=primary.connected if dropped else doubt_at,
             timeout=timeout,
             may_doubt=(lambda: True) if dropped else may_doubt,
         )
@@ -78,23 +103,37 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
         raise
     if dropped and upstream is not primary and upstream.spoke:
         upstream.evidence = Evidence.ANSWER_DROPPED
-    elif primary.spoke and early.data:
-        standing.answered = True
+        if upstream.late is not None:  # it is on its way again, and says nothing more
+            silence.give_up(upstream.late, "lost", watch.clock())
+            upstream.late = None
+    elif primary.spoke and (primary.syn_bytes or primary.evidence is _EMPTY_OPEN):
+        if primary.syn_bytes:
+            standing.answered = True
+        else:
+            standing.greeted = True
         standing.learn_answer(watch.clock() - possible - (standing.rtt or 0.0))
-    elif primary.spoke:
-        standing.greeted = True
     elif not early.data and upstream.hedged and not upstream.spoke:
         standing.quiet = watch.clock() - upstream.connected > (standing.rtt or 0.0)
     return upstream
 
 
-def look_back(record: SessionRecord, plan: Plan, standing: Standing, now: float, *, answered: bool) -> None:
-    """The session is over; its upstream has said something, or it has not."""
+def look_back(
+    record: SessionRecord, plan: Plan, standing: Standing, now: float, *, answered: bool, ended: bool
+) -> None:
+    """Learn from how a session has ended: ``answered`` by the upstream, or ``ended`` by it without a byte."""
     if record.evidence is None or record.spare:
         return
     silent = now - record.began - record.waited - (record.dial_time or 0.0)
-    if answered or (record.up_bytes and silent > standing.overdue_after()):
-        standing.learn_end(record.evidence, plan, now, answered=answered)
+    if answered:
+        standing.learn_end(record.evidence, plan, now, answered=True)
+    elif ended:
+        # A server that was told nothing may have waited for long enough; a middlebox resets at once.
+        reset = record.reason is Reason.RESET and silent < _AT_ONCE
+        if record.up_bytes or reset:
+            standing.ended_unanswered(plan, now)
+            record.standing_after = standing.state
+    elif record.up_bytes and silent > standing.overdue_after():
+        standing.learn_end(record.evidence, plan, now, answered=False)
 
 
 def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: Plan, told: int) -> None:
@@ -118,7 +157,9 @@ def learn(record: SessionRecord, upstream: Upstream, standing: Standing, plan: P
         if not info.retransmits or evidence is _NOT_ACKED:
             standing.learn_rtt(info.rtt)
         record.rtt = standing.rtt
-    record.evidence = standing.learn(
-        evidence, plan, upstream.connected, upstream.syn_bytes, answered=upstream.spoke
-    )
+    if upstream.late is None:
+        spoke, sure = upstream.spoke, upstream.unanswered
+        record.evidence = standing.learn(
+            evidence, plan, upstream.connected, upstream.syn_bytes, answered=spoke, sure=sure
+        )
     record.standing_after = standing.state

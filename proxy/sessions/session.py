@@ -17,6 +17,7 @@ import trio
 from proxy.core import loops
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Balance, SendHeader
+from proxy.core.errnos import Call, meaning
 from proxy.core.ledger import settle
 from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
@@ -36,21 +37,27 @@ from proxy.net.sniff import (
     wait_for_either,
 )
 from proxy.net.upstream import DialFailed, Near, Upstream
+from proxy.net.watch import EDGE, FAULT
 from proxy.sessions.dialling import Dialling, dial_near
 from proxy.sessions.shared import Shared
 
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_LOOKS = 10.0  # seconds
 _SNIFF, _RELAY = Stage.SNIFF, Stage.RELAY
 
 _LONGEST_TEST = 30.0  # seconds for which a test for loops waits for the client's first bytes
+
+
+class ClientGone(Exception):
+    """The client has reset its connection before there was one to the upstream."""
 
 
 class Session:
     """One downstream connection and what became of it."""
 
     __slots__ = (
-        "_cluster", "_dials", "_downstream", "_interruption", "_only", "_part", "_patience", "_shared", "_since",
-        "_tested", "_upstream", "listener", "record", "relay",
+        "_accounted", "_cluster", "_dials", "_downstream", "_guarded", "_interruption", "_looked_after", "_only",
+        "_over", "_part", "_patience", "_shared", "_since", "_tested", "_upstream", "listener", "record", "relay",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +84,9 @@ class Session:
         self._dials: Dialling | None = None
         self._part: int | None = None  # of its first bytes, said before the others; None: not yet counted
         self._tested = False  # it is a test for loops
+        self._guarded = False  # it is noticed when the client resets its connection
+        self._accounted = self._looked_after = False
+        self._over = False  # both connections are closed, and it may have to be accounted for yet
 
     @property
     def _dialling(self) -> Dialling:
@@ -167,12 +177,34 @@ class Session:
     async def run(self, early: EarlyData | None = None, attempt: Attempt | None = None) -> None:
         """The same way, waiting where there is something to wait for, from where `begin` has got to."""
         try:
-            await self._pass(early, attempt)
+            with trio.CancelScope() as scope:
+                self._guard(scope)
+                await self._pass(early, attempt)
+            if scope.cancelled_caught:
+                raise ClientGone
+            if self._dials is not None and self._dials.late is not None:
+                await self._dials.hear_late()
+                self._account_late()
+                await self._dials.hear_later()
         except trio.Cancelled:
             self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
             raise
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+
+    def _guard(self, scope: trio.CancelScope) -> None:
+        """Cancel ``scope`` when the client resets its connection, whatever is waited for; until the relay watches it.
+
+        Its RST is passed on at once, and nothing is dialled for it any more.
+        """
+        fd = self._downstream.fileno()
+        self._shared.watch.add(fd, EDGE, lambda events: scope.cancel() if events & FAULT else None)
+        self._guarded = True
+
+    def _unguard(self) -> None:
+        if self._guarded:
+            self._guarded = False
+            self._shared.watch.let_go(self._downstream.fileno())
 
     async def _pass(self, early: EarlyData | None, attempt: Attempt | None) -> None:
         candidates = self._only or await self._resolve()
@@ -261,8 +293,21 @@ class Session:
             with suppress(OSError):
                 sockopt.keep_alive(upstream, keepalive)
 
+    def look_after(self, now: float) -> None:
+        """Once a second, for the first seconds: see whether what follows a fast open reaches the server."""
+        relay, dials, upstream = self.relay, self._dials, self._upstream
+        if relay is None or dials is None or upstream is None or self._looked_after:
+            return
+        if not relay.down.held():  # else the server may be the one that waits
+            sent = relay.up.moved + relay.up.finished  # a FIN counts
+            done = dials.look_after(upstream, sent)
+            self._looked_after = done or now - self.record.began > _LOOKS
+
     def interrupt(self, ended_by: EndedBy, reason: Reason) -> None:
         """End it from outside. A session that is not relaying yet has clocks of its own."""
+        if self._over:
+            self._account_late()
+            return
         self._interruption = (ended_by, reason)
         if self.relay is not None:
             self.relay.stop()
@@ -313,6 +358,7 @@ class Session:
         shared, data, sent = self._shared, early.data, upstream.sent
         sock = self._upstream = upstream.sock
         self.record.during = _RELAY
+        self._guarded = False  # the relay takes the descriptor over
         if self._dials is not None or (self._cluster.endpoints and not self._cluster.only):
             self._dialling.connected(upstream.endpoint)
         heard = None if data else self._heard
@@ -382,7 +428,13 @@ class Session:
 
     def _explain(self, error: Exception) -> None:
         """Write down why it ends."""
-        self._shared.explain(self.record, error)
+        if isinstance(error, ClientGone):
+            code = sockopt.pending_error(self._downstream)
+            self.record.ended_by = EndedBy.DOWNSTREAM
+            self.record.reason = meaning(Call.RELAY, code) if code else Reason.RESET
+            self.record.detail = sockopt.errno_name(code) if code else ""
+        else:
+            self._shared.explain(self.record, error)
 
     def _reset_both(self) -> None:
         sockopt.reset_on_close(self._downstream)
@@ -399,15 +451,30 @@ class Session:
             elif not (record.client_first or record.server_first):
                 self._patience.silent()
             if dials is not None:
-                dials.ended(answered=first_byte is not None)
+                by_upstream = relay.ended_by is EndedBy.UPSTREAM
+                dials.ended(answered=first_byte is not None, by_upstream=by_upstream)
             relay.drop()
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
         shared.loops.leave(self)
+        self._unguard()
         self._downstream.close()
         if self._upstream is not None:
             self._upstream.close()
             if dials is not None:
                 dials.disconnected()
+        if relay is None and dials is not None:
+            dials.drop_late()
         record.duration = shared.watch.clock() - record.began
-        settle(record)
-        shared.ended(self)
+        self._over = True
+        if relay is None or dials is None or not dials.undecided:
+            self._account()
+
+    def _account_late(self) -> None:
+        """Account for a session that was over before it was known whether its silent connection is answered."""
+        if self._over and not self._accounted:
+            self._account()
+
+    def _account(self) -> None:
+        self._accounted = True
+        settle(self.record)
+        self._shared.ended(self)

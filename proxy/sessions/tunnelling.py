@@ -84,9 +84,9 @@ class TunnelDialling(Dialling):
         self._spoken = self._spoken or (attempt.syn_bytes > 0 and via.tls is None)
         return attempt
 
-    def ended(self, *, answered: bool) -> None:
+    def ended(self, *, answered: bool, by_upstream: bool) -> None:
         """As `Dialling.ended`; that the far side has spoken is an answer."""
-        super().ended(answered=answered or self._accepted)
+        super().ended(answered=answered or self._accepted, by_upstream=by_upstream)
 
     async def _one(
         self,

@@ -367,12 +367,12 @@ def test_of_many_first_dials_one_takes_the_risk(safe: int) -> None:
     assert set(others) == {PLAIN_PLAN}
 
 
-def test_where_the_option_passes_the_others_go_without_data() -> None:
+def test_while_one_dial_takes_the_risk_the_others_are_plain() -> None:
     standing = Standing()
     dialled(standing, Evidence.COOKIE_REQUESTED)
     first, *others = [standing.plan(AUTOMATIC, SAFE, 0.0) for _ in range(10)]
     assert (first.open, first.alone) == (Open.DATA, True)
-    assert {(plan.open, plan.limit, plan.alone) for plan in others} == {(Open.EMPTY, 0, False)}
+    assert {(plan.open, plan.limit, plan.alone) for plan in others} == {(Open.PLAIN, 0, False)}
 
 
 @pytest.mark.parametrize("evidence", [Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_LOST, Evidence.PLAIN])
@@ -412,7 +412,7 @@ def test_where_data_was_taken_and_answered_there_is_no_risk() -> None:
 def test_bytes_that_cannot_all_be_repeated_wait_until_an_answer_was_seen() -> None:
     standing = Standing()
     dialled(standing, Evidence.SYN_DATA_ACKED)
-    assert standing.plan(AUTOMATIC, SAFE, 0.0, unsafe=1).open is Open.EMPTY
+    assert standing.plan(AUTOMATIC, SAFE, 0.0, unsafe=1).open is Open.PLAIN, "an empty open could win nothing"
     standing.answered = True
     assert standing.plan(AUTOMATIC, SAFE, 0.0, unsafe=1).open is Open.DATA
 
@@ -630,3 +630,51 @@ def test_without_an_answer_syn_data_that_was_acked_confirms_nothing(state: State
     assert standing.state is not State.CONFIRMED or state is State.CONFIRMED
     standing.learn_end(Evidence.SYN_DATA_ACKED, PLAIN_PLAN, 1.0, answered=True)
     assert (standing.state, standing.answered) == (State.CONFIRMED, True)
+
+
+# --- connections that were ended without a byte
+
+
+def test_an_end_without_a_byte_that_plain_does_not_share_is_sure_evidence() -> None:
+    standing = Standing()
+    plan = standing.plan(AUTOMATIC, SAFE, 0.0)
+    standing.compared(plan, 0.0, plain_answered=True)
+    assert standing.state is State.QUARANTINED
+
+
+@pytest.mark.parametrize("plain_answered", [True, False])
+def test_where_it_could_not_be_compared_the_next_plain_connection_tells(plain_answered: bool) -> None:
+    standing = Standing()
+    standing.ended_unanswered(standing.plan(AUTOMATIC, SAFE, 0.0), 0.0)
+    assert standing.state is State.DATA_DOUBTED
+    assert standing.plan(AUTOMATIC, SAFE, 100.0) == PLAIN_PLAN
+    standing.plain_ended(100.0, answered=plain_answered)
+    assert (standing.state is State.QUARANTINED) is plain_answered
+
+
+def test_a_server_that_ends_so_in_any_case_is_compared_less_and_less() -> None:
+    standing, now, compared = Standing(), 0.0, 0
+    while now < 3600.0:
+        plan = standing.plan(AUTOMATIC, SAFE, now)
+        if plan == PLAIN_PLAN:
+            standing.plain_ended(now, answered=False)
+        else:
+            compared += 1
+            standing.compared(plan, now, plain_answered=False)
+        now += 1.0
+    assert compared <= 20
+    assert standing.state is not State.QUARANTINED
+    standing.plain_ended(now, answered=True)
+    assert standing.plan(AUTOMATIC, SAFE, now) != PLAIN_PLAN
+
+
+def test_a_path_that_stalls_is_tried_less_and_less_until_something_gets_through() -> None:
+    standing, now, sentences = Standing(), 0.0, list[float]()
+    for _ in range(3):
+        for _ in range(2):
+            standing.stalled(standing.plan(AUTOMATIC, SAFE, now)._replace(era=standing.era), now)
+        sentences.append(standing.sentence)
+        now = standing.until
+        standing.unanswered = None
+        dialled(standing, Evidence.SYN_DATA_ACKED)
+    assert sentences == sorted(set(sentences))

@@ -199,7 +199,7 @@ PATHS: Mapping[str, tuple[Box, ...]] = {
     "silent_option": (("silent-after-handshake", {"option": True}),),
     "silent_to_server": (("drops-client-after-syn", {}),),
     "drops_answer": (("drops-server-data", {}),),
-    "resets_answer": (("resets-answer", {}),),
+    "resets_answer": (("reset-at-first-answer", {}),),
     "small_mtu": (("small-path-mtu", {}),),
     "nat": (("nat-changes-source", {}),),
     "jitter": (("jitter", {}),),

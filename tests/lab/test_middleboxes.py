@@ -254,7 +254,7 @@ def test_only_the_servers_data_or_the_clients_later_segments_dropped(wan: Wan) -
 
 def test_a_reset_in_place_of_the_answer(wan: Wan) -> None:
     server = warmed(wan)
-    with wan.through("resets-answer"):
+    with wan.through("reset-at-first-answer"):
         second = ask(server.address, REQUEST)
         assert (second.syn_data_acked, second.error_name, second.reply) == (True, "ECONNRESET", b"")
         assert server.wait(2)[1].ended == "reset"

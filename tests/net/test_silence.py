@@ -15,7 +15,7 @@ import trio
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import Open, Plan
-from proxy.lab.behaviours import answers, never_answers, resets, speaks_first
+from proxy.lab.behaviours import answers, never_answers, speaks_first
 from proxy.lab.clients import ask
 from proxy.lab.servers import Behaviour, Conversation, Server
 from proxy.lab.wan import Wan
@@ -150,7 +150,10 @@ async def test_a_silent_path_is_left(wan: Wan, client: tuple[socket.socket, sock
                 assert (chosen.evidence, chosen.spoke, chosen.plain) == (Evidence.SILENT, True, True)
                 assert (chosen.sent, chosen.syn_bytes, chosen.repeated) == (4, 4, 4)
                 assert chosen.started == waiting.primary.started
-                assert waiting.primary.sock.fileno() == -1
+                assert chosen.late is waiting.primary, "its answer would clear the path"
+                assert not await silence.late_answer(
+                    waiting.primary, waiting.watch, waiting.watch.clock() + 0.1
+                )
                 assert chosen.sock.recv(10) == b"pong"
 
 
@@ -219,17 +222,95 @@ async def test_a_client_that_has_said_all_is_told_to_both(
         client[1].shutdown(socket.SHUT_WR)
         chosen = await waiting.answer(client[0])
         with chosen.sock:
-            assert chosen is waiting.primary, "it ends in turn, which is an answer"
-            assert (chosen.spoke, chosen.sock.recv(10)) == (True, b"")
+            assert chosen is waiting.primary, "it ends in turn, as it may"
+            assert (chosen.spoke, chosen.sock.recv(10)) == (False, b"")
     await trio.to_thread.run_sync(server.wait, 2)
 
 
-async def test_a_reset_is_an_answer(wan: Wan, client: tuple[socket.socket, socket.socket]) -> None:
-    async with opened(wan, resets(after=4)) as (waiting, _):
+@pytest.mark.parametrize("fin", [False, True], ids=["reset", "fin"])
+async def test_an_end_without_a_byte_is_no_answer(
+    wan: Wan, client: tuple[socket.socket, socket.socket], fin: bool
+) -> None:
+    with wan.through("reset-at-first-answer", fin=fin):
+        async with opened(wan, answers()) as (waiting, _):
+            chosen = await waiting.answer(client[0], doubt=NEVER)
+            with chosen.sock:
+                assert chosen.sock.recv(10) == b"pong"
+            assert (chosen.evidence, chosen.plain, chosen.spoke) == (Evidence.SILENT, True, True)
+            assert (chosen.unanswered, chosen.redialled, chosen.hedged, chosen.late) == (
+                True,
+                True,
+                False,
+                None,
+            )
+            assert waiting.primary.sock.fileno() == -1
+
+
+@pytest.mark.parametrize("fin", [False, True], ids=["reset", "fin"])
+async def test_a_server_that_ends_every_connection_so_is_asked_twice_and_its_end_is_passed_on(
+    wan: Wan, client: tuple[socket.socket, socket.socket], fin: bool
+) -> None:
+    def closes(conversation: Conversation) -> None:
+        conversation.receive()
+        if not fin:
+            conversation.reset()
+
+    async with opened(wan, closes) as (waiting, server):
         chosen = await waiting.answer(client[0], doubt=NEVER)
-        assert (chosen is waiting.primary, chosen.spoke) == (True, False)
+        with chosen.sock:
+            assert (chosen.unanswered, chosen.spoke, chosen.evidence) == (True, False, Evidence.PLAIN)
+            if fin:
+                assert chosen.sock.recv(1) == b""
+            else:
+                with pytest.raises(ConnectionResetError):
+                    chosen.sock.recv(1)
+    await trio.to_thread.run_sync(server.wait, 3)
+    assert server.received.count(PING) == 2
+
+
+async def test_what_the_client_says_after_such_an_end_goes_to_the_plain_one(
+    wan: Wan, client: tuple[socket.socket, socket.socket]
+) -> None:
+    with wan.through("reset-at-first-answer"):
+        async with opened(wan, answers()) as (waiting, _), trio.open_nursery() as nursery:
+
+            async def speak() -> None:
+                await trio.sleep(0.05)  # the RST is here, the plain connection is not
+                client[1].send(b"more")
+
+            nursery.start_soon(speak)
+            chosen = await waiting.answer(client[0], doubt=NEVER)
+            with chosen.sock:
+                assert (chosen.unanswered, chosen.spoke) == (True, False)
+                await trio.lowlevel.wait_readable(chosen.sock)
+                assert (chosen.sock.recv(10), client[0].recv(10)) == (b"pong", b"more")
+
+
+async def test_an_error_of_the_clients_socket_stays_in_it(
+    wan: Wan, client: tuple[socket.socket, socket.socket]
+) -> None:
+    async with opened(wan, never_answers()) as (waiting, _):
+        client[0].send(b"unread")
+        client[1].close()  # a unix socket's RST
+        assert await waiting.answer(client[0], doubt=NEVER) is waiting.primary
         with pytest.raises(ConnectionResetError):
-            chosen.sock.recv(1)
+            client[0].recv(1)
+
+
+async def test_a_late_answer_is_heard(wan: Wan, client: tuple[socket.socket, socket.socket]) -> None:
+    order = itertools.count(1)
+
+    def behave(conversation: Conversation) -> None:
+        if conversation.receive():
+            conversation.pause(0.5 if next(order) == 1 else 0.0)
+            conversation.send(b"pong")
+            conversation.receive_all()
+
+    async with opened(wan, behave) as (waiting, _):
+        chosen = await waiting.answer(client[0])
+        with chosen.sock:
+            assert chosen.late is waiting.primary
+            assert await silence.late_answer(chosen.late, waiting.watch, waiting.watch.clock() + 5)
 
 
 async def test_nothing_is_left_when_nobody_waits_any_more(
