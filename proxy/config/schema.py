@@ -189,7 +189,10 @@ class Dns(Section, frozen=True):
     )
     servers: Annotated[
         tuple[NameServer, ...],
-        Meta(description="system, or the addresses of name servers (needs tfo-proxy[dns])."),
+        Meta(
+            description="system (the C library: nsswitch.conf, /etc/hosts, resolv.conf), or the addresses of name "
+            "servers."
+        ),
     ] = ()
     family: Annotated[
         Literal["auto", "ipv4", "ipv6"], Meta(description="Which addresses of a name are used: auto (both).")

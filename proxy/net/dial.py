@@ -19,7 +19,7 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -226,6 +226,7 @@ async def connect(  # noqa: PLR0913  # what differs from dial to dial
     redial: bool = False,
     others: Iterable[Endpoint] = (),
     stagger: float = STAGGER,
+    more: Callable[[], Sequence[Endpoint]] | None = None,
     budget: SynBudget | None = None,
 ) -> Upstream:
     """The connection that ``first`` was begun for; raises `DialFailed`.
@@ -234,9 +235,10 @@ async def connect(  # noqa: PLR0913  # what differs from dial to dial
     ``hedge``: seconds after which a plain dial joins a fast open. ``redial``: a refusal of the fast open may be the
     path's doing, so a plain dial must confirm it. ``others``: further addresses of the same destination, dialled
     plainly in this order (RFC 8305 section 5): each ``stagger`` seconds after the one before, or at once where that
-    one has failed. No two of these dials carry data in their SYN. ``budget``: the session's; a new one by default.
+    one has failed. No two of these dials carry data in their SYN. ``more`` is asked for addresses that have come
+    meanwhile. ``budget``: the session's; a new one by default.
     """
-    race = _Race(endpoint, first, watch, timeout, others, stagger, budget or SynBudget())
+    race = _Race(endpoint, first, watch, timeout, others, stagger, more, budget or SynBudget())
     try:
         return await race.run(hedge, redial=redial)
     except OSError as error:  # no memory to watch it, or a socket that will not be asked
@@ -254,6 +256,7 @@ class _Race:
         timeout: float,
         others: Iterable[Endpoint],
         stagger: float,
+        more: Callable[[], Sequence[Endpoint]] | None,
         budget: SynBudget,
     ) -> None:
         self._endpoint = endpoint
@@ -263,7 +266,8 @@ class _Race:
         self._timeout = timeout
         self._others = deque(others)
         self._stagger = stagger
-        self._next_at = first.started + stagger if self._others else math.inf
+        self._more = more
+        self._next_at = first.started + stagger if self._others or more else math.inf
         self._budget = budget
         self._bell = Bell()
         self._attempts: dict[int, Attempt] = {}
@@ -322,9 +326,13 @@ class _Race:
 
     def _go_on(self, now: float) -> None:
         """Dial the next address where it is time for that."""
+        if self._more is not None and (now >= self._next_at or not self._attempts):
+            known = [one for one in self._more() if one not in self._started]
+            self._others = deque(known or self._others)
+            self._next_at = now + self._stagger if self._attempts and not self._others else -math.inf
         while self._others and (now >= self._next_at or not self._attempts):
             endpoint = self._others.popleft()
-            self._next_at = now + self._stagger if self._others else math.inf
+            self._next_at = now + self._stagger if self._others or self._more else math.inf
             if not self._budget.allows(endpoint):
                 continue
             try:
@@ -369,7 +377,7 @@ class _Race:
         self._close(attempt)
         if not self._is_tried(attempt.endpoint):
             self._failures[attempt.endpoint] = DialFailed(Reason.CONNECT_TIMEOUT, why=conntrack.trouble())
-            self._next_at = -math.inf if self._others else math.inf
+            self._next_at = -math.inf if self._others or self._more else math.inf
 
     def _is_tried(self, endpoint: Endpoint) -> bool:
         """Whether an attempt to ``endpoint`` is on its way."""
@@ -394,7 +402,7 @@ class _Race:
             self._close(attempt)
             if not self._is_tried(attempt.endpoint):
                 self._failures[attempt.endpoint] = DialFailed.because(code)
-                self._next_at = -math.inf if self._others else math.inf
+                self._next_at = -math.inf if self._others or self._more else math.inf
         return None
 
     def _failure(self) -> DialFailed:

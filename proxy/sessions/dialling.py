@@ -15,6 +15,7 @@ from proxy.core.record import Dial, SessionRecord
 from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
 from proxy.net import dial, silence, sockopt
+from proxy.net.resolve import Early, NoSuchHost
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import Watch
@@ -57,7 +58,7 @@ class Dialling:
     """The dials of one session, written down in its record."""
 
     __slots__ = (
-        "_budget", "_cluster", "_counted", "_plan", "_pool", "_preface", "_progress", "_record",
+        "_budget", "_cluster", "_counted", "_more", "_plan", "_pool", "_preface", "_progress", "_record",
         "_spares", "_stalled", "_standings", "_told", "_unavailable", "_unsettled", "_watch", "begun", "connected_now",
         "late", "undecided",
     )  # fmt: skip
@@ -84,6 +85,7 @@ class Dialling:
         self._pool = pool
         self._counted: Endpoint | None = None
         self._budget = dial.SynBudget(2 * (1 + cluster.connect.retries))
+        self._more: Callable[[], Sequence[Endpoint]] | None = None  # addresses that have come since
         self._plan: Plan = PLAIN_PLAN
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         self.connected_now: Callable[[], None] | None = (
@@ -172,10 +174,17 @@ class Dialling:
         begun: dial.Attempt | None,
     ) -> Upstream:
         failure: DialFailed | None = None
+        early_answer = candidates if isinstance(candidates, Early) else None
         first = len(candidates) if begun is None else 1
         left = [*self._in_order(candidates[:first]), *self._in_order(candidates[first:])]
+        tried: set[Endpoint] = set()
+        self._more = None
+        if early_answer is not None:
+            so_far = early_answer.now
+            self._more = lambda: [one for one in self._in_order(so_far()) if one not in tried]
         while left:
             endpoint = left.pop(0)
+            tried.add(endpoint)
             try:
                 return await self._from_one_on(endpoint, left, early, downstream, begun)
             except DialFailed as failed:
@@ -183,13 +192,24 @@ class Dialling:
                 if failure is None or failed.rank <= failure.rank:
                     failure = failed
                 for other, why in failed.tried.items():
-                    if other in left:
-                        left.remove(other)
+                    if other not in tried:
+                        tried.add(other)
                         self._record.tried += 1
                         self._note_failure(other, why)
                 if not self.blame(endpoint, failed.tried.get(endpoint, failed)):
                     break
+            left = [one for one in left if one not in tried]
+            if not left and early_answer is not None:
+                left, early_answer = await self._rest(early_answer, tried), None
         raise failure or DialFailed(Reason.NO_ENDPOINT)
+
+    async def _rest(self, early_answer: Early, tried: set[Endpoint]) -> list[Endpoint]:
+        """The addresses that the other family's answer brings."""
+        self._more = None
+        try:
+            return [one for one in self._in_order(await early_answer.whole()) if one not in tried]
+        except NoSuchHost:
+            return []
 
     async def _from_one_on(
         self,
@@ -350,7 +370,7 @@ class Dialling:
         try:
             upstream = await dial.connect(
                 endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, others=others,
-                stagger=self._standings.get(endpoint).stagger(), budget=self._budget,
+                stagger=self._standings.get(endpoint).stagger(), more=self._more, budget=self._budget,
             )  # fmt: skip
             if self._is_plain and self.connected_now is not None:
                 self.connected_now()  # a client that waits for this cannot speak before, nor can its server answer

@@ -18,8 +18,9 @@ from proxy.core.address import Authority, Endpoint, Target
 from proxy.core.availability import Outages
 from proxy.core.balance import Balancer
 from proxy.core.clusters import Cluster, EndpointFile, Origin, SendHeader, Service, Via
+from proxy.core.families import interleaved
 from proxy.core.members import Members, members_of
-from proxy.net.resolve import NoSuchHost, Resolver
+from proxy.net.resolve import Early, NoSuchHost, Resolver
 from proxy.sessions.endpoint_files import EndpointsFile
 
 _LOOK = 1.0  # seconds between two looks at a file
@@ -37,6 +38,7 @@ class Pool:
         "_files",
         "_forbidden",
         "_good_until",
+        "_is_partial",
         "_members",
         "_resolver",
         "_told",
@@ -59,6 +61,7 @@ class Pool:
         self._resolver = resolver
         self._members: Members | None = None
         self._good_until = -math.inf
+        self._is_partial = False  # of a name only one address family has answered
         self._files: dict[EndpointFile, EndpointsFile] = {}
 
     async def candidates(self, client: str = "") -> list[Endpoint]:
@@ -67,7 +70,25 @@ class Pool:
         members = self._members
         if members is None or now >= self._good_until:
             members = await self.members()
-        return self.balancer.pick(members, client, now)
+        picked = self.balancer.pick(members, client, now)
+        if not self._is_partial:
+            return picked
+        return Early(picked, self._so_far, lambda: self._whole(client))
+
+    def _so_far(self) -> list[Endpoint]:
+        """The addresses of its names as far as they have come, the families in turn."""
+        names = (origin for origin in self.cluster.endpoints if isinstance(origin, Authority))
+        found = [endpoint for name in names for endpoint in self._resolver.so_far(name)]
+        if (forbidden := self._forbidden) is not None:
+            found = [endpoint for endpoint in found if not forbidden(endpoint)]
+        return list(interleaved(found))
+
+    async def _whole(self, client: str) -> list[Endpoint]:
+        for origin in self.cluster.endpoints:
+            if isinstance(origin, Authority):
+                with suppress(NoSuchHost):
+                    await self._resolver.find(origin, whole=True)
+        return self.balancer.pick(await self.members(), client, trio.current_time())
 
     def candidates_now(self, client: str) -> list[Endpoint]:
         """The same where nothing has to be looked up first; else none."""
@@ -84,6 +105,7 @@ class Pool:
         found: list[tuple[Endpoint, int]] = []
         failure: NoSuchHost | None = None
         until = math.inf
+        self._is_partial = False
         weights = self.cluster.weights or (1,) * len(self.cluster.endpoints)
         for origin, weight in zip(self.cluster.endpoints, weights, strict=True):
             try:
@@ -169,6 +191,7 @@ class Pool:
                 return [(origin, weight)], math.inf
             case Authority():
                 found = await self._resolver.find(origin)
+                self._is_partial = self._is_partial or not found.complete
                 return [(endpoint, weight) for endpoint in found.endpoints], found.until
             case Service():
                 service = await self._resolver.service(origin.name)
@@ -309,9 +332,9 @@ class Pools:
             known = self._gateways[cluster.name] = cluster, made
         return known[1]
 
-    async def lookup(self, authority: Authority) -> list[Endpoint]:
-        """The endpoints of one name; raises `NoSuchHost`."""
-        return await self._resolver.lookup(authority)
+    async def lookup(self, authority: Authority, client: str = "") -> list[Endpoint]:
+        """The endpoints of one name, for ``client`` (its address); raises `NoSuchHost`."""
+        return await self._resolver.lookup(authority, client)
 
     def lookup_now(self, authority: Authority) -> list[Endpoint]:
         """The same where nobody has to be asked; else none."""

@@ -17,7 +17,7 @@ from proxy.core.outcomes import Reason
 from proxy.core.routes import Route, RouteQuery, Routes
 from proxy.net import own
 from proxy.net.listening import Listening
-from proxy.net.resolve import NoSuchHost
+from proxy.net.resolve import Early, NoSuchHost
 from proxy.sessions.pools import Pools
 
 _NO_ADDRESS = ""  # in place of a numeric address: the name has none, so it is in no network
@@ -75,13 +75,48 @@ class Routing:
         """
         route, name = self.before_dns(query, otherwise)
         try:
-            found = await self._pools.lookup(name) if name is not None else ()
+            found: Sequence[Endpoint] = ()
+            if name is not None:
+                found = await self._pools.lookup(name, query.client)
+            if isinstance(found, Early):
+                found = await self._judged(query, route, found, otherwise)
         except NoSuchHost:
             if otherwise is None or not self.is_left_over(query, route):
                 raise
             found = ()
         route, cluster, endpoints = self.decide(query, route, found, otherwise)
+        if isinstance(found, Early) and endpoints:
+            endpoints = self._early(query, found, list(endpoints), otherwise)
         return Way(route, cluster, endpoints or await self._pools.candidates(cluster, query.client))
+
+    async def _judged(
+        self, query: RouteQuery, route: Route, found: Early, otherwise: Cluster | None
+    ) -> Sequence[Endpoint]:
+        """Addresses of one family where they are enough to find the way, else those of both."""
+        if route.needs_address:
+            return await found.whole()
+        try:
+            self.decide(query, route, found, otherwise)
+        except Refused:
+            return await found.whole()
+        return found
+
+    def _early(
+        self, query: RouteQuery, found: Early, allowed: list[Endpoint], otherwise: Cluster | None
+    ) -> Early:
+        """The addresses that may be dialled of those that have come, and of those to come."""
+
+        def judge(some: Sequence[Endpoint]) -> list[Endpoint]:
+            try:
+                route, _ = self.before_dns(query, otherwise)
+                return list(self.decide(query, route, some, otherwise)[2])
+            except Refused:
+                return []
+
+        async def whole() -> list[Endpoint]:
+            return judge(await found.whole())
+
+        return Early(allowed, lambda: judge(found.now()), whole)
 
     def way_now(self, query: RouteQuery, otherwise: Cluster | None = None) -> Way | None:
         """The same where nothing has to be looked up first; else None. Raises `Refused`."""

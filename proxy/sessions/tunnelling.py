@@ -97,7 +97,10 @@ class TunnelDialling(Dialling):
         others: Sequence[Endpoint],
     ) -> Upstream:
         if not self._may_go_on():
-            others = ()  # other machines, perhaps, which could not know what this one has heard
+            others, self._more = (
+                (),
+                None,
+            )  # other machines, perhaps, which could not know what this one has heard
         return await super()._one(endpoint, attempt, early, downstream, others)
 
     async def _answering(

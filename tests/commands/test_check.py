@@ -264,7 +264,7 @@ def _said(lines: list[str]) -> str:
 class _Table(Pools):
     """Pools that know the addresses of some names."""
 
-    async def lookup(self, authority: Authority) -> list[Endpoint]:
+    async def lookup(self, authority: Authority, client: str = "") -> list[Endpoint]:
         found = _HOSTS[authority.host.removesuffix(".")]  # clients' names are absolute
         if not found:
             raise NoSuchHost(authority.host)

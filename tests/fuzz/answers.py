@@ -76,7 +76,7 @@ def resolved(kind: str) -> Callable[[bytes], str]:
                 servers = await records.servers("_a._tcp.example.com")
                 assert all(server.host for server in servers.servers)
                 return f"{len(servers.servers) > 0} {servers.ttl is None}"
-            found = await records.addresses("a.example.com")
+            found = await records.addresses("a.example.com", lambda _: None)
         except LookupFailed as failed:
             return f"{failed.lasting} {without_data(str(failed))}"
         assert isinstance(found, Addresses)

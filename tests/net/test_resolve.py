@@ -27,9 +27,9 @@ def resolver_of(server: NameServer, **said: object) -> Resolver:
 @pytest.fixture(autouse=True)
 def nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer is an answer, however late this machine lets it come."""
-    monkeypatch.setattr("proxy.net.records.LOOKUP_TIMEOUT", 60.0)
-    monkeypatch.setattr("proxy.net.names.LOOKUP_TIMEOUT", 60.0)
-    monkeypatch.setattr("proxy.net.records._RESOLUTION_DELAY", 60.0)
+    monkeypatch.setattr("proxy.net.records._LEAST", 60.0)
+    monkeypatch.setattr("proxy.net.answers._RESOLUTION_DELAY", 60.0)
+    monkeypatch.setattr(Names, "patience", lambda _: 60.0)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_both_families_are_asked_for_at_once() -> None:
 
 
 async def test_the_slower_family_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.net.records._RESOLUTION_DELAY", 0.05)
+    monkeypatch.setattr("proxy.net.answers._RESOLUTION_DELAY", 0.05)
     async with name_server() as server:
         server.records["api.example", "A"] = ["192.0.2.1"]
         server.records["api.example", "AAAA"] = ["2001:db8::1"]
@@ -248,7 +248,7 @@ async def test_there_is_a_bound_to_the_names_that_are_asked_for_at_once(
                 nursery.start_soon(ask, number)
         assert sorted(found) == [False] * 3 + [True] * 5
         assert await resolver.lookup(Authority("7.example", 80)), "it was not remembered as missing"
-        assert resolver._open == 0
+        assert not +resolver._open
 
 
 async def test_what_is_known_is_said_at_once(pass_time: Callable[[float], None]) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import dns.message
+import dns.rdatatype
 import pytest
 
 from proxy.lab.behaviours import answers
@@ -28,8 +29,10 @@ SLOW_WITH_CURL = frozenset({"mixed", "silent-both", "one-family", "six-is-last"}
 
 
 @contextlib.contextmanager
-def names(records: dict[tuple[str, str], list[str]]) -> Iterator[str]:
-    """A name server in this namespace; yields its address."""
+def names(
+    records: dict[tuple[str, str], list[str]], delays: dict[tuple[str, str], float] | None = None
+) -> Iterator[str]:
+    """A name server in this namespace, whose answers come after ``delays``; yields its address."""
     server = NameServer()
     server.records |= records
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -40,7 +43,12 @@ def names(records: dict[tuple[str, str], list[str]]) -> Iterator[str]:
                 wire, peer = sock.recvfrom(4096)
                 if not wire:
                     return
-                sock.sendto(server.answer(dns.message.from_wire(wire)).to_wire(), peer)
+                query = dns.message.from_wire(wire)
+                question = query.question[0]
+                name = question.name.to_text(omit_final_dot=True)
+                delay = (delays or {}).get((name, dns.rdatatype.to_text(question.rdtype)), 0.0)
+                answer = server.answer(query).to_wire()
+                threading.Timer(delay, sock.sendto, (answer, peer)).start()
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -242,3 +250,34 @@ def test_a_session_sends_few_syns_to_those_that_do_not_answer(wan: Wan) -> None:
         if name == "six.test":
             assert len(to_them) == 6, "every address is tried"
     assert counts[records["one.test", "A"][0], 81] == 4, "a plain dial of its own is repeated by the kernel"
+
+
+def test_addresses_that_come_later_join_the_race(wan: Wan) -> None:
+    """The answer of one family at once, that of the other later; what came first is silent, or refuses."""
+    if not wan.ipv6:
+        pytest.skip("this kernel has no IPv6")
+    four = wan.serve(answers(request=len(GET))).address[0]
+    six = wan.serve(answers(request=len(GET)), version=6).address[0]
+    records: dict[tuple[str, str], list[str]] = {}
+    delays: dict[tuple[str, str], float] = {}
+    listeners: dict[str, object] = {"direct": {"bind": "127.0.0.1:0", "mode": "socks"}}
+    for kind, address in (("silent", wan.unrouted_address), ("refusing", wan.fresh_address)):
+        for version, good, first, late in ((6, four, "AAAA", "A"), (4, six, "A", "AAAA")):
+            for way in ("direct", "cluster"):
+                name = f"{kind}{version}-{way}.test"
+                records |= {(name, first): [address(version)], (name, late): [good]}
+                delays[name, late] = 0.12
+                if way == "cluster":
+                    to = {"bind": "127.0.0.1:0", "mode": "forward", "to": f"{name}:80"}
+                    listeners[f"{kind}{version}"] = to
+    with names(records, delays) as resolver:
+        document = {
+            "listeners": listeners,
+            "defaults": {"warm_up": False},
+            "dns": {"servers": [resolver]},
+        }
+        with Program(wan.client, None, document=document) as program:
+            for name, _ in delays:
+                forward = name.partition("-")[0]
+                listener = "direct" if name.endswith("direct.test") else forward
+                assert fetch(program.address(listener), name if listener == "direct" else "") < 1.0, name
