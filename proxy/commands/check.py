@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from proxy.commands.group import load_config
+from proxy.commands.group import BAD_CONFIG
 
 if TYPE_CHECKING:
+    from proxy.config import Loaded
+    from proxy.config.mistakes import Mistake
     from proxy.core.address import Authority, Endpoint, Target
     from proxy.core.routes import Route, RouteQuery
-    from proxy.core.snapshot import Listener, Snapshot
+    from proxy.core.snapshot import Cluster, Listener, Snapshot
     from proxy.sessions.pools import Pools
     from proxy.sessions.routing import Refused, Routing
 
 
 @click.command()
-@click.argument("config")
+@click.argument("configs", metavar="CONFIG...", nargs=-1, required=True)
 @click.option(
     "--route", "target", metavar="HOST:PORT", help="Say which rule takes this destination, and why."
 )
@@ -25,22 +29,116 @@ if TYPE_CHECKING:
 @click.option("--listener", metavar="NAME", help="The listener it is asked of.  [default: the first]")
 @click.option("--user", metavar="NAME", help="As whom the client has authenticated itself.")
 @click.option("--sni", metavar="NAME", help="The name in the client's TLS hello.")
-def command(  # one for each option
-    config: str, target: str | None, client: str, listener: str | None, user: str | None, sni: str | None
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as a list of JSON objects.")
+def command(  # noqa: PLR0913, PLR0917  # one for each option
+    configs: tuple[str, ...],
+    target: str | None,
+    client: str,
+    listener: str | None,
+    user: str | None,
+    sni: str | None,
+    as_json: bool,
 ) -> None:
-    """Say whether a configuration is good; every mistake in it at once, and exit code 78, if not."""
-    snapshot = load_config(config).snapshot
-    for warning in _sources(snapshot):
-        click.echo(warning, err=True)
+    """Say whether a configuration is good; every mistake in it at once, and exit code 78, if not.
+
+    Each file is a configuration of its own; `-` is standard input. What only this machine can tell (whether there is
+    the `user`, whether `state` can be written) is checked as if it were started here.
+    """
+    if target is not None and (as_json or len(configs) > 1):
+        raise click.UsageError("--route takes one CONFIG, and no --json")
+    checked = [_check(config) for config in configs]
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode([one.plain() for one in checked])).decode())
+    else:
+        for one in checked:
+            one.tell(quiet=target is not None)
+    if any(one.mistakes for one in checked):
+        raise click.exceptions.Exit(BAD_CONFIG)
     if target is None:
-        listeners, clusters = len(snapshot.listeners), len(snapshot.clusters)
-        click.echo(f"{config}: ok, {_counted(listeners, 'listener')}, {_counted(clusters, 'cluster')}")
         return
+    snapshot = checked[0].snapshot
+    assert snapshot is not None
     from proxy.net.resolve import Resolver
     from proxy.sessions.pools import Pools
 
     query = _query(_listener(snapshot, listener), _target(target), _address(client), user, sni)
     click.echo("\n".join(_explained(snapshot, query, Pools(Resolver(snapshot.dns)))))
+
+
+class _Checked(NamedTuple):
+    """What was found in one file."""
+
+    config: str
+    snapshot: Snapshot | None  # None: there are mistakes
+    mistakes: Sequence[Mistake]
+    warnings: Sequence[Mistake] = ()
+
+    def tell(self, *, quiet: bool) -> None:
+        """Print it. ``quiet``: not that it is good."""
+        from proxy.config import ConfigError
+
+        for one in self.warnings:
+            click.echo(str(one), err=True)
+        if self.mistakes:
+            click.echo(str(ConfigError(self.mistakes)), err=True)
+        if self.snapshot is not None and not quiet:
+            listeners, clusters = len(self.snapshot.listeners), len(self.snapshot.clusters)
+            counted = f"{_counted(listeners, 'listener')}, {_counted(clusters, 'cluster')}"
+            click.echo(f"{self.config}: ok, {counted}")
+
+    def plain(self) -> dict[str, object]:
+        """It as JSON has it."""
+        found = {
+            "file": self.config,
+            "ok": self.snapshot is not None,
+            "mistakes": [_plain(one) for one in self.mistakes],
+            "warnings": [_plain(one) for one in self.warnings],
+        }
+        if self.snapshot is None:
+            return found
+        return {**found, "listeners": len(self.snapshot.listeners), "clusters": len(self.snapshot.clusters)}
+
+
+def _plain(mistake: Mistake) -> dict[str, object]:
+    place, problem = mistake.place, mistake.problem.removeprefix("warning: ")
+    return {"file": place.source.name, "line": place.line, "column": place.column, "problem": problem}
+
+
+def _check(config: str) -> _Checked:
+    from proxy.config import ConfigError, load
+
+    try:
+        loaded = load(config, once=True)
+    except ConfigError as error:
+        return _Checked(config, None, error.mistakes)
+    wrong, pointless = _of_this_machine(loaded)
+    return _Checked(config, None if wrong else loaded.snapshot, wrong, [*loaded.warnings, *pointless])
+
+
+def _of_this_machine(loaded: Loaded) -> tuple[list[Mistake], list[Mistake]]:
+    """Mistakes and warnings about what the file names and this machine does not have."""
+    from proxy.config.mistakes import Findings
+    from proxy.service import state
+    from proxy.service.privileges import CannotDrop, identity_of
+
+    found, snapshot, tree = Findings(), loaded.snapshot, loaded.tree
+    assert tree is not None
+    for warning, *path in _sources(snapshot):
+        found.pointless(tree.nearest(*path).place, warning)
+    uid, gids = os.geteuid(), {os.getegid(), *os.getgroups()}
+    for key, names in (("user", (snapshot.user, None)), ("group", (None, snapshot.group))):
+        try:
+            identity_of(*names)
+        except CannotDrop as failure:
+            found.wrong(tree.nearest(key).place, f"{key}: {failure}; create it, or name another one")
+    if not found.mistakes and (snapshot.user is not None or snapshot.group is not None):
+        identity = identity_of(snapshot.user, snapshot.group)
+        uid, gids = identity.uid, {identity.gid, *identity.groups}
+    if snapshot.state is not None and (why := state.obstacle(snapshot.state, uid, gids)):
+        found.pointless(tree.nearest("state").place, f"state: {why}; it would be kept in memory only")
+    return found.mistakes, found.warnings
 
 
 def _listener(snapshot: Snapshot, name: str | None) -> Listener:
@@ -71,13 +169,16 @@ def _query(listener: Listener, asked: Target, client: str, user: str | None, sni
     return RouteQuery(asked, client, listener.name, user, sni)
 
 
-def _sources(snapshot: Snapshot) -> list[str]:
+def _sources(snapshot: Snapshot) -> list[tuple[str, ...]]:
     """What this machine, or our privileges on it, lack of the addresses and marks that connections should have."""
     from proxy.net.sockopt import source_problem
 
-    clusters = [snapshot.direct, *snapshot.clusters.values()]
-    found = [(one.name, source_problem(one.source)) for one in clusters if one.source is not None]
-    return [f"warning: clusters.{name}.source: {problem}" for name, problem in found if problem]
+    clusters: list[tuple[tuple[str, ...], Cluster]] = [(("direct",), snapshot.direct)]
+    clusters += [(("clusters", name), one) for name, one in snapshot.clusters.items()]
+    found = [(path, one.name, source_problem(one.source)) for path, one in clusters if one.source is not None]
+    return [
+        (f"clusters.{name}.source: {problem}", *path, "source") for path, name, problem in found if problem
+    ]
 
 
 def _explained(snapshot: Snapshot, query: RouteQuery, pools: Pools) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PROC = Path("/proc")
+_USAGE = "usage: tfo-proxy healthcheck [HOST:PORT | http://HOST:PORT[/livez] | unix:/PATH]"
 SAMPLES = 20  # one second of a queue that never is empty is no longer a burst
 PATIENCE = 2.0  # seconds: below the usual timeouts of Docker (3 s here) and Kubernetes probes
 MOST_ANSWER = 4096
@@ -38,8 +39,11 @@ class Listening(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Check, say in one line what was found, and return the exit code."""
+    if set(arguments) & {"-h", "--help"}:
+        sys.stdout.write(f"{_USAGE}\n\n{__doc__}")
+        return 0
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        sys.stderr.write("usage: tfo-proxy healthcheck [HOST:PORT | http://HOST:PORT[/livez] | unix:/PATH]\n")
+        sys.stderr.write(f"{_USAGE}\n")
         return 2
     problem = _judge(arguments[0]) if arguments else complaint()
     if problem:

@@ -25,6 +25,9 @@ _HTTP_PORTS, _TLS_PORTS = frozenset({80, 8000, 8008, 8080}), frozenset({443, 844
 _MEANING = {
     Verdict.COOKIE_ONLY: "the server gives cookies. Whether it takes data in a SYN was not tried, because no byte may"
     " be sent to this port unasked; allow some with --send.",
+    Verdict.NOT_SHOWN: "the kernel holds a cookie for that address already, which another port there may have given."
+    " Whether this server does Fast Open does not show without a byte, and none may be sent to this port unasked;"
+    " allow some with --send.",
     Verdict.PATH_MTU: "works with small SYNs only: a full-sized one is lost on this path. tfo-proxy learns the size by"
     " itself; `syn_data: 1200` in the cluster says it beforehand.",
     Verdict.NO_COOKIE: "no cookie ever comes: the server does no Fast Open, or something on the way takes the option"
@@ -50,8 +53,9 @@ _MEANING = {
 
 
 @click.command(
-    epilog="Exit codes: 0 it works (`works`, `path-mtu`, `cookie-only`), 1 it does not, 2 usage, 3 the server was not"
-    " reached at all. Of several servers the worst one counts: 1 before 3 before 0."
+    epilog="Exit codes: 0 it works (`works`, `path-mtu`, `cookie-only`), 1 it does not, or it does not show"
+    " (`not-shown`), 2 usage, 3 the server was not reached at all. Of several servers the worst one counts: 1 before 3"
+    " before 0."
 )
 @click.argument("targets", metavar="HOST:PORT...", nargs=-1, required=True)
 @click.option(

@@ -25,18 +25,16 @@ def command(config: str | None, admin: str | None, token_file: str | None, pid: 
         process_number.Process(pid).send(signal.SIGHUP)
         click.echo(f"process {pid} was asked; its log says what came of it")
         return
-    import msgspec
-
     from proxy.admin import views
 
     with remote.find(config, admin, token_file, _PATIENCE) as there, Progress() as progress:
         progress.tell("reloading")
         try:
-            done = msgspec.json.decode(there.post("/api/v1/reload"), type=views.Reload)
+            done = there.decoded(there.post("/api/v1/reload"), views.Reload)
         except remote.Refused as refused:
             if refused.status != 422:
                 raise
-            done = msgspec.json.decode(refused.body, type=views.Reload)
+            done = there.decoded(refused.body, views.Reload)
     for text in (*done.warnings, *done.mistakes):
         click.echo(text, err=True)
     if not done.ok:

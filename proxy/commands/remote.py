@@ -24,10 +24,12 @@ TOKEN = "TFO_PROXY_TOKEN"  # noqa: S105  # the name of the variable
 PATIENCE = 5.0
 MOST_ANSWER = 64 << 20
 _UNIX = "unix:"
+_STRANGER = "is another server, or the admin of another version of tfo-proxy; give --admin"
 _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Gone(click.ClickException):
@@ -72,6 +74,19 @@ class Remote:
         """The body of an answer that is not an error; raises `Gone` and `Refused`."""
         return self._ask("GET", path, b"")
 
+    def view(self, path: str, kind: type[T]) -> T:
+        """An answer as one of `proxy.admin.views`; raises `Gone` and `Refused`."""
+        return self.decoded(self.get(path), kind)
+
+    def decoded(self, body: bytes, kind: type[T]) -> T:
+        """A body as one of `proxy.admin.views`; raises `Refused` where it is something else."""
+        import msgspec
+
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.DecodeError:
+            raise Refused(200, f"{self.address} {_STRANGER}") from None
+
     def post(self, path: str, body: bytes = b"") -> bytes:
         """The same for a request that changes something; a JSON body or none. Asked once, never again."""
         return self._ask("POST", path, body)
@@ -105,6 +120,8 @@ class Remote:
         self._connection.request(method, path, body or None, headers)
         answer = self._connection.getresponse()
         content = answer.read(MOST_ANSWER)
+        if answer.getheader("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Refused(answer.status, f"{self.address} {_STRANGER}")
         if answer.status >= 400:
             raise Refused(answer.status, self._complaint(answer.status, content), content)
         return content
@@ -199,11 +216,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _told(content: bytes) -> str:
-    """What an error's body says: its ``error`` if it is one of ours, else its text; without escapes."""
-    text = content[:2000].decode(errors="replace").strip()
+    """What an error's body says, without escapes."""
+    text = ""
     with suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["error"])
-    return "".join(c for c in text if c == "\n" or c.isprintable())
+        text = str(json.loads(content)["error"])
+    return "".join(c for c in text[:2000] if c == "\n" or c.isprintable())
 
 
 def _words(error: Exception) -> str:

@@ -31,21 +31,19 @@ def command(config: str | None, admin: str | None, token_file: str | None, as_js
 
 
 def _whole(source: Remote) -> str:
-    parts: dict[str, object] = {"status": json.loads(source.get("/api/v1/status"))}
+    parts: dict[str, object] = {"status": source.view("/api/v1/status", dict[str, object])}
     for name in ("listeners", "clusters", "endpoints"):
-        parts |= json.loads(source.get(f"/api/v1/{name}"))
-    parts["endpoints_total"] = parts.pop("total")
+        parts |= source.view(f"/api/v1/{name}", dict[str, object])
+    parts["endpoints_total"] = parts.pop("total", 0)
     return json.dumps(parts, indent=2)
 
 
 def _text(source: Remote) -> Iterator[str]:
-    import msgspec
-
     from proxy.admin import views
 
-    status = msgspec.json.decode(source.get("/api/v1/status"), type=views.Status)
-    listeners = msgspec.json.decode(source.get("/api/v1/listeners"), type=views.Listeners)
-    endpoints = msgspec.json.decode(source.get(f"/api/v1/endpoints?limit={_SHOWN}"), type=views.Endpoints)
+    status = source.view("/api/v1/status", views.Status)
+    listeners = source.view("/api/v1/listeners", views.Listeners)
+    endpoints = source.view(f"/api/v1/endpoints?limit={_SHOWN}", views.Endpoints)
     yield from _head(status)
     yield ""
     yield "Listeners"

@@ -39,6 +39,7 @@ class Loaded:
     snapshot: Snapshot
     config: Config
     warnings: tuple[Mistake, ...]
+    tree: Tree | None = None  # what is written, with its places
 
 
 def load(
@@ -47,24 +48,26 @@ def load(
     forwards: Iterable[str] = (),
     mixed: Iterable[str] = (),
     admin: str | None = None,
+    once: bool = False,
 ) -> Loaded:
     """The configuration of a file, of flags (``forwards`` are ``BIND=TO``, ``mixed`` ``BIND`` each), or of both.
 
-    ``admin`` is a ``BIND`` instead of the file's.
+    ``admin`` is a ``BIND`` instead of the file's. ``once``: the file is not going to be read again, so it may be a
+    pipe, and ``-`` is standard input.
 
     Raises `ConfigError`, whose text is the whole report; nothing else, whatever the file holds.
     """
     findings = Findings()
     root = MappingNode(Place(Source("the command line", "")))
     if path is not None:
-        root = _read(path, findings)
+        root = _read(path, findings, once=once)
     root = _with_admin(_with_flags(root, forwards, mixed, findings), admin)
     compiled = compile_config(root, findings)
     if not findings.mistakes:
         loops.check(compiled.snapshot.listeners, Tree(root), findings)
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
-    return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings))
+    return Loaded(path, compiled.snapshot, compiled.config, in_order(findings.warnings), Tree(root))
 
 
 def files_of(path: str | None) -> tuple[str, ...]:
@@ -80,9 +83,9 @@ def files_of(path: str | None) -> tuple[str, ...]:
         return (path,)
 
 
-def _read(path: str, findings: Findings) -> MappingNode:
+def _read(path: str, findings: Findings, *, once: bool) -> MappingNode:
     """The root of the file at ``path``."""
-    source = read_source(path)
+    source = read_source(path, once=once)
     root = read_document(source, findings.mistakes)
     if is_empty(root):
         meant = "write at least one listener below `listeners:`"

@@ -6,7 +6,7 @@ Something wrong takes its default, or is left out of the collection it stands in
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from proxy.config.mistakes import Findings, Place, closest, quoted
-from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, items_of
+from proxy.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_empty, items_of, resolve
 from proxy.config.scalars import BadScalar, Scalar, scalar_class
 
 
@@ -133,6 +133,8 @@ class Filler:
             return self.wrong(node, path, f"{node} stands where one value belongs; {meaning(shape)}")
         if node.value is None and node.text == "" and not node.foreign and node.written == "":
             return self.wrong(node, path, f"it has no value; {meaning(shape)}")
+        if node.written != node.text and isinstance(node.value, str):
+            node = replace(node, value=resolve(node.text))  # quotes around a reference do not make it text
         match shape:
             case shapes.CustomType():
                 return self.custom(scalar_class(shape.cls), node, path)

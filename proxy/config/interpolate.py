@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from proxy.config.source import read_regular
+from proxy.config.source import read_regular, remedy
 
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
 _NAME = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
@@ -97,8 +97,9 @@ def _read(reference: str, name: str) -> str:
         except OSError as error:
             problem = problem if isinstance(error, FileNotFoundError) and problem else error
     reason = problem.strerror if problem else "no path is given"
+    meant = remedy(problem or ValueError(), "it must be a file with the value")
     tried = " or ".join(_candidates(name)) or "${file:}"
-    raise BadReference(reference, f"{tried} cannot be read: {reason}; it must be a file with the value")
+    raise BadReference(reference, f"{tried} cannot be read: {reason}; {meant}")
 
 
 def _candidates(name: str) -> list[str]:

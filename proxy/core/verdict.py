@@ -30,6 +30,7 @@ class Verdict(StrEnum):
 
     WORKS = "works"
     COOKIE_ONLY = "cookie-only"  # as far as can be seen without sending a byte
+    NOT_SHOWN = "not-shown"  # the cookie was there before, of whatever port of that address
     PATH_MTU = "path-mtu"  # works, but not with a full-sized SYN
     NO_COOKIE = "no-cookie"
     IGNORED = "ignored"
@@ -183,7 +184,11 @@ def _without_data(trials: Sequence[Trial], plain: Step) -> Decision:
     if suspected is not None:
         return suspected
     if not banners:
-        return Verdict.COOKIE_ONLY if made else step
+        if not made:
+            return step
+        # The kernel keeps cookies by address: without having seen this server give it, it may be a neighbour's.
+        given = any(trial.evidence is Evidence.COOKIE_REQUESTED and trial.cookie for trial in trials)
+        return Verdict.COOKIE_ONLY if given else Verdict.NOT_SHOWN
     in_time = [trial for trial in made if trial.reaction is not Reaction.UNASKED]
     early = [
         t for t in in_time if t.first_byte is not None and t.rtt and t.first_byte < min(banners) - t.rtt / 2

@@ -35,10 +35,31 @@ class CannotListen(Exception):
     def __init__(self, listener: str, bind: Bind, error: OSError) -> None:
         code = error.errno or 0
         why = f"{os.strerror(code)} ({sockopt.errno_name(code)})"
-        super().__init__(f"listener {listener} cannot listen on {bind}: {why}")
+        remedy = _remedy(bind, code)
+        super().__init__(f"listener {listener} cannot listen on {bind}: {why}{remedy and '; '}{remedy}")
         self.listener = listener
         self.bind = bind
         self.errno = error.errno
+
+
+def _remedy(bind: Bind, code: int) -> str:
+    """What mends it that a bind fails with this errno; empty where that is not known."""
+    if bind.is_unix:
+        folder = os.path.dirname(bind.host) or "."
+        return {
+            errno.ENOENT: f"create the folder {folder}",
+            errno.EACCES: f"let this process's user write to the folder {folder}, and enter those above it",
+            errno.EROFS: "choose a folder that can be written to",
+            errno.EADDRINUSE: "end the program that listens there; if there is none, remove the file",
+            errno.ENOTDIR: f"{folder} is not a folder",
+        }.get(code, "")
+    return {
+        errno.EACCES: "a port below net.ipv4.ip_unprivileged_port_start (1024) needs root or CAP_NET_BIND_SERVICE:"
+        " choose a higher one, start it as root with `user`, or have systemd open it",
+        errno.EADDRINUSE: "another program listens there (`ss -ltnp` shows which): end it, or choose another port",
+        errno.EADDRNOTAVAIL: "this machine does not have that address: `ip address` lists those it has",
+        errno.EAFNOSUPPORT: "this kernel has no IPv6: write an IPv4 address",
+    }.get(code, "")
 
 
 class Gate(Protocol):

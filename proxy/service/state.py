@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def save(path: str | Path, learned: Learned) -> str | None:
     with suppress(OSError):  # a directory on a file system that cannot be synced
         _sync_directory(directory or ".")
     return None
+
+
+def obstacle(path: str, uid: int, gids: Collection[int]) -> str:
+    """Why a user could not save there, in words; empty where nothing is known against it. Mode bits only, no ACLs."""
+    folder = os.path.dirname(path) or "."
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        return f"the folder {folder} cannot be used: {_words(error)}"
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{folder} is not a folder"
+    if os.path.isdir(path):
+        return f"{path} is a folder"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a file system that is mounted read-only"
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid in gids else 0
+    if uid != 0 and (found.st_mode >> shift) & 3 != 3:
+        return f"user {uid} may not write to the folder {folder}"
+    return ""
 
 
 def _read(path: str) -> bytes | Damaged:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -56,10 +58,112 @@ def test_a_source_that_is_not_to_be_had_here(path: Path, capsys: pytest.CaptureF
         "clusters: {c: {endpoints: 'h:1', source: {address: 192.0.2.77}}}\n"
     )
     assert group.main(["check", str(path)]) == 0
-    assert capsys.readouterr().err == (
-        "warning: clusters.c.source: the source address 192.0.2.77 is not of this machine: "
-        "Cannot assign requested address (EADDRNOTAVAIL)\n"
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"{path}:2:42: warning: clusters.c.source: the source address 192.0.2.77 is not of this machine: "
+        "Cannot assign requested address (EADDRNOTAVAIL)"
     )
+
+
+MINIMAL = "listeners: {a: {bind: '127.0.0.1:0', mode: forward, to: 'h:1'}}\n"
+
+
+@pytest.mark.parametrize("key", ["user", "group"])
+@pytest.mark.parametrize("name", ["nobody-here", "no such"])
+def test_a_user_or_group_that_this_machine_does_not_have(
+    path: Path, capsys: pytest.CaptureFixture[str], key: str, name: str
+) -> None:
+    path.write_text(f"{MINIMAL}{key}: {name}\n")
+    assert group.main(["check", str(path)]) == 78
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == (
+        "",
+        f"{path}:2:{len(key) + 3}: {key}: there is no {key} {name!r} on this machine; create it, or name another one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("{}/none/state", "the folder {}/none cannot be used: No such file or directory"),
+        ("{}/file/state", "{}/file is not a folder"),
+        ("{}", "{} is a folder"),
+        ("/proc/self/state", "may not write to the folder"),
+        ("{}/shut/state", "user 65533 may not write to the folder {}/shut"),
+        ("{}/open/state", ""),
+    ],
+)
+def test_a_state_file_that_cannot_be_written(
+    path: Path, capsys: pytest.CaptureFixture[str], state: str, says: str
+) -> None:
+    folder = path.parent
+    (folder / "file").touch()
+    for name, mode in (("shut", 0o755), ("open", 0o777)):
+        (folder / name).mkdir()
+        (folder / name).chmod(mode)
+    path.write_text(f"{MINIMAL}user: '65533'\nstate: {state.format(folder)}\n")
+    assert group.main(["check", str(path)]) == 0
+    err = capsys.readouterr().err
+    assert (says.format(folder) in err and "warning: state: " in err) if says else not err
+
+
+def test_pipes_standard_input_and_several_files(path: Path) -> None:
+    path.write_text(MINIMAL)
+    shell = f"{sys.executable} -m proxy check"
+    for command, status in (
+        (f"{shell} - < {path}", 0),
+        (f"cat {path} | {shell} -", 0),
+        (f"echo nothing: 1 | {shell} -", 78),
+        (f"{shell} <(cat {path}) {path}", 0),
+        (f"{shell} {path} <(echo nothing: 1)", 78),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout.count(": ok, ")) == (
+            status, command.count(str(path)) if "nothing" not in command or str(path) in command else 0
+        ), done.stderr  # fmt: skip
+        assert ("unknown key 'nothing'" in done.stderr) is (status == 78)
+
+
+def test_what_was_found_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(MINIMAL + "clusters: {c: {endpoints: 'h:1'}}\n")
+    bad = path.with_name("bad.yaml")
+    bad.write_text("drain: 5\n")
+    assert group.main(["check", "--json", str(path), str(bad)]) == 78
+    out, err = capsys.readouterr()
+    assert not err
+    good, wrong = json.loads(out)
+    assert (good["file"], good["ok"], good["listeners"], good["mistakes"]) == (str(path), True, 1, [])
+    (warning,) = good["warnings"]
+    assert (warning["file"], warning["line"], warning["column"]) == (str(path), 2, 12)
+    assert warning["problem"].startswith("cluster 'c' is not used")
+    assert wrong["ok"] is False
+    assert [(one["line"], one["column"]) for one in wrong["mistakes"]] == [(1, 1), (1, 8)]
+
+
+@pytest.mark.parametrize("quotes", ['"', "'", ""])
+def test_a_reference_is_a_number_wherever_numbers_are(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quotes: str
+) -> None:
+    monkeypatch.setenv("FROM_OUTSIDE", "77")
+    one = "127.0.0.1"
+
+    def ref(text: str) -> str:
+        return f"{quotes}${{{text}}}{quotes}"
+
+    path.write_text(
+        "listeners:\n  a:\n"
+        f"    bind: {one}:0\n    mode: forward\n    to: c\n    backlog: {ref('BACKLOG:-1024')}\n"
+        f"    fast_open: {ref('FAST:-true')}\n"
+        f"clusters:\n  c:\n    endpoints: {one}:1\n    connect:\n      retries: {ref('RETRIES:-2')}\n"
+        f"workers: {ref('WORKERS:-2')}\nlog:\n  sessions: {ref('LOG:-false')}\n"
+    )
+    assert group.main(["check", str(path)]) == 0, capsys.readouterr().err
+    path.write_text(path.read_text().replace("BACKLOG:-1024", "FROM_OUTSIDE"))
+    assert group.main(["check", str(path)]) == 0, capsys.readouterr().err
+    monkeypatch.setenv("FROM_OUTSIDE", "many")
+    assert group.main(["check", str(path)]) == 78
+    assert "many" not in capsys.readouterr().err
 
 
 def test_a_bad_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

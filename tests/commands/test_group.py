@@ -121,7 +121,10 @@ def test_a_file_one_may_not_read() -> None:
         done = subprocess.run(
             [sys.executable, "-c", code, "check", path], cwd=ROOT, capture_output=True, text=True, check=False
         )
-    assert done.stderr == f"{path}: cannot be read: Permission denied; name a YAML file\n"
+    assert (
+        done.stderr
+        == f"{path}: cannot be read: Permission denied; let user 65532 read it, and enter its folders\n"
+    )
     assert done.returncode == 78
 
 
@@ -129,7 +132,7 @@ def test_bad_usage_is_told_from_bad_configuration(good: Path) -> None:
     for argv in (
         ["nope"],
         ["check"],
-        ["check", str(good), "more"],
+        ["check", str(good), str(good), "--route", "a:1"],
         ["check", "--nope", str(good)],
         ["completion", "tcsh"],
     ):

@@ -92,10 +92,16 @@ def test_what_is_no_address_is_said(where: str, capsys: pytest.CaptureFixture[st
     assert where in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["a:1", "b:2"]])
+@pytest.mark.parametrize("arguments", [["--nope"], ["a:1", "b:2"]])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert healthcheck.main(arguments) == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h"])
+def test_help_is_no_mistake(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert healthcheck.main([argument]) == 0
+    assert capsys.readouterr().out.startswith("usage: tfo-proxy healthcheck")
 
 
 def test_it_loads_nothing_heavy() -> None:

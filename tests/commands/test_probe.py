@@ -171,6 +171,10 @@ def test_no_byte_is_sent_unasked(wan: Wan, capsys: Capsys) -> None:
     server = wan.serve(HTTP, port=7000)
     assert probe(server, capsys)[1]["verdict"] == "cookie-only"
     assert not any(server.received)
+    neighbour = wan.serve(HTTP, port=7001, fast_open=False)
+    code, report = probe(server, capsys)
+    assert (code, report["verdict"]) == (1, "not-shown"), "the cookie may be of another port"
+    assert probe(neighbour, capsys)[1]["verdict"] in {"not-shown", "no-cookie"}
     code, report = probe(server, capsys, "--send", "get")
     assert (code, report["verdict"]) == (0, "works")
     assert all(segment.payload == b"" for segment in wan.capture().syns(dst=server.address)[:4])

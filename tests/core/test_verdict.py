@@ -179,10 +179,18 @@ def server_first(saves: bool) -> Path:
     return path
 
 
+def neighbours(step: Step, before: list[Trial]) -> Trial:
+    """The kernel has had the cookie all the time."""
+    trial = good(step, before)
+    asked = trial.evidence is Evidence.COOKIE_REQUESTED
+    return trial._replace(evidence=Evidence.EMPTY_OPEN if asked else trial.evidence, cookie=True)
+
+
 @pytest.mark.parametrize(
     ("path", "verdict"),
     [
         (good, Verdict.COOKIE_ONLY),
+        (neighbours, Verdict.NOT_SHOWN),
         (server_first(saves=True), Verdict.WORKS),
         (server_first(saves=False), Verdict.IGNORED),
         (bad(opens, evidence=Evidence.OPTION_LOST, cookie=False), Verdict.DROPS_OPTION),

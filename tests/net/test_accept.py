@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import socket
 import stat
@@ -84,7 +85,8 @@ def test_a_taken_port_is_named_with_its_listener() -> None:
         with pytest.raises(CannotListen) as caught:
             listen(listener(), Bind("127.0.0.1", port))
     assert str(caught.value) == (
-        f"listener web cannot listen on 127.0.0.1:{port}: Address already in use (EADDRINUSE)"
+        f"listener web cannot listen on 127.0.0.1:{port}: Address already in use (EADDRINUSE); "
+        "another program listens there (`ss -ltnp` shows which): end it, or choose another port"
     )
     assert caught.value.errno == errno.EADDRINUSE
 
@@ -252,3 +254,19 @@ async def test_every_error_of_accept_is_survived_but_the_loss_of_the_listener() 
         with trio.fail_after(30):
             await accept_forever(grumpy, lambda *_: None, troubles.append)  # type: ignore[arg-type]  # as real
     assert {errno.ENOBUFS, errno.ENOMEM, errno.ENFILE} <= {trouble.errno for trouble in troubles}
+
+
+@pytest.mark.parametrize(
+    ("bind", "says"),
+    [
+        (Bind("{}/none/sock", 0), "No such file or directory (ENOENT); create the folder {}/none"),
+        (Bind("{}/file", 0), "remove the file"),
+        (Bind("{}/file/sock", 0), "(ENOTDIR); {}/file is not a folder"),
+        (Bind("192.0.2.1", 0), "(EADDRNOTAVAIL); this machine does not have that address"),
+    ],
+)
+def test_why_it_cannot_listen_is_told_with_what_mends_it(tmp_path: Path, bind: Bind, says: str) -> None:
+    (tmp_path / "file").touch()
+    there = Bind(bind.host.format(tmp_path), bind.port)
+    with pytest.raises(CannotListen, match=re.escape(says.format(tmp_path))):
+        listen(listener(), there)
