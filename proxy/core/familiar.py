@@ -31,7 +31,7 @@ class Familiar:
         """``parser`` makes ``opening`` of ``said``, and needs every byte of it."""
         if len(said) > _LONGEST:
             return
-        if (opening.credentials if isinstance(opening, Turn) else opening.body) is not None:
+        if (opening.credentials if isinstance(opening, Turn) else opening.http) is not None:
             return
         if len(self._meanings) >= _MOST:
             del self._meanings[next(iter(self._meanings))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 from proxy.core import http1, socks
 from proxy.core.reader import Parser, Reader
@@ -14,17 +14,20 @@ __all__ = ["LIMIT", "opening_of"]
 LIMIT = 3 * http1.LIMIT  # the parsers say no before that, in words
 
 
-def _mixed(reader: Reader, *, login: bool) -> Parser[Opening]:
+def _mixed(reader: Reader, *, login: bool, via: bytes) -> Parser[Opening]:
     """SOCKS or HTTP: no method begins with the number of a SOCKS version."""
     first = yield from reader.peek(1)
-    return (yield from (socks.opening if first in {b"\x04", b"\x05"} else http1.opening)(reader, login=login))
+    if first in {b"\x04", b"\x05"}:
+        return (yield from socks.opening(reader, login=login))
+    return (yield from http1.opening(reader, login=login, via=via))
 
 
-_WAYS = {Mode.SOCKS: socks.opening, Mode.HTTP: http1.opening, Mode.MIXED: _mixed}
-_OPENINGS: dict[Mode, OpeningParser] = {mode: partial(way, login=False) for mode, way in _WAYS.items()}
-_LOGINS: dict[Mode, OpeningParser] = {mode: partial(way, login=True) for mode, way in _WAYS.items()}
+@lru_cache(None)
+def opening_of(mode: Mode, *, login: bool, via: bytes = http1.VIA) -> OpeningParser:
+    """The parser for a mode that takes SOCKS or HTTP: the same object for the same arguments.
 
-
-def opening_of(mode: Mode, *, login: bool) -> OpeningParser:
-    """The parser, always the same one; ``login``: users must say who they are. For modes that take SOCKS or HTTP."""
-    return (_LOGINS if login else _OPENINGS)[mode]
+    ``login``: users must say who they are. ``via``: what this process calls itself in ``Via`` fields.
+    """
+    if mode is Mode.SOCKS:
+        return partial(socks.opening, login=login)
+    return partial(http1.opening if mode is Mode.HTTP else _mixed, login=login, via=via)

@@ -43,6 +43,9 @@ class Reason(StrEnum):
     NO_MEMORY = "no_memory"  # ENOBUFS, ENOMEM
     NOT_PERMITTED = "not_permitted"  # EACCES, EPERM: a local firewall or policy
     BAD_REQUEST = "bad_request"  # the handshake breaks its rules, or asks what nobody serves
+    BAD_RESPONSE = (
+        "bad_response"  # a server's answer to a forwarded HTTP request breaks the rules, or is cut short
+    )
     HANDSHAKE_TIMEOUT = "handshake_timeout"  # it did not say in time where it wants to go
     NO_REQUEST = "no_request"  # it left before it said so
     NOT_AUTHENTICATED = "not_authenticated"

@@ -10,14 +10,15 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from proxy.core.address import Authority, BadAddress, Endpoint, Target, check_name, is_numeric
+from proxy.core.framing import Body
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.reader import Parser, Reader
 
 __all__ = [
-    "Body", "Credentials", "Opening", "OpeningParser", "Refused", "Request", "Turn", "gone_early", "target_of",
+    "Credentials", "Forwarded", "Opening", "OpeningParser", "Refused", "Request", "Turn", "gone_early", "target_of",
     "too_slow",
 ]  # fmt: skip
 
@@ -56,12 +57,15 @@ class Credentials(NamedTuple):
     password: str
 
 
-class Body(Protocol):
-    """How far a message goes whose head has been read already."""
+@dataclass(slots=True)
+class Forwarded:
+    """A plain HTTP request that is forwarded: what its response has to be rewritten by."""
 
-    def take(self, data: bytes | memoryview) -> int:
-        """How many of the next bytes belong to it; fewer than there are: it ends there."""
-        ...
+    method: bytes
+    minor: int  # of the client's HTTP version: 0 or 1
+    keep: bool  # whether the client wants its connection to stay open
+    upgrade: bool  # whether it asks for another protocol
+    body: Body  # of the request, as far as it has not been taken
 
 
 def _nothing_to_say(reason: Reason, detail: str) -> bytes:  # noqa: ARG001  # the shape of `Request.refused`
@@ -81,7 +85,10 @@ class Request:
     refused: Callable[[Reason, str], bytes] = _nothing_to_say  # the reply that says why not, in few words
     user: str | None = None  # as whom it has authenticated itself
     sni: str | None = None  # the name in its ClientHello
-    body: Body | None = None  # bounds what may go upstream after `early`; None: all of it
+    http: Forwarded | None = (
+        None  # `early` is the head of a plain HTTP request; None: bytes are relayed as they are
+    )
+    via: bytes = b""  # the proxies that a CONNECT came through, as its Via fields name them
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import socket
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 
-from proxy.core.request import Body
 from proxy.net import sockopt
 from proxy.net.sheath import Sheathed
 
@@ -29,7 +28,7 @@ class Flow:
     """Bytes on their way from ``source`` to ``sink``. Every fault is kept as an errno, none is raised."""
 
     __slots__ = (
-        "_in_pipe", "_pipe", "at_once", "blocked", "body", "doomed", "eof", "fin", "finished", "follows_others",
+        "_in_pipe", "_pipe", "at_once", "blocked", "doomed", "eof", "fin", "finished", "follows_others",
         "hung_up", "last", "moved", "pending", "readable", "sink", "sink_fault", "source", "source_fault", "spliced",
         "urgent",
     )  # fmt: skip
@@ -53,7 +52,6 @@ class Flow:
         self.last = False  # the other direction has ended already
         self.source_fault = self.sink_fault = 0
         self.doomed = 0  # errno: the source broke when it was written to, and what is there to be read is all
-        self.body: Body | None = None  # bounds what may go to the sink
         self.spliced = False  # it has been tried, and there may be a pipe
         self._pipe: tuple[int, int] | None = None
         self._in_pipe = 0
@@ -127,8 +125,6 @@ class Flow:
         if not count:
             self.end()
             return False
-        if self.body is not None:
-            return self._pass_body(self.body, buffer[:count])
         emptied = count < BUFFER and not self.urgent
         # The last bytes wait for the end that comes right behind them: both fit into one segment.
         if not self._write(buffer[:count], _SEND_LAST if emptied and self.fin else _SEND):
@@ -149,16 +145,6 @@ class Flow:
         self.readable = False
         if self.doomed:
             self.end(self.doomed)
-
-    def _pass_body(self, body: Body, data: memoryview) -> bool:
-        """Write what belongs to the body. What comes behind it is read and forgotten: it is meant for somebody else."""
-        wanted = body.take(data)
-        if wanted and not self._write(data[:wanted]):
-            return False
-        if wanted < len(data):
-            with suppress(OSError):  # whoever is spoken to once answers once, and need not wait for more
-                self.sink.shutdown(socket.SHUT_WR)
-        return True
 
     def _write(self, data: memoryview, flags: int = _SEND) -> bool:
         """Write what was just read and keep what is not taken; whether all was."""

@@ -38,6 +38,7 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     doubt_at: float,
     timeout: float,
     may_doubt: Callable[[], bool],
+    whole: bool = False,
 ) -> Upstream:
     """The connection that answers, ``primary`` or a plain one; the other is closed, or is the plain one's ``late``.
 
@@ -45,8 +46,9 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     without a byte. Where ``may_doubt`` says no, silence is borne for as long as two dials may take (``timeout`` seconds
     each), and then the session's own clocks must know what to do. So they must when two connections stay silent. No
     socket is left behind, but ``primary``'s where this raises: `DialFailed`, where there is no memory to watch it.
+    ``whole``: the early data is a whole request, so neither more bytes of the client's nor its end concern the server.
     """
-    silence = _Silence(primary, early, watch, downstream)
+    silence = _Silence(primary, early, watch, downstream, whole=whole)
     chosen: Upstream | None = None
     try:
         chosen = await silence.bear(doubt_at, timeout, may_doubt) or await silence.compare(timeout)
@@ -73,11 +75,14 @@ async def late_answer(silent: Upstream, watch: Watch, until: float) -> bool:
 
 
 class _Silence:
-    def __init__(self, primary: Upstream, early: bytes, watch: Watch, downstream: socket.socket) -> None:
+    def __init__(
+        self, primary: Upstream, early: bytes, watch: Watch, downstream: socket.socket, *, whole: bool
+    ) -> None:
         self._primary = primary
         self._early = early
         self._watch = watch
         self._downstream = downstream
+        self._whole = whole
         self._bell = Bell()
         self._watched: set[int] = set()
         self._doubted_at: float | None = None
@@ -244,6 +249,8 @@ class _Silence:
         if events & FAULT:
             self._client_gone = True
             return self._second or self._primary  # the relay meets the error, and passes it on
+        if self._whole:
+            return None
         if _has_bytes(self._downstream, events) or self._primary.sent < len(self._early):
             if self._second is not None:
                 return self._second

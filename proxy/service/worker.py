@@ -36,6 +36,7 @@ from proxy.service.process import count_troubles
 from proxy.service.tending import Tending
 from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.arrivals import Arrivals
+from proxy.sessions.asking import AskingSession
 from proxy.sessions.pools import Pools
 from proxy.sessions.routing import Routing
 from proxy.sessions.session import Session
@@ -85,7 +86,7 @@ class Worker:
             memory.standings, pools, self._watch, self.spares, memoryview(bytearray(BUFFER)), takes_syn_data,
             self._no_fast_open, self._ended, self._events.fault, self._reset, self._farewell, self._patience_with,
             Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
-            self._introduced, arrivals=Arrivals(nonces),
+            self._introduced, self._keep, self._resumed, arrivals=Arrivals(nonces),
         )  # fmt: skip
         self.tending = Tending(
             WarmUp(memory.standings, pools, self._watch, share),
@@ -171,8 +172,11 @@ class Worker:
 
     async def drain(self, limit: float) -> int:
         """Accept no more, let sessions end by themselves for ``limit`` seconds, then end them; how many had to be."""
-        self._draining = True
+        self._draining = self._shared.draining = True
         self.leave()
+        for session in list(self.sessions):
+            if session.is_idle:
+                session.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
         self.tending.stop()
         self.spares.close()
         if not self.sessions:
@@ -223,6 +227,23 @@ class Worker:
             self._tickets[session] = post.door, ticket
         session.begin(self._nursery)
 
+    def _keep(self, session: Session, sock: socket.socket, behind: bytes) -> bool:
+        """Make a session of what the client of ``session`` asks for next; False: its listener has gone."""
+        name, record = session.listener.name, session.record
+        post = next((post for post in self._posts.values() if post.listener.name == name), None)
+        if post is None or not issubclass(post.kind, AskingSession):
+            return False
+        listener, number = post.listener, next(self._numbers)
+        following = post.kind(sock, record.peer, listener, post.patience, self._shared, number)
+        self.sessions.add(following)
+        if session in self._tickets:
+            self._tickets[following] = self._tickets.pop(session)
+        following.wait_for_more(self._nursery, behind, record.destination)
+        return True
+
+    def _resumed(self, session: Session) -> None:
+        self._counters.accepted(session.listener.name)
+
     def _introduced(self, session: Session) -> str | None:
         """A PROXY header has told whom ``session`` is of; why that client has too much already."""
         door, ticket = self._tickets.get(session, (None, FREE))
@@ -247,9 +268,10 @@ class Worker:
         if self._tickets and session in self._tickets:
             door, ticket = self._tickets.pop(session)
             door.leave(ticket)
-        self._over.append(session.record)
-        if not self._watch.busy:
-            self._account()
+        if not session.is_idle:
+            self._over.append(session.record)
+            if not self._watch.busy:
+                self._account()
         if self._draining and not self.sessions:
             self._no_sessions.set()
 

@@ -18,33 +18,46 @@ from functools import partial
 import trio
 
 from proxy.core.address import Endpoint
+from proxy.core.http_response import Response
 from proxy.core.loops import Found
-from proxy.core.outcomes import Reason, Stage
+from proxy.core.outcomes import EndedBy, Reason, Stage
 from proxy.core.patience import Patience
 from proxy.core.record import Peer
-from proxy.core.request import Refused, Request, too_slow
+from proxy.core.request import Forwarded, Refused, Request, too_slow
 from proxy.core.routes import RouteQuery
 from proxy.core.snapshot import Cluster, Listener, Mode, Reply, SendHeader
 from proxy.net import sockopt
+from proxy.net.exchange import Exchange
+from proxy.net.relay import Relay
 from proxy.net.resolve import NoSuchHost
 from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, HUNG_UP, READ, URGENT
 from proxy.sessions import routing
 from proxy.sessions.dialling import Dialling
-from proxy.sessions.reception import Reception
+from proxy.sessions.reception import VIA, Reception
 from proxy.sessions.session import Session
 from proxy.sessions.shared import Shared
 
 # Where a client need say nothing of its own to be sent on: a dial of ours that comes back would be sent on again.
 _MAY_LOOP = frozenset({Mode.TRANSPARENT, Mode.TPROXY, Mode.SNI})
+KEPT_FOR = 60.0  # seconds for which a client's connection is kept open without a further request
 _NOT_ALL = HUNG_UP | URGENT  # a read that comes back short has not emptied the socket
 
 
 class AskingSession(Session):
     """As `Session`, for listeners that ask."""
 
-    __slots__ = ("_answered", "_nursery", "_own", "_reception", "_routing", "_watched")
+    __slots__ = (
+        "_answered",
+        "_client_stays",
+        "_nursery",
+        "_own",
+        "_reception",
+        "_routing",
+        "_watched",
+        "is_idle",
+    )
 
     def __init__(
         self,
@@ -62,14 +75,71 @@ class AskingSession(Session):
         self._reception = Reception(downstream, listener, self.record)
         self._answered = False  # the client gets a reply that must not be reset away
         self._watched = False  # it is being heard without a task
+        self._client_stays = False  # the client's connection goes on when this session has ended
+        self.is_idle = False  # the client's connection is kept, and nothing has been asked for on it yet
         self._nursery: trio.Nursery | None = None  # for the task that it may need yet
+
+    def wait_for_more(self, nursery: trio.Nursery, behind: bytes, destination: Endpoint | None) -> None:
+        """Begin when the client asks for something more on a connection that is kept. It has said ``behind`` already.
+
+        ``destination`` is what the connection's PROXY header told, if there was one.
+        """
+        shared, self._nursery, self.is_idle = self._shared, nursery, True
+        self._reception.go_on(behind, destination)
+        if behind:
+            shared.watch.again(self._ask_again)
+            return
+        try:
+            shared.watch.add(self._downstream.fileno(), READ | EDGE, self._asks_more)
+        except OSError:  # nothing left to watch it with
+            self._end_unused()
+        else:
+            shared.unheard.set(self, shared.watch.clock(), KEPT_FOR, self._end_unused)
+
+    def _asks_more(self, _events: int) -> None:
+        try:
+            if self._downstream.recv(1, socket.MSG_PEEK):
+                self._ask_again()
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._end_unused()
+
+    def _ask_again(self) -> None:
+        """The next request begins: it is a session like the first one."""
+        if not self.is_idle:
+            return
+        shared, self.is_idle = self._shared, False
+        shared.unheard.call_off(self, KEPT_FOR)
+        shared.watch.let_go(self._downstream.fileno())
+        self.record.began = self._since = shared.watch.clock()
+        shared.resumed(self)
+        assert self._nursery is not None
+        self.begin(self._nursery)
+
+    def _end_unused(self) -> None:
+        """Close a connection on which nothing more was asked for. There is nothing to account for."""
+        shared = self._shared
+        shared.unheard.call_off(self, KEPT_FOR)
+        shared.watch.let_go(self._downstream.fileno())
+        self._downstream.close()
+        shared.ended(self)
+
+    def interrupt(self, ended_by: EndedBy, reason: Reason) -> None:
+        """As `Session.interrupt`."""
+        if self.is_idle:
+            self._end_unused()
+        else:
+            super().interrupt(ended_by, reason)
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Hear as much as has come, and the rest when it comes; a task only where something else is waited for."""
         self._nursery = nursery
         try:
             self.record.during = Stage.SNIFF
-            if self._shared.takes_syn_data:
+            if self._shared.takes_syn_data and not self._reception.goes_on:
                 self._shared.look_at_syn(self.record, self.listener, self._downstream)
             if self._reception.waits_for_bytes_only:
                 self._listen(0)
@@ -185,6 +255,9 @@ class AskingSession(Session):
     def _dial_to(self, cluster: Cluster) -> Dialling:
         dialling = super()._dial_to(cluster)
         dialling.connected_now = self._grant_dialed
+        request = self._reception.request
+        if request is not None and request.http is not None:
+            dialling.is_whole = request.http.body.done
         if self.listener.mode in _MAY_LOOP:
             dialling.begun = self._remember
         return dialling
@@ -269,10 +342,70 @@ class AskingSession(Session):
     def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
         self._grant_dialed()
         self._watched = False  # the relay takes the descriptor over
-        super()._relay(upstream, early)
         request = self._reception.request
-        if self.relay is not None and request is not None:
-            self.relay.up.body = request.body
+        if request is None or request.http is None:
+            super()._relay(upstream, early)
+        else:
+            self._connected(upstream)
+            self._exchange(request.http, upstream, early)
+
+    def _exchange(self, http: Forwarded, upstream: Upstream | Near, early: EarlyData) -> None:
+        """Forward one request and its response."""
+        shared, sock = self._shared, upstream.sock
+        exchange = Exchange(
+            self._downstream, sock, shared.watch, shared.buffer, self._exchanged, http, Response(http, VIA),
+            lambda: not shared.draining,
+        )  # fmt: skip
+        self.relay = exchange
+        exchange.up.moved = upstream.sent
+        exchange.start(early.data[upstream.sent :], self._reception.behind)
+
+    def _exchanged(self) -> None:
+        """The exchange has ended, by itself or because it was stopped."""
+        exchange, record = self.relay, self.record
+        assert isinstance(exchange, Exchange)
+        if exchange.fault is not None:
+            self._failed(exchange.fault)
+            return
+        if exchange.switched:
+            self._switch(exchange)
+            return
+        if self._interruption is not None:
+            record.ended_by, record.reason = self._interruption
+            if record.ended_by is EndedBy.TIMEOUT and not exchange.response.began:
+                self._say(
+                    self._reception.refusal(Reason.CONNECT_TIMEOUT, "the server did not answer in time")
+                )
+            self._reset_both()
+        else:
+            record.ended_by, record.reason = exchange.ended_by or EndedBy.PROXY, exchange.reason
+            record.detail = exchange.detail
+            self._reception.behind = exchange.behind
+            self._client_stays = exchange.stays
+            if exchange.refusal is not None:
+                self._say(self._reception.refusal(exchange.refusal, exchange.detail))
+                self._reset_both()
+            elif exchange.complete:
+                if not exchange.stays:
+                    self._say(b"")
+            elif (survivor := exchange.survivor()) is not None:
+                self._shared.reset(survivor)
+        self._finish()
+
+    def _switch(self, exchange: Exchange) -> None:
+        """Both sides speak another protocol from now on (101): relay their bytes."""
+        shared = self._shared
+        relay = self.relay = Relay(
+            self._downstream, exchange.up.sock, shared.watch, shared.buffer, self._relayed
+        )
+        relay.up.moved, relay.down.moved = exchange.up.moved, exchange.down.moved
+        relay.first_byte = exchange.first_byte
+        relay.start(bytes(exchange.up.pending) + exchange.behind, downstream_ended=False)
+
+    def _close_downstream(self) -> None:
+        if self._client_stays and self._shared.keep(self, self._downstream, self._reception.behind):
+            return
+        super()._close_downstream()
 
     def _grant_dialed(self) -> None:
         """Tell the client that it is connected, unless it has been told: now it may speak."""
@@ -293,9 +426,13 @@ class AskingSession(Session):
         elif isinstance(error, NoSuchHost):
             reply = self._reception.refusal(Reason.NO_SUCH_HOST, str(error))
         if reply:
-            with suppress(OSError):  # no descriptor for it: a reset says no, too
-                self._shared.farewell(self._downstream.dup(), reply)
-                self._answered = True
+            self._say(reply)
+
+    def _say(self, reply: bytes) -> None:
+        """The last that the client is told; what it says meanwhile is read, for a close would reset the rest away."""
+        with suppress(OSError):  # no descriptor for it: a reset says no, too
+            self._shared.farewell(self._downstream.dup(), reply)
+            self._answered = True
 
     def _reset_both(self) -> None:
         if not self._answered:

@@ -60,7 +60,7 @@ class Dialling:
     __slots__ = (
         "_budget", "_cluster", "_counted", "_more", "_plan", "_pool", "_preface", "_progress", "_record",
         "_spares", "_stalled", "_standings", "_told", "_unavailable", "_unsettled", "_watch", "begun", "connected_now",
-        "late", "undecided",
+        "is_whole", "late", "undecided",
     )  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
@@ -87,6 +87,9 @@ class Dialling:
         self._budget = dial.SynBudget(2 * (1 + cluster.connect.retries))
         self._more: Callable[[], Sequence[Endpoint]] | None = None  # addresses that have come since
         self._plan: Plan = PLAIN_PLAN
+        self.is_whole = (
+            False  # the first bytes are a whole request: nothing that the client does concerns the server
+        )
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         self.connected_now: Callable[[], None] | None = (
             None  # told when a handshake with the destination is over
@@ -396,7 +399,15 @@ class Dialling:
             return upstream
         timeout = self._cluster.connect.timeout
         chosen = await doubt.answering(
-            upstream, early, downstream, self._watch, standing, plan.hedge, timeout, self._may_doubt
+            upstream,
+            early,
+            downstream,
+            self._watch,
+            standing,
+            plan.hedge,
+            timeout,
+            self._may_doubt,
+            self.is_whole,
         )
         self._unsettled = chosen.unanswered and not chosen.spoke
         self.late, self.undecided = chosen.late, chosen.late is not None

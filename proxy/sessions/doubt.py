@@ -73,10 +73,12 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
     hedge: float | None,
     timeout: float,
     may_doubt: Callable[[], bool],
+    whole: bool = False,
 ) -> Upstream:
     """The connection whose answer has come, ``primary`` or one dialled plainly.
 
     ``hedge``: seconds after which a plain one joins; None: only where ``primary`` is ended without a byte.
+    ``whole``: as for `silence.first_answer`.
     """
     # Where the answer was dropped there is nothing to wait for but the server's repetition, after a second perhaps.
     dropped = primary.overtaken and hedge is not None
@@ -97,6 +99,7 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
             doubt_at=primary.connected if dropped else doubt_at,
             timeout=timeout,
             may_doubt=(lambda: True) if dropped else may_doubt,
+            whole=whole,
         )
     except BaseException:
         primary.sock.close()

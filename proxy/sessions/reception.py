@@ -6,6 +6,7 @@ connected before that is so (`Reception.may_promise`), and what it is told when 
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from functools import partial
 
 import trio
 
-from proxy.core import openings, proxy_header, sni, tunnel
+from proxy.core import http1, openings, proxy_header, sni, tunnel
 from proxy.core.address import Endpoint
 from proxy.core.familiar import Familiar
 from proxy.core.fastopen import Standing
@@ -22,7 +23,7 @@ from proxy.core.networks import is_within
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, NotMine
 from proxy.core.record import SessionRecord
-from proxy.core.request import Opening, OpeningParser, Refused, Request, Turn, gone_early, too_slow
+from proxy.core.request import Forwarded, Opening, OpeningParser, Refused, Request, Turn, gone_early, too_slow
 from proxy.core.snapshot import Cluster, Listener, Mode, ProxyHeader, Reply
 from proxy.core.tunnel import Sealed
 from proxy.net import sniff, sockopt
@@ -32,13 +33,15 @@ from proxy.net.sniff import EarlyData, HungUp, Incoming
 from proxy.sessions import passwords
 
 _familiar = Familiar()
+VIA = http1.VIA + b"-" + os.urandom(6).hex().encode()  # what this process calls itself in `Via` fields
 
 
 class Reception:
     """One client's way in."""
 
     __slots__ = (
-        "_incoming", "_listener", "_parser", "_record", "behind", "downstream", "granted", "held", "request", "sealed",
+        "_incoming", "_listener", "_parser", "_record", "behind", "downstream", "goes_on", "granted", "held",
+        "request", "sealed",
     )  # fmt: skip
 
     def __init__(self, downstream: socket.socket, listener: Listener, record: SessionRecord) -> None:
@@ -53,7 +56,17 @@ class Reception:
         self.held: EarlyData | None = None  # first bytes that came with the request
         self.granted = False  # it has been told that it is connected, or is owed nothing of the kind
         self.sealed: Sealed | None = None  # the opening of a tunnel
-        self.behind = b""  # and what came behind all that it covers
+        self.behind = b""  # what came behind all that it covers, or behind a plain HTTP request
+        self.goes_on = False  # the client has asked for something on this connection before
+
+    def go_on(self, behind: bytes, destination: Endpoint | None) -> None:
+        """Hear a further request of a client that is known. ``behind``: what it has said already.
+
+        ``destination`` is what its PROXY header told, if there was one.
+        """
+        self.goes_on = True
+        self._incoming.data = behind
+        self._record.destination = destination
 
     @property
     def waits_for_bytes_only(self) -> bool:
@@ -61,7 +74,7 @@ class Reception:
         listener = self._listener
         return (
             listener.users is None
-            and listener.proxy_header is ProxyHeader.OFF
+            and (self.goes_on or listener.proxy_header is ProxyHeader.OFF)
             and listener.mode is not Mode.TUNNEL
         )
 
@@ -134,6 +147,9 @@ class Reception:
     async def _who(self, introduced: Callable[[], str | None]) -> None:
         """Whom the connection is from, and whether he is served."""
         listener, record = self._listener, self._record
+        if self.goes_on:
+            self._is_allowed()
+            return
         if listener.proxy_header is not ProxyHeader.OFF:
             if record.source is None or is_within(record.source.host, listener.trust):
                 await self._proxied()
@@ -193,7 +209,7 @@ class Reception:
         if mode is Mode.SNI:
             return self._named(to_the_end=to_the_end)
         if self._parser is None:
-            self._parser = openings.opening_of(mode, login=listener.users is not None)
+            self._parser = openings.opening_of(mode, login=listener.users is not None, via=VIA)
         while True:
             opening = self._opening(self._parser, to_the_end=to_the_end)
             if not isinstance(opening, Turn) or opening.credentials is not None:
@@ -281,7 +297,7 @@ class Reception:
         return 443 if self.downstream.family == socket.AF_UNIX else int(self.downstream.getsockname()[1])
 
     def _take(self, request: Request) -> None:
-        """Whatever came behind the request belongs to its first bytes."""
+        """Whatever came behind the request belongs to its first bytes; raises `Refused`."""
         record, rest = self._record, self._incoming.data
         self.request = request
         self.granted = not request.granted
@@ -291,11 +307,21 @@ class Reception:
             self.behind = rest
             self.held = EarlyData(request.early, ended=False, waited=0.0)
             return
-        if request.body is not None:
-            rest = rest[: request.body.take(rest)]
-        elif rest and not request.early:
-            record.client_syn_bytes = max(0, record.client_syn_bytes - self._incoming.consumed)
-        if request.early and request.protocol == "http":
+        if request.http is not None:
             record.client_syn_bytes = 0  # they are no longer the bytes that it sent
+            early = request.early + self._take_body(request.http, rest)
+            self.held = EarlyData(early, ended=False, waited=0.0)
+            return
+        if rest and not request.early:
+            record.client_syn_bytes = max(0, record.client_syn_bytes - self._incoming.consumed)
         if request.early or rest:
             self.held = EarlyData(request.early + rest, ended=False, waited=0.0)
+
+    def _take_body(self, http: Forwarded, rest: bytes) -> bytes:
+        """The part of a plain HTTP request's body that has come with its head; raises `Refused`."""
+        try:
+            taken, early = http.body.take(rest)
+        except Malformed as bad:
+            raise Refused(Reason.BAD_REQUEST, str(bad), self.refusal(Reason.BAD_REQUEST, str(bad))) from None
+        self.behind = rest[taken:]
+        return bytes(early)

@@ -26,6 +26,7 @@ from proxy.core.request import Refused
 from proxy.core.snapshot import Cluster, Listener
 from proxy.net import sockopt
 from proxy.net.dial import Attempt, under_way
+from proxy.net.exchange import Exchange
 from proxy.net.relay import Relay
 from proxy.net.sniff import (
     MOST_EARLY_DATA,
@@ -55,6 +56,8 @@ class ClientGone(Exception):
 class Session:
     """One downstream connection and what became of it."""
 
+    is_idle = False  # it is kept open without anything to account for
+
     __slots__ = (
         "_accounted", "_cluster", "_dials", "_downstream", "_guarded", "_interruption", "_looked_after", "_only",
         "_over", "_part", "_patience", "_shared", "_since", "_tested", "_upstream", "listener", "record", "relay",
@@ -72,7 +75,7 @@ class Session:
         cluster = listener.cluster
         self.listener = listener
         self.record = SessionRecord(number, listener.name, peer, cluster.name, shared.watch.clock())
-        self.relay: Relay | None = None
+        self.relay: Relay | Exchange | None = None
         self._interruption: tuple[EndedBy, Reason] | None = None
         self._since = self.record.began  # when the client could first have said something for the upstream
         self._cluster: Cluster = cluster
@@ -354,13 +357,17 @@ class Session:
             return 0.0
         return self._patience.wait_for(cluster, self.listener.timeouts.first_bytes, standing.rtt)
 
-    def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
-        shared, data, sent = self._shared, early.data, upstream.sent
-        sock = self._upstream = upstream.sock
+    def _connected(self, upstream: Upstream | Near) -> None:
+        """The dial is over: ``upstream`` is this session's from now on."""
+        self._upstream = upstream.sock
         self.record.during = _RELAY
         self._guarded = False  # the relay takes the descriptor over
         if self._dials is not None or (self._cluster.endpoints and not self._cluster.only):
             self._dialling.connected(upstream.endpoint)
+
+    def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
+        shared, data, sent, sock = self._shared, early.data, upstream.sent, upstream.sock
+        self._connected(upstream)
         heard = None if data else self._heard
         relay = self.relay = Relay(self._downstream, sock, shared.watch, shared.buffer, self._relayed, heard)
         if not data and sock.family != socket.AF_UNIX:
@@ -457,7 +464,7 @@ class Session:
             self.relay = None  # it knows us as we know it: nothing for the garbage collector
         shared.loops.leave(self)
         self._unguard()
-        self._downstream.close()
+        self._close_downstream()
         if self._upstream is not None:
             self._upstream.close()
             if dials is not None:
@@ -478,3 +485,6 @@ class Session:
         self._accounted = True
         settle(self.record)
         self._shared.ended(self)
+
+    def _close_downstream(self) -> None:
+        self._downstream.close()

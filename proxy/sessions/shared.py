@@ -59,6 +59,11 @@ class Shared(Generic[AnySession]):
     introduced: Callable[
         [AnySession], str | None
     ]  # a PROXY header told whom a session is of; why he is refused
+    keep: Callable[
+        [AnySession, socket.socket, bytes], bool
+    ]  # given a client's connection on which more may be asked for, and what has been; False: it is to be closed
+    resumed: Callable[[AnySession], None]  # told when that was so
+    draining: bool = False  # no connection of a client is to be kept
     lockout: Lockout = field(default_factory=Lockout)
     loops: Loops = field(default_factory=lambda: Loops(randint))
     duplicates: Duplicates = field(default_factory=Duplicates)

@@ -207,6 +207,13 @@ async def greets_and_echoes(stream: trio.SocketStream) -> None:
     await echo(stream)
 
 
+async def answers_http(stream: trio.SocketStream) -> None:
+    """A web server for requests with a body of four bytes, which are its answer."""
+    said = await until(stream, b"body")
+    if said:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody")
+
+
 # --- what is served
 
 
@@ -345,7 +352,7 @@ def quarantined(worker: Worker) -> None:
 
 
 SOCKS, LOGIN = Asked(Mode.SOCKS), Asked(Mode.MIXED, users=Users({"alice": Secret(b"sesame")}))
-CONNECT, POST = Asked(Mode.HTTP), Asked(Mode.HTTP)
+CONNECT, POST = Asked(Mode.HTTP), Asked(Mode.HTTP, answers_http)
 ARRIVING = Arriving()
 EAGER = Asked(Mode.SOCKS, reply=Reply.OPTIMISTIC)
 HEADED = Asked(Mode.HTTP, proxy_header=ProxyHeader.ACCEPT, trust=(parse_network("127.0.0.0/8"),))

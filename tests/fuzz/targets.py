@@ -107,19 +107,24 @@ def hello(data: bytes) -> str:
 
 def chunks(data: bytes) -> str:
     whole, pieces = Chunked(), Chunked()
-    try:
-        taken = whole.take(data)
-    except Malformed:
-        taken = -1
-    one_by_one = 0
-    try:
-        for at in range(len(data)):
-            one_by_one += pieces.take(data[at : at + 1])
-    except Malformed:
-        one_by_one = -1
-    assert taken == one_by_one or -1 in {taken, one_by_one}, (taken, one_by_one)
-    assert -1 <= taken <= len(data)
-    return f"{(taken > 0) + (taken == len(data))} {taken < 0}"
+    content = [b"", b""]
+    taken = [0, 0]
+    for which, (body, step) in enumerate(((whole, len(data) or 1), (pieces, 1))):
+        try:
+            for at in range(0, len(data), step):
+                size, piece = body.take(data[at : at + step])
+                taken[which] += size
+                content[which] += bytes(piece)
+        except Malformed:
+            taken[which] = -1
+    assert taken[0] == taken[1] or -1 in taken, taken
+    if whole.done:
+        again = Chunked()
+        assert again.take(content[0]) == (len(content[0]), content[0]), (
+            "what is sent on is read as it was meant"
+        )
+        assert again.done
+    return f"{(taken[0] > 0) + (taken[0] == len(data))} {taken[0] < 0}"
 
 
 # --- what the kernel and files say

@@ -219,27 +219,3 @@ def test_a_long_stream_gives_others_a_turn(rig: Rig) -> None:
     rig.flow.sink.close()
     for thread in threads:
         thread.join()
-
-
-class Five:
-    """A body of five bytes."""
-
-    left = 5
-
-    def take(self, data: bytes | memoryview) -> int:
-        taken = min(self.left, len(data))
-        self.left -= taken
-        return taken
-
-
-def test_what_comes_behind_a_body_is_read_and_forgotten(rig: Rig) -> None:
-    rig.flow.body = Five()
-    for piece in (b"123", b"45more", b"and more"):
-        rig.source.sendall(piece)
-        rig.pump()
-    assert read_all(rig.sink) == b"12345", "and the sink has been told that no more comes"
-    assert rig.flow.moved == 5
-    assert not rig.flow.eof
-    rig.source.shutdown(socket.SHUT_WR)
-    rig.pump()
-    assert rig.flow.finished

@@ -161,21 +161,6 @@ async def read_to_the_end(stream: trio.SocketStream) -> bytes:
         return b""
 
 
-async def test_nothing_behind_a_forwarded_request_goes_to_its_server() -> None:
-    async with at(asking(Mode.HTTP)) as (here, cluster), await here.connect() as stream:
-        to = target(cluster)
-        await stream.send_all(
-            f"POST http://{to}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab".encode()
-        )
-        head = f"POST / HTTP/1.1\r\nHost: {to}\r\nContent-Length: 4\r\nConnection: close\r\n\r\n".encode()
-        assert await read(stream, len(head) + 2) == head + b"ab"
-        await stream.send_all(b"cdGET http://secret/ HTTP/1.1\r\n\r\n")
-        assert await read(stream) == b"cd"
-        await stream.aclose()
-        record = await here.events.record()
-        assert record.up_bytes == len(head) + 4
-
-
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_a_header_is_believed_from_whom_it_may_come(trusted: bool) -> None:
     trust = NAMED["loopback"] if trusted else (parse_network("10.0.0.0/8"),)

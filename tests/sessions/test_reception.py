@@ -17,7 +17,7 @@ from proxy.core.request import Refused
 from proxy.core.snapshot import DIRECT, Cluster, FastOpen, Listener, Mode, Reply
 from proxy.core.users import Users, read_secret
 from proxy.net.listening import Listening
-from proxy.sessions.reception import Reception
+from proxy.sessions.reception import VIA, Reception
 from tests.net.pairs import pair
 
 GET = b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -61,7 +61,11 @@ async def test_a_forwarded_request_waits_for_no_word() -> None:
         await heard.hear(**ASIDE)
         assert heard.granted
         assert heard.held is not None
-        assert heard.held.data == b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        via = b"Via: 1.1 " + VIA
+        assert (
+            heard.held.data == b"GET / HTTP/1.1\r\nHost: a.test\r\n" + via + b"\r\nConnection: close\r\n\r\n"
+        )
+        assert heard.behind == b"pipelined"
         assert b"a.test:80: why" in heard.refusal(Reason.REFUSED, "why")
 
 

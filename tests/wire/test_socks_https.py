@@ -16,7 +16,7 @@ import trustme
 from proxy.lab.behaviours import answers, never_answers
 from proxy.lab.servers import Address, Conversation
 from proxy.lab.wan import Wan
-from tests.wire.program import Line, Program, until
+from tests.wire.program import Line, Program
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.1)]
 
@@ -195,26 +195,28 @@ def test_dialed_never_promises(wan: Wan) -> None:
             assert proxy.session(number)["reply"] == "dialed"
 
 
-def test_what_comes_behind_a_forwarded_request_goes_nowhere(wan: Wan) -> None:
-    server = wan.serve(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", request=10, closes=True))
+def test_requests_for_http_urls_ride_in_their_syns_one_after_another(wan: Wan) -> None:
+    server = wan.serve(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", request=10))
     to = server.address[0]
-    post = f"POST http://{to}/a HTTP/1.1\r\nHost: other\r\nContent-Length: 3\r\nProxy-Connection: x\r\n\r\n".encode()
+    get = f"GET http://{to}/a HTTP/1.1\r\nHost: other\r\nProxy-Connection: x\r\n\r\n".encode()
     with (
         program(wan, listener("http")) as proxy,
         socket.create_connection(proxy.address(), timeout=10) as sock,
     ):
-        sock.sendall(post + b"ab")
-        until(lambda: any(data.endswith(b"ab") for data in server.received))
-        sock.sendall(
-            b"cGET http://secret.test/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic abc\r\n\r\n"
-        )
-        assert sock.recv(100).endswith(b"ok")
-    server.wait(1)
-    head, _, body = server.received[0].partition(b"\r\n\r\n")
-    assert head.decode().split("\r\n") == [
-        "POST /a HTTP/1.1", f"Host: {to}", "Content-Length: 3", "Connection: close",
-    ]  # fmt: skip
-    assert body == b"abc"
+        for _ in range(4):
+            sock.sendall(get)
+            answer = b""
+            while not answer.endswith(b"ok"):
+                answer += sock.recv(1000)
+            assert b"onnection" not in answer.partition(b"Via")[0]
+        lines = [proxy.session(number) for number in range(1, 5)]
+        assert [line["evidence"] for line in lines[1:]] == ["syn_data_acked"] * 3
+        assert [line["syn_bytes"] for line in lines[1:]] == [len(server.received[0])] * 3
+        assert max(line["first_byte"] for line in lines[1:]) < 1.6 * wan.rtt
+        assert len({line["client"] for line in lines}) == 1
+    server.wait(4)
+    for data in server.received:
+        assert data.decode().split("\r\n")[:2] == ["GET /a HTTP/1.1", f"Host: {to}"]
 
 
 def test_a_client_that_says_nothing_is_not_waited_for(wan: Wan) -> None:
