@@ -116,6 +116,7 @@ proxy by accident is refused at the start.
     "dns": "",
     "log": "Fields and events: [log.md](log.md).",
     "limits": "",
+    "login": "How many wrong passwords one client may send before it has to wait: [security.md](security.md#where-clients-may-go).",
     "admin": "Metrics, the page, the API. Without the section nothing listens.",
 }
 
@@ -252,6 +253,11 @@ dns: {ttl: 1m, stale: 1h, family: ipv4}
 listeners:
   office: {bind: "127.0.0.1:1080", mode: mixed}
 log: {level: warning, format: json, sessions: false}
+""",
+    "login": """\
+listeners:
+  office: {bind: "192.0.2.1:1080", mode: mixed, users: {alice: "${file:/run/secrets/alice}"}}
+login: {attempts: 10, longest_wait: 5s}
 """,
     "limits": """\
 listeners:

@@ -14,6 +14,7 @@ from proxy.config.nodes import Entry, MappingNode, Node, ScalarNode, Tree, is_em
 from proxy.config.scalars import BadScalar
 from proxy.core.clusters import Balance, Ejection, Health, Source, Tls, Via
 from proxy.core.destinations import Ban, Destinations
+from proxy.core.lockout import Login
 from proxy.core.networks import Network
 from proxy.core.snapshot import (
     DIRECT,
@@ -82,6 +83,7 @@ class _Compiler:
             dns=_dns(config.dns),
             log=Log(config.log.level, config.log.format, config.log.sessions),
             limits=config.limits.caps(),
+            login=Login(config.login.attempts, config.login.longest_wait.value, config.login.window.value),
             admin=_admin(config.admin),
             user=config.user.value if config.user else None,
             group=config.group.value if config.group else None,

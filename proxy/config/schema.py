@@ -50,6 +50,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Log",
+    "Login",
     "Match",
     "Name",
     "Route",
@@ -70,6 +71,7 @@ _TIMEOUTS = snapshot.Timeouts()
 _FAR_SIDE = snapshot.FarSide()
 _DNS = snapshot.Dns()
 _LOG = snapshot.Log()
+_LOGIN = snapshot.Login()
 _SNAPSHOT = snapshot.Snapshot((), {})
 
 
@@ -213,6 +215,28 @@ class Log(Section, frozen=True):
     sessions: Annotated[bool, Meta(description="One line for each session when it ends.")] = _LOG.sessions
 
 
+class Login(Section, frozen=True):
+    """How guessing of passwords is slowed down, for each client (an IPv6 /64 is one) and user."""
+
+    attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Different wrong passwords that cost no wait; the same one again is none.",
+        ),
+    ] = _LOGIN.attempts
+    longest_wait: Annotated[
+        Duration,
+        Meta(
+            description="The longest time between two looks; the first is 250ms, and each is twice the one before."
+        ),
+    ] = Duration(_LOGIN.longest_wait)
+    window: Annotated[
+        Duration, Meta(description="How long after the last wrong password all of them are forgotten.")
+    ] = Duration(_LOGIN.window)
+
+
 class Config(Section, frozen=True):
     """The configuration of tfo-proxy."""
 
@@ -237,6 +261,9 @@ class Config(Section, frozen=True):
     log: Annotated[Log, Meta(description="What is logged and how.")] = field(default_factory=Log)
     limits: Annotated[Limits, Meta(description="How many may come in, to all listeners together.")] = field(
         default_factory=Limits
+    )
+    login: Annotated[Login, Meta(description="How guessing of passwords is slowed down.")] = field(
+        default_factory=Login
     )
     admin: Annotated[Admin | None, Meta(description="Where it can be watched and told; absent: nowhere.")] = (
         None

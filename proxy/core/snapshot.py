@@ -25,6 +25,7 @@ from proxy.core.clusters import (
 )
 from proxy.core.destinations import Destinations
 from proxy.core.limits import NO_CAPS, Caps
+from proxy.core.lockout import Login
 from proxy.core.loops import MOST_SILENT
 from proxy.core.networks import Network
 from proxy.core.routes import Routes
@@ -32,8 +33,8 @@ from proxy.core.users import Users
 
 __all__ = [
     "AUTO", "CLIENT_NAMES_DESTINATION", "DIRECT", "Admin", "Auto", "Bind", "Caps", "Cluster", "Connect", "Dns",
-    "Family", "FastOpen", "Keepalive", "Listener", "Log", "Mode", "ProxyHeader", "Replay", "Reply", "SendHeader",
-    "ServerFirst", "Snapshot", "Timeouts",
+    "Family", "FastOpen", "Keepalive", "Listener", "Log", "Login", "Mode", "ProxyHeader", "Replay", "Reply",
+    "SendHeader", "ServerFirst", "Snapshot", "Timeouts",
 ]  # fmt: skip
 
 
@@ -189,6 +190,7 @@ class Snapshot:
     dns: Dns = field(default_factory=Dns)
     log: Log = field(default_factory=Log)
     limits: Caps = NO_CAPS  # for all listeners together
+    login: Login = field(default_factory=Login)
     admin: Admin | None = None
     user: str | None = None  # who the process becomes once its listeners are open
     group: str | None = None  # the same; None: the user's own

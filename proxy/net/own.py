@@ -58,7 +58,9 @@ def _ask(host: str) -> bool:
             answer = kernel.recv(4096)
     except OSError:  # a sandbox without netlink
         return _can_be_bound(family, host)
-    return _HEADER.unpack_from(answer)[1] != _ERROR and _ROUTE.unpack_from(answer, _HEADER.size)[7] == _LOCAL
+    kind: int = _HEADER.unpack_from(answer)[1]
+    route: int = _ROUTE.unpack_from(answer, _HEADER.size)[7] if kind != _ERROR else 0
+    return route == _LOCAL
 
 
 def _can_be_bound(family: int, host: str) -> bool:

@@ -88,6 +88,7 @@ class Worker:
             Routing(snapshot.routes, snapshot.destinations, pools, self.listening), set(), self.listening,
             self._introduced, self._keep, self._resumed, arrivals=Arrivals(nonces),
         )  # fmt: skip
+        self._shared.lockout.rules = snapshot.login
         self.tending = Tending(
             WarmUp(memory.standings, pools, self._watch, share),
             Checks(memory.standings, pools, self._watch, events.endpoint_health),
@@ -135,6 +136,7 @@ class Worker:
         shared.pools.follow([*snapshot.clusters.values(), snapshot.direct], resolver)
         shared.routing = Routing(snapshot.routes, snapshot.destinations, shared.pools, self.listening)
         self._admission.change(snapshot.limits)
+        shared.lockout.rules = snapshot.login
         shared.takes_syn_data = takes_syn_data
         self.spares.follow(snapshot.clusters)
         self.man(sockets)

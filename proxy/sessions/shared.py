@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Shared(Generic[AnySession]):
     ]  # given a client's connection on which more may be asked for, and what has been; False: it is to be closed
     resumed: Callable[[AnySession], None]  # told when that was so
     draining: bool = False  # no connection of a client is to be kept
-    lockout: Lockout = field(default_factory=Lockout)
+    lockout: Lockout = field(default_factory=lambda: Lockout(key=os.urandom(16)))
     loops: Loops = field(default_factory=lambda: Loops(randint))
     duplicates: Duplicates = field(default_factory=Duplicates)
     gateways: Gateways = field(default_factory=Gateways)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.lockout import FIRST_WAIT, FORGIVEN, FORGOTTEN_AFTER, LONGEST_WAIT, Lockout
+from proxy.core.lockout import FIRST_WAIT, Lockout, Login
 
+FORGIVEN, LONGEST_WAIT, FORGOTTEN_AFTER = Login().attempts, Login().longest_wait, Login().window
 ME, YOU = b"192.0.2.1", b"192.0.2.2"
 
 
@@ -86,3 +87,51 @@ def test_memory_is_bounded_and_the_oldest_go_first() -> None:
     for number in range(1000):
         lockout.failed(b"more%d" % number, "x", 3.0)
     assert len(lockout) == 10
+
+
+def test_the_same_wrong_password_again_is_no_new_guess() -> None:
+    lockout = Lockout(key=b"k")
+    marks = [lockout.mark(1, "alice", password) for password in ("old", "older", "x" * 255, "\udcff")]
+    for mark in marks:
+        assert not lockout.was_wrong(ME, "alice", mark, 0.0)
+        lockout.failed(ME, "alice", 0.0, mark)
+        assert lockout.was_wrong(ME, "alice", mark, 1.0)
+        assert not lockout.was_wrong(YOU, "alice", mark, 1.0)
+        assert not lockout.was_wrong(ME, "bob", mark, 1.0)
+    assert len({*marks, lockout.mark(2, "alice", "old"), lockout.mark(1, "bob", "old")}) == 6, (
+        "other users, another name"
+    )
+    assert not any(lockout.was_wrong(ME, "alice", mark, FORGOTTEN_AFTER + 1) for mark in marks)
+
+
+def test_a_right_one_clears_and_has_no_turn_to_wait_for_until_there_are_too_many_guesses() -> None:
+    lockout = Lockout(key=b"k")
+    right = lockout.mark(1, "alice", "sesame")
+    fail(lockout, 20)
+    assert lockout.turn(ME, "alice", 0.0, 3.0) is None
+    lockout.succeeded(ME, "alice", right)
+    assert lockout.turn(ME, "alice", 0.0, 3.0) == 0.0
+    fail(lockout, 50)
+    assert lockout.was_right(ME, "alice", right)
+    assert not lockout.was_right(YOU, "alice", right)
+    assert not lockout.was_right(ME, "alice", lockout.mark(1, "alice", "guess"))
+    fail(lockout, 51)
+    assert not lockout.was_right(ME, "alice", right)
+
+
+def test_what_was_right_is_remembered_of_so_many_clients() -> None:
+    lockout = Lockout(key=b"k", most=10)
+    marks = [(b"%d" % number, lockout.mark(1, "alice", "sesame")) for number in range(1000)]
+    for client, mark in marks:
+        lockout.succeeded(client, "alice", mark)
+    assert len([client for client, mark in marks if lockout.was_right(client, "alice", mark)]) == 10
+
+
+def test_the_rules_can_be_changed() -> None:
+    lockout = Lockout(Login(attempts=1, longest_wait=1.0, window=10.0))
+    fail(lockout, 8)
+    assert lockout.turn(ME, "alice", 0.0, 3.0) == 1.0
+    assert lockout.turn(ME, "alice", 11.0, 3.0) == 0.0
+    lockout.rules = Login(attempts=100)
+    fail(lockout, 50, "bob")
+    assert lockout.turn(ME, "bob", 0.0, 3.0) == 0.0

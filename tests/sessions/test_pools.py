@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from proxy.core.address import Authority, Endpoint
-from proxy.core.clusters import Balance, Cluster, Connect, EndpointFile, Health, Service, Via
+from proxy.core.clusters import Balance, Cluster, Connect, EndpointFile, Health, Origin, Service, Via
 from proxy.core.snapshot import Dns
 from proxy.net.listening import Listening
 from proxy.net.resolve import NoSuchHost, Resolver
@@ -66,7 +66,7 @@ async def test_what_others_say_never_leads_to_the_admin(tmp_path: Path) -> None:
         server.records["mapped.example", "AAAA"] = ["64:ff9b::7f00:1"]
         server.records["_x._tcp.example", "SRV"] = ["1 7 7414 admin.example."]
         pools = Pools(Resolver(Dns(servers=(server.endpoint,))), None, listening.is_admin)
-        origins = [
+        origins: list[Origin] = [
             Authority("admin.example", 7414),
             Authority("mapped.example", 7414),
             Service("_x._tcp.example"),

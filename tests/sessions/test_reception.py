@@ -122,18 +122,25 @@ async def test_who_guesses_is_slowed_down_and_then_not_looked_at() -> None:
                 return str(refused), trio.current_time() - started
             return "in", trio.current_time() - started
 
-    waited = [await tries("wrong") for _ in range(6)]
-    assert [why for why, _ in waited] == ["user 'alice': wrong password"] * 6
-    assert [pause for _, pause in waited] == pytest.approx([0, 0, 0, 0.25, 0.5, 1.0], abs=0.01)
+    same = [await tries("old") for _ in range(20)]
+    assert [(why, round(pause, 3)) for why, pause in same] == [("user 'alice': wrong password", 0.0)] * 20
+    waited = [await tries(f"wrong {number}") for number in range(5)]
+    assert [why for why, _ in waited] == ["user 'alice': wrong password"] * 5
+    assert [pause for _, pause in waited] == pytest.approx([0, 0, 0.25, 0.5, 1.0], abs=0.01)
     why, pause = await tries("right", "192.0.2.2")
     assert (why, round(pause, 1)) == ("in", 0.0)
-    assert (await tries("right"))[0] == "in"
     async with trio.open_nursery() as nursery:
-        for _ in range(5):
-            nursery.start_soon(tries, "wrong")
+        for number in range(5):
+            nursery.start_soon(tries, f"guess {number}")
     why, pause = await tries("right")
     assert why == "user 'alice': too many wrong passwords before this one, which was not looked at"
     assert pause == 0.0
+    assert (await tries("right", "192.0.2.2")) == ("in", 0.0)
+    await trio.sleep(40)
+    assert (await tries("right"))[0] == "in", "it had its turn, and clears"
+    for number in range(20):
+        await tries(f"more {number}")
+    assert (await tries("right")) == ("in", 0.0), "it was right from there before"
     await trio.sleep(400)
     assert (await tries("right"))[0] == "in"
 
