@@ -18,7 +18,7 @@ HOUSE = Path(__file__).parents[2]
 NOBODY = "65534"
 SOME = (
     "admin/test_server.py", "commands/test_run.py", "commands/test_doctor.py", "config/test_load.py",
-    "deploy/test_systemd.py", "e2e/test_first_flights.py", "faults/test_resets.py", "net/test_accept.py", "net/test_dial.py",
+    "deploy/test_systemd.py", "faults/test_resets.py", "net/test_accept.py", "net/test_dial.py",
     "net/test_sockopt.py", "service/test_listeners.py", "service/test_privileges.py", "service/test_state.py",
     "service/test_worker.py", "sessions/test_session.py", "telemetry/test_region.py", "trust/test_shortages.py",
     "wire/test_stopping.py",
