@@ -22,7 +22,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz deb sbom lock clean
+.PHONY: help run demo test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz deb sbom lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,9 @@ run: $(VENV)/.runtime ## start the proxy with CONFIG=config.example.yaml
 	@sed -n 's/^#.* \(curl .*\)/To try it: \1/p' $(CONFIG)
 	@$(if $(ADMIN),echo 'To watch it: http://$(ADMIN)/')
 	@exec $(py) -m proxy run $(CONFIG) $(if $(ADMIN),--admin $(ADMIN))
+
+demo: $(VENV)/.runtime ## try it without the Internet: a proxy here, a web site at the end of a slow line in this machine
+	@exec $(py) -m proxy demo --serve
 
 test: $(VENV)/.dev ## run every test in JOBS=3 processes, or TESTS=tests/core in one
 	@$(if $(TESTS),,echo "Every test, in $(JOBS) processes: about a quarter of an hour on two quiet cores.")

@@ -89,7 +89,7 @@ def run(wan: Wan, path: Path, runner: Runner, connections: int) -> Result:
     wan.clear()
     wan.forget()
     for name, params in path.through:
-        wan.install(name, **params)
+        wan.install_all([(name, dict(params), "")])
     server = wan.serve(path.served_by(), fast_open=path.fast_open)
     try:
         with runner.start(wan, path, server.address) as running:

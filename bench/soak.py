@@ -190,7 +190,7 @@ class _Soak:
     def _path(self, name: str, settings: dict[str, object]) -> None:
         self._wan.clear()
         self._wan.forget()  # nobody looks at its packets
-        self._wan.install(name, **settings)
+        self._wan.install_all([(name, dict(settings), "")])
 
     def _measure(self, services: dict[str, Service]) -> None:
         """When nobody is there."""

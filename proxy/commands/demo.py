@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from proxy.core.address import Endpoint
     from proxy.demo.play import Played
     from proxy.demo.scenes import Scene
 
@@ -45,6 +47,17 @@ THEMES = ("auto", "light", "dark", "both")
     help="Of the picture; `both` writes NAME-light.svg and NAME-dark.svg.",
 )
 @click.option(
+    "--serve",
+    "bind",
+    is_flag=False,
+    flag_value="127.0.0.1:8080",
+    metavar="[BIND]",
+    help="Let it be tried by hand: a proxy on BIND (127.0.0.1:8080), a small web site at the far end.",
+)
+@click.option(
+    "--admin", default="127.0.0.1:7414", show_default=True, metavar="BIND", help="With --serve, its page."
+)
+@click.option(
     "--pcap",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the packets for Wireshark.",
@@ -57,6 +70,8 @@ def command(  # noqa: PLR0913  # one parameter an option
     svg: Path | None,
     pcap: Path | None,
     *,
+    bind: str | None,
+    admin: str,
     listing: bool,
     server_first: bool,
     tunnel: bool,
@@ -72,6 +87,10 @@ def command(  # noqa: PLR0913  # one parameter an option
 
     if listing:
         click.echo("\n".join(_listed(scenes())))
+        return
+    if bind is not None:
+        _serve(_scene(name, server_first=server_first, tunnel=tunnel), _seconds(rtt), _endpoint(bind, "--serve"),
+               _endpoint(admin, "--admin"))  # fmt: skip
         return
     played = _play(_scene(name, server_first=server_first, tunnel=tunnel), _seconds(rtt), connections, pcap)
     click.echo(board(played, colour=_colour(), everything=everything))
@@ -107,24 +126,57 @@ def _seconds(rtt: str) -> float:
     return seconds
 
 
+def _endpoint(text: str, option: str) -> Endpoint:
+    from proxy.core.address import BadAddress, Endpoint, parse_target
+
+    try:
+        found = parse_target(text)
+    except BadAddress as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+    if not isinstance(found, Endpoint) or found.is_unix:
+        raise click.BadParameter(f"{text!r} is no address and port, like 127.0.0.1:8080", param_hint=option)
+    return found
+
+
 def _play(scene: Scene, rtt: float, connections: int, pcap: Path | None) -> Played:
-    from proxy.demo.obstacles import explanation
     from proxy.demo.play import play
+
+    say = _progress()
+    with _explained():
+        try:
+            return play(scene, rtt, connections, say, pcap)
+        finally:
+            say("")
+
+
+def _serve(scene: Scene, rtt: float, bind: Endpoint, admin: Endpoint) -> None:
+    import threading
+
+    from proxy.demo.serve import serve
+
+    if scene.tunnel or scene.server_first:
+        raise click.UsageError("--serve goes with neither --tunnel nor --server-first")
+    with _explained(), contextlib.suppress(KeyboardInterrupt):
+        serve(scene, rtt, bind, admin, click.echo, threading.Event())
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what can go wrong with a lab into a message with its remedy; SIGTERM ends it as Ctrl-C does."""
+    from proxy.demo.obstacles import explanation
     from proxy.demo.program import ProxyFailedError
     from proxy.lab.namespaces import LabUnavailableError
 
     signal.signal(signal.SIGTERM, _stop)
-    say = _progress()
     try:
-        return play(scene, rtt, connections, say, pcap)
+        yield
     except LabUnavailableError as error:
         raise click.ClickException(explanation(str(error).partition(". Run it as root")[0])) from None
-    except OSError as error:
-        raise click.ClickException(explanation(str(error))) from None
     except ProxyFailedError as error:
         raise click.ClickException(str(error)) from None
-    finally:
-        say("")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise click.ClickException(reason if "cannot listen" in reason else explanation(str(error))) from None
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

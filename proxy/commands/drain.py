@@ -38,8 +38,7 @@ def command(
 ) -> None:
     """Have a running proxy accept no more connections, let its sessions end, and end.
 
-    A second time: at once. How long sessions may last is `drain` in its configuration. An admin on loopback that has no
-    token takes no orders; then a signal is sent, as root and the proxy's user may.
+    A second time: at once. How long sessions may last is `drain` in its configuration.
     """
     if pid is not None:
         process = Process(pid)
@@ -49,13 +48,7 @@ def command(
         click.echo("stopped" if wait else f"process {pid} was asked to stop")
         return
     with remote.find(config, admin, token_file) as there:
-        try:
-            there.post("/api/v1/drain")
-        except remote.Refused as refused:
-            behind = Process.behind(there) if refused.status == 403 else None
-            if behind is None:
-                raise
-            behind.send(signal.SIGTERM)
+        there.post("/api/v1/drain")
         if wait:
             _wait(lambda: _is_gone(there), "draining", timeout)
     click.echo("stopped" if wait else "draining")

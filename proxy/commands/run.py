@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,33 +13,43 @@ if TYPE_CHECKING:
     from proxy.config import Loaded
     from proxy.service.reload import Source
 
-_GC_THRESHOLD = 50_000  # a session makes some hundred container objects, and almost none in cycles
+DEFAULT_CONFIG = "/etc/tfo-proxy/config.yaml"
 
 
 @click.command()
-@click.argument("config", required=False)
+@click.argument("config", required=False, envvar="TFO_PROXY_CONFIG")
 @click.option(
     "--forward",
     "forwards",
     multiple=True,
+    envvar="TFO_PROXY_FORWARD",
     metavar="BIND=TO",
     help="Add a forward listener, like 127.0.0.1:8080=example.com:80.",
 )
 @click.option(
     "--mixed",
     multiple=True,
+    envvar="TFO_PROXY_MIXED",
     metavar="BIND",
     help="Add a SOCKS and HTTP proxy, like 127.0.0.1:8080.",
 )
 @click.option(
     "--admin",
+    envvar="TFO_PROXY_ADMIN",
     metavar="BIND",
-    help="Where it can be watched and told, like 127.0.0.1:7414 or unix:/run/x.sock.",
+    help="Serve the page, the API and /metrics here, like 127.0.0.1:7414 or unix:/run/x.sock.",
+)
+@click.option(
+    "--allow-loopback",
+    is_flag=True,
+    envvar="TFO_PROXY_ALLOW_LOOPBACK",
+    help="Let clients name destinations on this machine, for a try: direct.allow: loopback.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Instead of the file's log.level.",
+    envvar="TFO_PROXY_LOG_LEVEL",
+    help="The least important log lines to write, in place of the file's log.level.",
 )
 def command(
     config: str | None,
@@ -46,15 +57,24 @@ def command(
     mixed: tuple[str, ...],
     admin: str | None,
     log_level: str | None,
+    *,
+    allow_loopback: bool,
 ) -> None:
-    """Run the proxy until SIGTERM or SIGINT; a second one ends it at once."""
+    """Run the proxy until SIGTERM or SIGINT; a second one ends it at once.
+
+    Without CONFIG and without listeners on the command line it serves /etc/tfo-proxy/config.yaml. CONFIG and each
+    option may stand in the environment: TFO_PROXY_CONFIG, TFO_PROXY_MIXED, TFO_PROXY_ADMIN and so on.
+    """
     from proxy.config import ConfigError, load  # only when it is needed
     from proxy.service.reload import Source
 
     if config is None and not (forwards or mixed):
-        meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
-        raise click.UsageError(f"nothing to serve: {meant}")
-    source = Source(config, lambda: load(config, forwards=forwards, mixed=mixed, admin=admin))
+        if not os.path.exists(DEFAULT_CONFIG):
+            meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
+            raise click.UsageError(f"nothing to serve: there is no {DEFAULT_CONFIG}; {meant}")
+        config = DEFAULT_CONFIG
+    read = partial(load, config, forwards=forwards, mixed=mixed, admin=admin, allow_loopback=allow_loopback)
+    source = Source(config, read)
     try:
         loaded = source.read()
     except ConfigError as mistakes:

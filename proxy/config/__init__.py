@@ -48,12 +48,14 @@ def load(
     forwards: Iterable[str] = (),
     mixed: Iterable[str] = (),
     admin: str | None = None,
+    allow_loopback: bool = False,
     once: bool = False,
 ) -> Loaded:
     """The configuration of a file, of flags (``forwards`` are ``BIND=TO``, ``mixed`` ``BIND`` each), or of both.
 
-    ``admin`` is a ``BIND`` instead of the file's. ``once``: the file is not going to be read again, so it may be a
-    pipe, and ``-`` is standard input.
+    ``admin`` is a ``BIND`` instead of the file's. ``allow_loopback`` adds loopback to ``direct.allow``: clients may
+    name destinations on this machine. ``once``: the file is not going to be read again, so it may be a pipe, and ``-``
+    is standard input.
 
     Raises `ConfigError`, whose text is the whole report; nothing else, whatever the file holds.
     """
@@ -62,6 +64,8 @@ def load(
     if path is not None:
         root = _read(path, findings, once=once)
     root = _with_admin(_with_flags(root, forwards, mixed, findings), admin)
+    if allow_loopback:
+        root = _with_loopback(root)
     compiled = compile_config(root, findings)
     if not findings.mistakes:
         loops.check(compiled.snapshot.listeners, Tree(root), findings)
@@ -124,6 +128,19 @@ def _with_admin(root: MappingNode, bind: str | None) -> MappingNode:
     written = root.get("admin")
     admin = written if isinstance(written, MappingNode) else MappingNode(node.place)
     return root.with_entry("admin", Entry(node.place, admin.with_entry("bind", Entry(node.place, node))))
+
+
+def _with_loopback(root: MappingNode) -> MappingNode:
+    """``root`` with loopback in ``direct.allow``, for ``--allow-loopback``; what else the file says there stays."""
+    loopback = scalar_from_flag("--allow-loopback", "loopback", 0)
+    written = root.get("direct")
+    direct = written if isinstance(written, MappingNode) else MappingNode(loopback.place)
+    allowed = direct.get("allow")
+    before = allowed.items if isinstance(allowed, SequenceNode) else () if allowed is None else (allowed,)
+    nodes = SequenceNode(loopback.place, (*before, loopback))
+    return root.with_entry(
+        "direct", Entry(loopback.place, direct.with_entry("allow", Entry(loopback.place, nodes)))
+    )
 
 
 def _forward_listener(text: str, findings: Findings) -> MappingNode | None:

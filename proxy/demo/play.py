@@ -58,8 +58,7 @@ def play(
     """Play it. Raises LabUnavailableError, ProxyFailedError, and OSError where the lab cannot be built."""
     say("building the lab")
     with Wan(rtt=rtt) as wan, wan.client.entered():
-        for name, parameters in scene.through:
-            wan.install(name, **parameters)
+        wan.install_all([(name, dict(parameters), "") for name, parameters in scene.through])
         say("a plain connection")
         plain = _plainly(wan, scene)
         say("a client's own Fast Open")
@@ -93,7 +92,8 @@ class _Cast:
             key, self._dialled = secrets.token_hex(16), wan.fresh_address()
             gateway = f"{self._dialled}:{TUNNEL_PORT}"
             listener = {"bind": gateway, "mode": "tunnel", "key": key}
-            stage.enter_context(Program(wan.server, {"listeners": {"far": listener}, **_ALIKE}))
+            beside = {"direct": {"allow": ["own"]}}  # the server is on the far proxy's machine
+            stage.enter_context(Program(wan.server, {"listeners": {"far": listener}, **beside, **_ALIKE}))
             via = {"via": {"tunnel": gateway, "key": key}}
         self._began = time.monotonic()
         self._proxy = stage.enter_context(Program(wan.client, _config(self._server, via)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Self, TypeAlias
 
 from proxy.lab.namespaces import Namespace, python_environment
@@ -19,6 +23,8 @@ Line: TypeAlias = Mapping[str, object]
 
 PATIENCE = 20.0
 PR_SET_PDEATHSIG = 1
+_FIRST = 3  # SD_LISTEN_FDS_START
+_NAMED_BY_PID = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")  # the child's number is known in the child only
 
 
 class ProxyFailedError(RuntimeError):
@@ -26,9 +32,15 @@ class ProxyFailedError(RuntimeError):
 
 
 class Program:
-    """``tfo-proxy run`` with one listener. It is ready when the constructor returns, and ends with the block."""
+    """``tfo-proxy run`` with one listener. It is ready when the constructor returns, and ends with the block.
 
-    def __init__(self, namespace: Namespace, config: Mapping[str, object]) -> None:
+    ``sockets`` are listening sockets of another namespace that it serves in place of its own, as from a service
+    manager: sd_listen_fds(3).
+    """
+
+    def __init__(
+        self, namespace: Namespace, config: Mapping[str, object], sockets: Sequence[socket.socket] = ()
+    ) -> None:
         self._lines: list[Line] = []
         self._text: list[str] = []
         self._changed = threading.Condition()
@@ -37,10 +49,12 @@ class Program:
             json.dump(config, file)
             file.flush()
             with namespace.entered():
+                passed = range(_FIRST, _FIRST + len(sockets))
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "proxy", "run", file.name],
-                    env=python_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509  # no thread of ours holds a lock it needs
+                    [*_NAMED_BY_PID, sys.executable, "-m", "proxy", "run", file.name],
+                    env={**python_environment(), "LISTEN_FDS": str(len(sockets))}, pass_fds=passed,
+                    stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                    preexec_fn=partial(_prepare, sockets),  # noqa: PLW1509  # no thread of ours holds a lock it needs
                 )  # fmt: skip
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
@@ -114,5 +128,9 @@ class Program:
             self._changed.notify_all()
 
 
-def _end_with_parent() -> None:
+def _prepare(sockets: Sequence[socket.socket]) -> None:
+    """In the child, before exec(3): it ends with its parent, and has ``sockets`` where it looks for them."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    copies = [fcntl.fcntl(sock, fcntl.F_DUPFD, _FIRST + len(sockets)) for sock in sockets]
+    for number, copy in enumerate(copies, _FIRST):
+        os.dup2(copy, number)

@@ -133,10 +133,7 @@ class Watch:
                         except Exception as fault:  # noqa: BLE001  # as above
                             self.fault(fault)
                 self.busy = False
-                try:
-                    self.after()
-                except Exception as fault:  # noqa: BLE001  # as above
-                    self.fault(fault)
+                self.after()
         finally:
             self.busy = False
             self._epoll = _Closed()

@@ -80,9 +80,12 @@ class Reloads:
         """Ask for one whenever the files have changed, until cancelled."""
         if self._source is None or self._source.changes is None:
             return
-        async for paths in self._source.changes:
-            self._events.say("config_changed", files=list(paths))
-            self.ask()
+        try:
+            async for paths in self._source.changes:
+                self._events.say("config_changed", files=list(paths))
+                self.ask()
+        except Exception as fault:  # noqa: BLE001  # whoever wants a reload can still ask for it
+            self._events.background_fault("watching the configuration", fault)
 
     async def _once(self) -> Reload:
         if self._source is None:

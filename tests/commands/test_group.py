@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import trio
 
 from proxy import __version__
 from proxy.commands import group
@@ -166,7 +168,7 @@ def test_every_command_has_its_own_help() -> None:
 def test_a_command_is_imported_only_when_it_is_called() -> None:
     code = "import sys; from proxy.commands import group; group.main(['version']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = set(done.stdout.split())
+    modules = set(done.stdout.splitlines()[-1].split())
     assert "proxy.commands.version" in modules
     assert (
         not {"trio", "yaml", "msgspec", "proxy.config", "proxy.commands.run", "proxy.commands.check"}
@@ -235,4 +237,8 @@ def test_how_a_command_may_end(monkeypatch: pytest.MonkeyPatch, raised: BaseExce
 
 
 def test_version(good: Path) -> None:
-    assert tfo_proxy("version").stdout == tfo_proxy("--version").stdout == f"tfo-proxy {__version__}\n"
+    said = tfo_proxy("version").stdout
+    assert said.partition("\n")[0] + "\n" == tfo_proxy("--version").stdout == f"tfo-proxy {__version__}\n"
+    assert platform.python_version() in said
+    assert os.uname().release in said
+    assert f"trio {trio.__version__}" in said

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,9 +25,11 @@ def refused(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.skipif(Path("/etc/tfo-proxy/config.yaml").exists(), reason="there is a configuration to serve")
 def test_nothing_to_serve_is_a_usage_error() -> None:
     status, said = refused()
     assert status == 2
+    assert "/etc/tfo-proxy/config.yaml" in said
     assert "--forward" in said
 
 
@@ -95,3 +103,48 @@ def test_a_higher_log_level_says_less(tmp_path: Path) -> None:
         _, said = program.communicate(timeout=30)
     assert program.returncode == 0
     assert said == ""
+
+
+def through(proxy: str, url: str) -> str:
+    """The status that curl gets for ``url`` through ``proxy``."""
+    command = [
+        "curl",
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "--max-time",
+        "20",
+        "-x",
+        f"http://{proxy}",
+        url,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_options_come_from_the_environment_and_loopback_is_allowed_on_request(
+    tmp_path: Path, allowed: bool
+) -> None:
+    (tmp_path / "index.html").write_text("here")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        environ = {**os.environ, "TFO_PROXY_MIXED": "127.0.0.1:0", "TFO_PROXY_LOG_LEVEL": "info"}
+        if allowed:
+            environ["TFO_PROXY_ALLOW_LOOPBACK"] = "1"
+        with subprocess.Popen(RUN, stderr=subprocess.PIPE, text=True, env=environ) as proxy:
+            try:
+                assert proxy.stderr is not None
+                lines = (json.loads(line) for line in proxy.stderr if line.startswith("{"))
+                bind = next(line["bind"] for line in lines if line["event"] == "listening")
+                assert through(bind, f"http://127.0.0.1:{site.server_address[1]}/") == (
+                    "200" if allowed else "403"
+                )
+                session = next(line for line in lines if line["event"] == "session")
+                assert allowed or "allow" in str(session), "the refusal says what would allow it"
+            finally:
+                proxy.terminate()
+        site.shutdown()

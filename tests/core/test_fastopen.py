@@ -646,7 +646,8 @@ def test_an_end_without_a_byte_that_plain_does_not_share_is_sure_evidence() -> N
 def test_where_it_could_not_be_compared_the_next_plain_connection_tells(plain_answered: bool) -> None:
     standing = Standing()
     standing.ended_unanswered(standing.plan(AUTOMATIC, SAFE, 0.0), 0.0)
-    assert standing.state is State.DATA_DOUBTED
+    before, doubted = standing.state, State.DATA_DOUBTED
+    assert before is doubted
     assert standing.plan(AUTOMATIC, SAFE, 100.0) == PLAIN_PLAN
     standing.plain_ended(100.0, answered=plain_answered)
     assert (standing.state is State.QUARANTINED) is plain_answered

@@ -87,6 +87,7 @@ def test_ipv4_inside_ipv6_counts_for_refusals_only(inner: ipaddress.IPv4Address,
             continue  # :: and ::1 are themselves
         may = name == "mapped"
         target = target_of(host, 80)
+        assert isinstance(target, Endpoint)
         assert deny.refusal(target) == "x", name
         assert deny.refusal(Endpoint(host, 80)) == "x", name
         assert (allow.refusal(Endpoint(host, 80)) is None) == may, name

@@ -24,6 +24,7 @@ SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The beginning of a command → the file that runs it, and the words with which it does.
 ELSEWHERE = {
     "make run": ("tests/e2e/test_make.py", '"make", "run"'),
+    "make demo": ("tests/commands/test_demo.py", '"--serve", "127.0.0.1'),  # what the Makefile runs
     "make test": (".ci/run", "make test"),
     "make check": (".ci/run", "make check"),
     "make bench": ("tests/bench/test_bench.py", 'sys.executable, "-m", "bench"'),  # what the Makefile runs

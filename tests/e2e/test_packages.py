@@ -23,7 +23,7 @@ dpkg --install /packages/tfo-proxy_*.deb >/dev/null
 tfo-proxy version
 tfo-proxy check /etc/tfo-proxy/config.yaml
 cd /tmp && mkdir proxy && echo 'raise SystemExit("the working folder was imported")' > proxy/__init__.py
-tfo-proxy run --mixed 127.0.0.1:8080 2>/tmp/log &
+tfo-proxy run 2>/tmp/log & # without arguments: /etc/tfo-proxy/config.yaml
 for second in $(seq 60); do grep -q ready /tmp/log && break; sleep 0.5; done
 tfo-proxy healthcheck 127.0.0.1:8080 && echo healthy
 kill -TERM $!
@@ -53,9 +53,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-deps",
         "--no-build-isolation",
         "--wheel-dir",
-        folder,
+        str(folder),
     ]
-    subprocess.run([*pip, HOUSE], check=True, capture_output=True)
+    subprocess.run([*pip, str(HOUSE)], check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
 
