@@ -30,4 +30,5 @@ from proxy import later
 
 later.install()  # before trio imports any of them
 
+DISTRIBUTION = "tfo-proxy"  # as opposed to others that have a package of this name
 __version__ = "0.1.0"
