@@ -31,6 +31,7 @@ COMMANDS = {
     "schema": "Print the JSON Schema of the configuration file.",
     "probe": "Say whether there is Fast Open on the path to a server.",
     "doctor": "Say what is to be mended on this machine, and how.",
+    "explain": "Show sessions of a log beside their packets.",
     "demo": "Show what Fast Open saves, packet by packet, in a small lab.",
     "reload": "Have a running proxy read its configuration again.",
     "drain": "Have a running proxy end, without breaking a session.",

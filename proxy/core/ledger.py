@@ -23,6 +23,7 @@ _JUST_THEN = 0.002  # a client heard so soon after the handshake may have spoken
 _COSTLY = LOSSES | {Evidence.PATH_MTU}
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _ACKED, _EMPTY_OPEN, _NO_HANDSHAKE = Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN, Evidence.NO_HANDSHAKE
+_PLAIN, _PLAINLY = Evidence.PLAIN, frozenset({"plain", "spare"})
 _SECOND = frozenset({"hedge", "doubt"})
 
 
@@ -36,6 +37,9 @@ def settle(record: SessionRecord) -> None:
         record.redialled = record.redialled or any(dial.why == "redial" for dial in dials)
     if record.evidence is None:
         _settle_failed(record, dials)
+    elif record.evidence is _PLAIN and record.open not in _PLAINLY:
+        # A plain connection was used without an answer to tell the two apart: the fast open showed what it showed.
+        record.evidence = _first_to(record.endpoint, dials).evidence or _NO_HANDSHAKE
     spoken = record.early_bytes or record.client_first or record.server_first
     if (
         record.first_byte is not None

@@ -31,6 +31,7 @@ class Dial:
     ended: float | None = None  # monotonic: its handshake was over, or it had failed or was closed
     acked: int | None = None  # bytes of the SYN's that the SYN-ACK acknowledged; None: no handshake
     retransmits: int = 0  # segments that the kernel repeated until then
+    evidence: Evidence | None = None  # what its handshake showed
     rtt: float | None = None  # of its handshake, as the kernel measured it; None where that was disturbed
 
 

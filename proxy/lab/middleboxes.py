@@ -307,6 +307,21 @@ def duplicates_syn_data(*, after: float = 0.4) -> Rule:
 
 
 @_middlebox
+def delays_syn_ack(*, after: float = 0.02, every: int = 1) -> Rule:
+    """Holds back every SYN-ACK for 20 ms, so that the answer to SYN data overtakes it."""
+    seen = 0
+
+    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+        nonlocal seen
+        if not packet.is_syn_ack:
+            return None
+        seen += 1
+        return Verdict(None, (Injection(direction, packet, after),)) if seen % every == 0 else None
+
+    return rule
+
+
+@_middlebox
 def random_loss(*, rate: float = 0.1, seed: int = 7413, direction: str = "") -> Rule:
     """Loses 10 % of all packets, by a fixed seed."""
     dice = random.Random(seed)

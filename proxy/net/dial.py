@@ -33,7 +33,7 @@ from proxy.core.outcomes import Reason
 from proxy.core.pace import STAGGER
 from proxy.core.record import Dial
 from proxy.net import conntrack, sockopt
-from proxy.net.upstream import DialFailed, Near, Upstream
+from proxy.net.upstream import DialFailed, Near, Upstream, close_dialled
 from proxy.net.watch import EDGE, FAULT, WRITE, Bell, Watch
 
 MOST_SYNS = 4  # to one address, of one session
@@ -108,9 +108,7 @@ def begin(  # noqa: PLR0913, PLR0917  # what differs from dial to dial
                 wanted, code = _PLAIN, error.errno
                 sock = _connect(sockopt.dialling_socket(endpoint, source), endpoint)
     except OSError as error:
-        failed = _failed(error, endpoint, source)
-        told.result, told.ended = failed.reason, clock()
-        raise failed from error
+        raise _told(told, _failed(error, endpoint, source), clock()) from error
     told.open, told.syn_bytes, told.local = wanted, taken, sockopt.local_address(sock)
     return Attempt(sock, wanted, taken, started, code, endpoint, source, told, dials)
 
@@ -146,20 +144,19 @@ def near(
             sock.close()
             raise
     except OSError as error:
-        failed = _failed(error, endpoint, source)
-        told.result, told.ended = failed.reason, clock()
-        raise failed from error
+        raise _told(told, _failed(error, endpoint, source), clock()) from error
     return dialled
 
 
 def under_way(dialled: Near, dials: list[Dial] | None = None) -> Attempt:
     """What `connect` is to wait for, where `near` was not over at once. ``dials`` as for `begin`."""
-    attempt = Attempt(
-        dialled.sock, _PLAIN, 0, dialled.started, 0, dialled.endpoint, dialled.source, dialled.dial
-    )
-    if dials is not None:
-        attempt.dials = dials
-    return attempt
+    told, source = dialled.dial, dialled.source
+    return Attempt(dialled.sock, _PLAIN, 0, told.started, 0, told.endpoint, source, told, dials or [told])
+
+
+def _told(dial: Dial, failed: DialFailed, now: float) -> DialFailed:
+    dial.result, dial.ended = failed.reason, now
+    return failed
 
 
 def _failed(error: OSError, endpoint: Endpoint, source: Source | None) -> DialFailed:
@@ -187,9 +184,7 @@ def at_once(endpoint: Endpoint, attempt: Attempt, clock: Callable[[], float]) ->
         )
     except OSError as error:
         sock.close()
-        failed = DialFailed.because(error.errno or 0)
-        attempt.dial.result, attempt.dial.ended = failed.reason, clock()
-        raise failed from error
+        raise _told(attempt.dial, DialFailed.because(error.errno or 0), clock()) from error
 
 
 class SynBudget:
@@ -438,16 +433,7 @@ class _Race:
             with suppress(OSError):
                 unused = attempt.repeated - sockopt.tcp_info(attempt.sock).retransmits
                 self._budget.spend(attempt.endpoint, -max(unused, 0))
-        give_up(attempt.sock, attempt.dial, self._clock())
-
-
-def give_up(sock: socket.socket, dial: Dial, now: float) -> None:
-    """Close a socket that is not wanted, and write down when, and how often its kernel repeated a segment."""
-    dial.ended = dial.ended or now
-    if sock.family != _UNIX:
-        with suppress(OSError):
-            dial.retransmits = sockopt.tcp_info(sock).retransmits
-    sock.close()
+        close_dialled(attempt.sock, attempt.dial, self._clock())
 
 
 def _was_open(sock: socket.socket) -> bool:
@@ -478,6 +464,7 @@ def _connected(
     )
     dial = upstream.dial = won.dial
     dial.result, dial.ended, upstream.dials = "won", now, first.dials
+    dial.evidence = upstream.evidence if won is first else None
     if info is not None:
         dial.acked, dial.retransmits = min(info.acked, won.syn_bytes), info.retransmits
         if not info.retransmits or evidence is Evidence.SYN_DATA_NOT_ACKED:

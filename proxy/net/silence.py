@@ -23,7 +23,7 @@ from proxy.core.evidence import Evidence
 from proxy.core.fastopen import PLAIN_PLAN
 from proxy.core.outcomes import Reason
 from proxy.net import dial, sockopt
-from proxy.net.upstream import DialFailed, Upstream
+from proxy.net.upstream import DialFailed, Upstream, close_dialled
 from proxy.net.watch import EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, Watch
 
 _RECHECK = 0.5  # seconds between two looks whether a rival is allowed by now
@@ -185,7 +185,7 @@ class _Silence:
         if rival is not None:
             if rival.dial.result == "abandoned":
                 rival.dial.result = "lost"
-            dial.give_up(rival.sock, rival.dial, self._watch.clock())
+            close_dialled(rival.sock, rival.dial, self._watch.clock())
 
     def _listen(self, sock: socket.socket, events: int) -> None:
         fd = sock.fileno()
@@ -278,7 +278,7 @@ def give_up(upstream: Upstream, result: str, now: float) -> None:
         upstream.sock.close()
     else:
         upstream.dial.result = result
-        dial.give_up(upstream.sock, upstream.dial, now)
+        close_dialled(upstream.sock, upstream.dial, now)
 
 
 def _has_bytes(sock: socket.socket, events: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proxy.core.address import Endpoint
@@ -103,3 +104,12 @@ class Near:
         self.started = self.made = started  # when the dial began, and when it had been made
         self.connected = False  # the handshake is over
         self.sent = 0  # early bytes that are on their way already
+
+
+def close_dialled(sock: socket.socket, dial: Dial, now: float) -> None:
+    """Close a socket that is not wanted, and write down when, and how often its kernel repeated a segment."""
+    dial.ended = dial.ended or now
+    if sock.family != socket.AF_UNIX:
+        with suppress(OSError):
+            dial.retransmits = sockopt.tcp_info(sock).retransmits
+    sock.close()

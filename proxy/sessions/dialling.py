@@ -91,9 +91,8 @@ class Dialling:
             False  # the first bytes are a whole request: nothing that the client does concerns the server
         )
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
-        self.connected_now: Callable[[], None] | None = (
-            None  # told when a handshake with the destination is over
-        )
+        # Told when a handshake with the destination is over.
+        self.connected_now: Callable[[], None] | None = None
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
         self.late: Upstream | None = (
             None  # a connection that was not chosen because it was silent, still open
@@ -460,13 +459,8 @@ class Dialling:
 
     def _overtaken(self, first: Endpoint, upstream: Upstream) -> None:
         """Another address than ``first`` has answered; it and those dialled in between have failed or are slower."""
-        won, families, pool, now = (
-            upstream.endpoint,
-            self._standings.families,
-            self._pool,
-            self._watch.clock(),
-        )
-        record = self._record
+        won, pool, now = upstream.endpoint, self._pool, self._watch.clock()
+        families, record = self._standings.families, self._record
         record.endpoint, record.open, record.syn_bytes = won, Open.PLAIN, 0
         record.standing_before = self._standings.get(won).state
         self._abandon(first)

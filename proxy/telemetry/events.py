@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from functools import partial
+from time import monotonic  # noqa: TID251  # records are written by this clock
 from time import time as wall_clock  # noqa: TID251  # the log writes its own time
 
 from proxy.core.address import Endpoint
@@ -50,7 +51,8 @@ class Events:
         if self._lines is None or not self._lines.takes_sessions:
             self._log.info("session", **session_fields(record))
         else:
-            self._lines.later(partial(session_line, record, wall_clock()))
+            now = wall_clock()
+            self._lines.later(partial(session_line, record, now, now - (monotonic() - record.began)))
 
     async def keep_writing(self) -> None:
         """Write session lines some milliseconds late and many at a time, which is cheaper, until cancelled."""

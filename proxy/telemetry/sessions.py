@@ -100,11 +100,11 @@ def session_fields(record: SessionRecord) -> dict[str, object]:
     return cast("dict[str, object]", msgspec.to_builtins(_line(record)))
 
 
-def session_line(record: SessionRecord, when: float) -> bytes:
-    """The record as the logger would write it at ``when`` (seconds since the epoch), which is when it ended."""
+def session_line(record: SessionRecord, when: float, start: float) -> bytes:
+    """The record as the logger would write it at ``when``; it began at ``start``. Both in seconds since 1970."""
     line = _line(record)
     line.time, line.level, line.event = time_of(when), "info", "session"
-    line.start = time_of(when - record.duration)
+    line.start = time_of(start)
     return line_of(line)
 
 

@@ -132,9 +132,9 @@ def written(record: SessionRecord) -> bytes:
 @given(records())
 @example(SessionRecord(1, "a", ("127.0.0.1", 1), "c", 0.0))
 def test_it_is_the_line_that_the_logger_writes(record: SessionRecord) -> None:
-    line = session_line(record, WHEN)
+    line = session_line(record, WHEN, WHEN - 1.5)
     made, logged = json.loads(line), json.loads(written(record))
-    assert made.pop("start") == time_of(WHEN - record.duration)
+    assert made.pop("start") == time_of(WHEN - 1.5)
     assert made.pop("time") == TIME
     del logged["time"]
     assert made == logged
@@ -159,7 +159,7 @@ def test_a_session_of_several_dials_names_them_all() -> None:
         0.25,
     )
     record.hedged, record.duration = True, 1.5
-    line = json.loads(session_line(record, WHEN))
+    line = json.loads(session_line(record, WHEN, WHEN - 1.5))
     assert (line["local"], line["dial_start"], line["syn_planned"], line["hedged"]) == (
         "192.0.2.9:4002", 0.001, 600, True,
     )  # fmt: skip
@@ -176,6 +176,6 @@ def test_a_session_of_several_dials_names_them_all() -> None:
 def test_text_of_clients_stays_inside_its_field(user: str) -> None:
     record = SessionRecord(1, "a", "", "c", 0.0)
     record.mode, record.user, record.detail = "socks5", user, user
-    line = session_line(record, WHEN)
+    line = session_line(record, WHEN, WHEN - 1.5)
     assert (json.loads(line)["user"], json.loads(line)["detail"]) == (user, user)
     assert line.decode().isprintable()

@@ -20,8 +20,8 @@ from proxy.lab.clients import ask
 from proxy.lab.namespaces import python_environment
 from proxy.lab.wan import Wan
 from tests.admin.house import ask_now
+from tests.wire.log_law import round_trips
 from tests.wire.program import GET, Program, forward
-from tests.wire.test_account import round_trips
 
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.1)]
 

@@ -1,0 +1,126 @@
+"""The session line says what the packets say, over every kind of path; and `tfo-proxy explain` finds it where not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.explain import Explained, explain, read_capture
+from proxy.lab.wan import Wan
+from tests.wire.log_law import KINDS, LATER, RTT, Outcome, batches, report, run
+from tests.wire.program import Line
+
+pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=RTT)]
+
+SEED, EACH = 7413, 4
+SOME = {"clean", "drops-syn-data", "resets", "silent", "server-first", "closed", "no-tfo", "overtaken"}
+
+
+@pytest.fixture(scope="module")
+def some(wan: Wan) -> Outcome:
+    return run(wan, [(path, False) for path in KINDS if path.name in SOME], EACH, SEED)
+
+
+def test_every_line_says_what_its_packets_say(wan: Wan) -> None:
+    """Evidence, open, SYN bytes, dials, who won, first byte, saved and lost, also of sessions that failed."""
+    sessions: list[Explained] = []
+    for batch in batches(SEED):
+        outcome = run(wan, batch, EACH, SEED)
+        assert not report(outcome.sessions), "\n".join(report(outcome.sessions))
+        spares = sum(path.cluster.get("preconnect") is not None for path, _ in batch)
+        assert len(outcome.unclaimed) <= 8 * spares, [one.story(one.syns[0]) for one in outcome.unclaimed]
+        ended = [dict(session.line) for session in outcome.sessions]
+        assert outcome.status["seconds_saved"] <= sum(one.get("saved", 0.0) for one in outcome.lines) + 1e-3
+        assert all("evidence" in one and "standing_after" in one and "local" in one for one in ended)
+        sessions += outcome.sessions
+    assert len(sessions) >= 0.9 * EACH * (len(KINDS) + len(LATER))
+    told = [(session, session.gain) for session in sessions if session.gain is not None]
+    assert len(told) > len(sessions) / 2
+    by_lines = sum(net(dict(session.line)) for session, _ in told)
+    assert by_lines == pytest.approx(sum(gain for _, gain in told), rel=0.05, abs=0.05)
+
+
+def net(line: Line) -> float:
+    return float(line.get("saved", 0.0) - line.get("lost", 0.0))
+
+
+CHANGES: dict[str, tuple[Callable[[Line], object], str]] = {
+    "local": (lambda _: "10.77.1.1:9", "local"),
+    "open": (lambda line: "plain" if line["open"] != "plain" else "data", "open"),
+    "syn_bytes": (lambda line: line["syn_bytes"] + 1, "syn_bytes"),
+    "evidence": (lambda line: "plain" if line["evidence"] != "plain" else "syn_data_acked", "evidence"),
+    "first_byte": (lambda line: line["first_byte"] + 0.05 if "first_byte" in line else 0.1, "first_byte"),
+    "dial_time": (lambda line: line["dial_time"] + 0.05, "dial_time"),
+    "down_bytes": (lambda line: line["down_bytes"] + 1, "down_bytes"),
+    "saved": (lambda line: line.get("saved", 0.0) + 0.05, "saved"),
+    "lost": (lambda line: line.get("lost", 0.0) + 0.05, "saved"),
+    "hedged": (lambda line: not line.get("hedged"), "hedged"),
+    "redialled": (lambda line: not line.get("redialled"), "redialled"),
+}
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_line_that_says_otherwise_is_found(some: Outcome, name: str) -> None:
+    """One field of one line is changed at a time: it is named, in nearly every line of every kind of path."""
+    change, said = CHANGES[name]
+    packets, tried, found = read_capture(some.pcap), 0, 0
+    for line in some.lines:
+        if name not in line and name in {"dial_time", "down_bytes"}:
+            continue
+        if line.get("dials") and name in {"local", "open"}:
+            continue  # each dial has its own
+        (session,) = explain(packets, [{**line, name: change(line)}])
+        tried, found = tried + 1, found + any(text.startswith(said) for text in session.disagreements)
+    assert tried >= 10
+    assert found >= 0.9 * tried or name in {"saved", "lost", "down_bytes", "dial_time", "evidence"}
+    assert found >= 0.5 * tried
+
+
+def explained(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proxy", "explain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_command(some: Outcome, tmp_path: Path) -> None:
+    """Exit code 0 where all agrees, 1 where something does not; pcapng, as Wireshark writes it, is read too."""
+    capture, log = tmp_path / "packets.pcap", tmp_path / "log.jsonl"
+    capture.write_bytes(some.pcap)
+    log.write_text(
+        "not a line\n" + "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in some.lines)
+    )
+    done = explained(capture, log)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(some.lines)} of {len(some.lines)} sessions are in the capture, 0 disagree" in done.stdout
+    assert "SYN-ACK, acknowledges" in done.stdout
+    newer = tmp_path / "packets.pcapng"
+    subprocess.run(["editcap", "-F", "pcapng", capture, newer], check=True, timeout=60)
+    again = explained(newer, log)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+
+    wrong = dict(some.lines[0], syn_bytes=7)
+    log.write_text(json.dumps(wrong, separators=(",", ":")) + "\n")
+    done = explained(capture, log, "--disagreeing")
+    assert done.returncode == 1
+    assert "DISAGREES: syn_bytes: the line says 7, the packets 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("capture", "log", "said"),
+    [
+        (b"text", '{"event":"session"}', "neither a pcap nor a pcapng file"),
+        (b"\xd4\xc3\xb2\xa1", '{"event":"session"}', "ends within its header"),
+        (b"\xd4\xc3\xb2\xa1" + bytes(20), "no session", "no session line; it needs log: {format: json}"),
+    ],
+)
+def test_what_is_no_capture_or_log(tmp_path: Path, capture: bytes, log: str, said: str) -> None:
+    (tmp_path / "c").write_bytes(capture)
+    (tmp_path / "l").write_text(log)
+    done = explained(tmp_path / "c", tmp_path / "l")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
