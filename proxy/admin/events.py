@@ -17,6 +17,7 @@ from proxy.admin.portrait import Portrait
 EVERY = 1.0  # seconds
 MOST_READERS = 32
 _ENDPOINTS, _SESSIONS = 500, 100  # rows
+_TYPE = "text/event-stream"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,21 +41,23 @@ class Events:
         """The stream; raises `BadRequest` where too many read already."""
         if self._readers >= MOST_READERS and not head_only:
             raise BadRequest(503, "too many read this already; ask again later, or poll")
-        return Answer(200, content_type="text/event-stream", stream=self._stream())
+        if head_only:
+            return Answer(200, content_type=_TYPE, stream=self._stream())
+        self._readers += 1
+        return Answer(200, content_type=_TYPE, stream=self._stream(), over=self._left)
+
+    def _left(self) -> None:
+        self._readers -= 1
 
     async def _stream(self) -> AsyncGenerator[bytes, None]:
-        self._readers += 1
-        try:
-            yield b"retry: 2000\n\n"
-            sent: dict[str, bytes] = {}
-            while True:
-                made = await self._make()
-                news = [event for name, event in made.items() if sent.get(name) is not event]
-                sent = dict(made)
-                yield b"".join(news) or b":\n\n"
-                await trio.sleep(EVERY)
-        finally:
-            self._readers -= 1
+        yield b"retry: 2000\n\n"
+        sent: dict[str, bytes] = {}
+        while True:
+            made = await self._make()
+            news = [event for name, event in made.items() if sent.get(name) is not event]
+            sent = dict(made)
+            yield b"".join(news) or b":\n\n"
+            await trio.sleep(EVERY)
 
     async def _make(self) -> dict[str, bytes]:
         """All events as they are now; the same object as before where nothing has changed."""

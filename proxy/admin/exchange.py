@@ -48,6 +48,7 @@ class Answer:
     content_type: str = "application/json"
     headers: Headers = field(default_factory=Headers)
     stream: AsyncGenerator[bytes, None] | None = None
+    over: Callable[[], None] = lambda: None  # called when the stream has ended, or has not even begun
 
 
 Respond: TypeAlias = Callable[[Request], Awaitable[Answer]]
@@ -127,6 +128,8 @@ class Exchange:
                         begun, patience.deadline = True, trio.current_time() + HEAD_PATIENCE
                     await self._read()
                 elif isinstance(event, h11.Request):
+                    if _size(event) > LARGEST_HEAD:  # h11 looks only while it is not complete
+                        raise BadRequest(431, f"no head has more than {LARGEST_HEAD} bytes")
                     return event
                 else:
                     return None  # it is gone
@@ -165,11 +168,14 @@ class Exchange:
             await self._write(head + body + end)
             return
         self.streams = True
-        await self._write(head)
-        if not self._head_only:
-            async with contextlib.aclosing(answer.stream) as pieces:
-                async for piece in pieces:
-                    await self._write(self._http.send(h11.Data(piece)))
+        try:
+            await self._write(head)
+            if not self._head_only:
+                async with contextlib.aclosing(answer.stream) as pieces:
+                    async for piece in pieces:
+                        await self._write(self._http.send(h11.Data(piece)))
+        finally:
+            answer.over()
         await self._write(self._http.send(h11.EndOfMessage()))
 
     async def _write(self, data: bytes | None) -> None:
@@ -195,6 +201,12 @@ class Exchange:
             for _ in range(64):
                 if not await self._stream.receive_some(_PIECE):
                     return
+
+
+def _size(head: h11.Request) -> int:
+    """Bytes of a request's head, as it came but for blanks."""
+    lines = sum(len(name) + len(value) + 4 for name, value in head.headers.raw_items())
+    return len(head.method) + len(head.target) + 12 + lines + 2
 
 
 _ALWAYS: Headers = [

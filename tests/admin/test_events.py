@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -72,6 +74,37 @@ async def test_too_many_readers(monkeypatch: pytest.MonkeyPatch) -> None:
                 async with reader(where) as third:
                     answer = await third.receive_some(1000)
         assert b" 200 " in answer
+
+
+async def test_readers_that_come_at_once_are_no_more_than_those_that_come_in_turn() -> None:
+    answers: list[bytes] = []
+
+    async def one(where: str) -> None:
+        async with reader(where) as stream:
+            answers.append(await stream.receive_some(12))
+            await trio.sleep_forever()
+
+    async with admin_of(SmallHouse()) as where, trio.open_nursery() as nursery:
+        for _ in range(2 * events.MOST_READERS):
+            nursery.start_soon(one, where)
+        with trio.fail_after(30):
+            while len(answers) < 2 * events.MOST_READERS:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert answers.count(b"HTTP/1.1 200") == events.MOST_READERS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_place_is_given_back_by_one_that_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_READERS", 1)
+    async with admin_of(SmallHouse()) as where:
+        for _ in range(20):
+            async with reader(where) as stream:
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with trio.fail_after(30):
+            answer = b""
+            while b" 200 " not in answer:
+                async with reader(where) as stream:
+                    answer = await stream.receive_some(1000)
 
 
 async def test_who_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
