@@ -65,6 +65,7 @@ MEANINGS: dict[Call, dict[int, Reason]] = {
         errno.EADDRNOTAVAIL: Reason.NO_PORTS,  # or no local address of this family: the caller finds out which
         errno.EADDRINUSE: Reason.NO_PORTS,
         errno.EAFNOSUPPORT: Reason.NET_UNREACHABLE,
+        errno.ENODEV: Reason.NET_UNREACHABLE,  # the interface of a zone (fe80::1%eth0) is not there
         errno.EINVAL: Reason.UNREACHABLE,  # a `blackhole` route; or a source address that cannot go there
     },
     Call.HANDSHAKE: _SHORT

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import trio
 
+from proxy.core.address import Endpoint
 from proxy.core.errnos import ABOUT_ONE_CONNECTION, SHORTAGES
 from proxy.core.record import Peer
 from proxy.core.snapshot import Bind, Listener, Mode
@@ -251,8 +252,7 @@ def _tcp_socket(bind: Bind, beside: Sequence[socket.socket]) -> socket.socket:
     if family == socket.AF_INET6:
         dual = any(_is_dual(other) for other in beside) if beside else bind.host == "*"
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
-        return _bound(sock, socket.getaddrinfo(host, port, family, flags=socket.AI_NUMERICHOST)[0][4], share)
-    return _bound(sock, (host, port), share)
+    return _bound(sock, sockopt.address_of(Endpoint(host, port)), share)
 
 
 def _is_dual(sock: socket.socket) -> bool:

@@ -98,7 +98,7 @@ def begin(  # noqa: PLR0913, PLR0917  # what differs from dial to dial
             data = early[: plan.limit]
             told.planned = len(data)
             try:
-                taken = sock.sendto(data, _FAST_OPEN, endpoint)
+                taken = sock.sendto(data, _FAST_OPEN, sockopt.address_of(endpoint))
             except BlockingIOError:  # EINPROGRESS
                 pass
             except OSError as error:
@@ -164,6 +164,8 @@ def _failed(error: OSError, endpoint: Endpoint, source: Source | None) -> DialFa
     code = error.errno or 0
     if isinstance(error, sockopt.NoSource):
         return DialFailed(meaning(Call.SOURCE, code), code, str(error.strerror))
+    if code == errno.ENODEV:
+        return DialFailed(meaning(Call.CONNECT, code), code, str(error.strerror))
     if code == errno.EADDRNOTAVAIL and not endpoint.is_unix and not sockopt.has_way(endpoint, source):
         family = "IPv6" if endpoint.is_ipv6 else "IPv4"
         return DialFailed(Reason.NET_UNREACHABLE, code, f"this machine has no {family} address to dial from")
@@ -481,11 +483,12 @@ def _connected(
 
 def _connect(sock: socket.socket, endpoint: Endpoint) -> socket.socket:
     """Begin a handshake; raises OSError, and then the socket is closed. That it takes time is told without one."""
-    address: tuple[str, int] | str = endpoint
-    if sock.family == _UNIX:
-        address = "\0" + endpoint.host[1:] if endpoint.host.startswith("@") else endpoint.host
     try:
-        code = sock.connect_ex(address)
+        if sock.family == _UNIX:
+            path = "\0" + endpoint.host[1:] if endpoint.host.startswith("@") else endpoint.host
+            code = sock.connect_ex(path)
+        else:
+            code = sock.connect_ex(sockopt.address_of(endpoint))
         if code and code != errno.EINPROGRESS:
             raise OSError(code, os.strerror(code))
     except OSError:  # also of the address itself

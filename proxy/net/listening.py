@@ -72,7 +72,10 @@ def _holds(binds: dict[int, set[str]], endpoint: Endpoint) -> bool:
 def _spellings(host: str) -> list[str]:
     """The address itself, and the IPv4 ones inside it."""
     inside = [value for version, value in meanings(host)[1:] if version == 4]
-    spelt = [sockopt.unmapped(host), *(socket.inet_ntoa(value.to_bytes(4, "big")) for value in inside)]
+    spelt = [
+        sockopt.unmapped(host.partition("%")[0]),
+        *(socket.inet_ntoa(value.to_bytes(4, "big")) for value in inside),
+    ]
     return [_LOOPBACK.get(one, one) for one in spelt]
 
 

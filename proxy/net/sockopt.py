@@ -66,7 +66,29 @@ def local_address(sock: socket.socket) -> Endpoint | None:
         name = sock.getsockname()
     except OSError:
         return None
-    return Endpoint(name[0], name[1])
+    host = name[0] if len(name) < 4 or not name[3] else f"{name[0]}%{_interface(name[3])}"
+    return Endpoint(host, name[1])
+
+
+def address_of(endpoint: Endpoint) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What connect(2), bind(2) and sendto(2) take: Python drops a zone (``fe80::1%eth0``) that stands in the host.
+
+    Raises OSError (ENODEV: there is no such interface now; it may come later).
+    """
+    host, percent, zone = endpoint.host.partition("%")
+    if not percent:
+        return endpoint
+    try:
+        return host, endpoint.port, 0, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no network interface {zone}") from None
+
+
+def _interface(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
 
 
 def progress(sock: socket.socket) -> Progress:
@@ -117,7 +139,7 @@ def _come_from(sock: socket.socket, source: Source, family: int) -> None:
             socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1
         )  # the port is chosen when the peer is known
         with _explained(f"the source address {own} is not of this machine"):
-            sock.bind((own, 0))
+            sock.bind(address_of(Endpoint(own, 0)))
 
 
 @contextlib.contextmanager
@@ -135,7 +157,7 @@ def has_way(endpoint: Endpoint, source: Source | None = None) -> bool:
         with socket.socket(_family(endpoint.host), socket.SOCK_DGRAM) as probe:
             if source is not None:
                 _come_from(probe, source, probe.family)
-            probe.connect(endpoint)
+            probe.connect(address_of(endpoint))
     except OSError:
         return False
     return True

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
+from proxy.core.address import Endpoint
 from proxy.core.snapshot import DIRECT, Admin, Bind, Listener, Mode, Snapshot
 from proxy.net import accept, sockopt
 from proxy.net.accept import CannotListen
@@ -224,6 +225,12 @@ def _is_at(sock: socket.socket, bind: Bind, *, lent: bool = False) -> bool:
         return False
     if bind.host == "*":
         return _is_dual(sock) or host == "0.0.0.0" or (lent and host == "::")
+    if "%" in bind.host:
+        try:
+            wanted = sockopt.address_of(Endpoint(bind.host, port))
+        except OSError:  # the interface is gone
+            return False
+        return bool((host, name[3]) == (wanted[0], wanted[-1]))
     return bool(host == bind.host and (lent or not _is_dual(sock)))
 
 

@@ -17,10 +17,9 @@ import trio
 from proxy.admin import server as admin
 from proxy.admin import views
 from proxy.config import Loaded
-from proxy.core.address import join_host_port
 from proxy.core.differences import differences, waiting
 from proxy.core.snapshot import Snapshot
-from proxy.net import accept
+from proxy.net import accept, sockopt
 from proxy.service import early_signals, parts, privileges, process, systemd, upgrade
 from proxy.service.announcing import Announcing, Waits, warn_of_sources
 from proxy.service.crew import Crew
@@ -199,7 +198,7 @@ class Supervisor(Front):
         for sock in self._listeners.admin:
             if sock not in before:
                 name = sock.getsockname()
-                where = f"unix:{name}" if isinstance(name, str) else join_host_port(*name[:2])
+                where = f"unix:{name}" if isinstance(name, str) else str(sockopt.local_address(sock))
                 self._events.say("admin", bind=where)
                 await self._for_admin[0].send(sock)
 
