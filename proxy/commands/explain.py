@@ -15,9 +15,18 @@ from proxy.commands.group import FAILED, OK
 @click.argument("capture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("log", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--id", "wanted", metavar="ID", help="Show this session only.")
+@click.option(
+    "--within",
+    default=0.02,
+    show_default=True,
+    metavar="SECONDS",
+    help="Let times differ by so much: a busy host's do.",
+)
 @click.option("--disagreeing", is_flag=True, help="Show only sessions whose line and packets disagree.")
 @click.pass_context
-def command(ctx: click.Context, capture: Path, log: str, wanted: str | None, *, disagreeing: bool) -> None:
+def command(
+    ctx: click.Context, capture: Path, log: str, wanted: str | None, within: float, *, disagreeing: bool
+) -> None:
     """Show each session of LOG with its packets from CAPTURE, and each field that the packets say otherwise.
 
     CAPTURE is a pcap or pcapng file made on the proxy's host: tcpdump -i any -w CAPTURE tcp or icmp or icmp6.
@@ -36,7 +45,7 @@ def command(ctx: click.Context, capture: Path, log: str, wanted: str | None, *, 
         raise click.BadParameter(
             f"{log}: no session line{of}; it needs log: {{format: json}}", param_hint="LOG"
         )
-    sessions = explain(packets, lines)
+    sessions = explain(packets, lines, within)
     for session in sessions:
         if session.disagreements or not disagreeing:
             click.echo(session.text())

@@ -114,7 +114,9 @@ _UNKNOWN, _CONFIRMED, _UNSUPPORTED, _QUARANTINED, _PROBING = _U, _C, _N, _Q, _P
 _LOCKED_UP, _SENTENCED = frozenset({_Q, _P}), frozenset({_Q, _P, _N})
 _REPEATED = frozenset({Evidence.COOKIE_WITHHELD, Evidence.SYN_DATA_IGNORED})
 _AGAINST = LOSSES | {Evidence.ANSWER_DROPPED}
-# Each answer that is dropped costs some ten round trips, each SYN with data saves one: one in ten is too much.
+# An answer that is dropped costs some ten round trips, each SYN with data saves one: one in ten is too much. Where a
+# plain dial brings it at once it costs little more than one, and a second connection.
+_MENDED = 0.4
 _DROPS_MOST, _DROPS_FEW, _DROPS_MEMORY = 1.5, 0.25, 1 / 16
 _OPTION_UNSURE = frozenset({_U, _OD})
 
@@ -171,7 +173,8 @@ class Standing(Pace):
         """Take in what a dial showed, and return it, or what it amounts to with those before it.
 
         ``syn_bytes`` is what its SYN carried; ``now`` is monotonic seconds. Without ``answered``, SYN data that was
-        acknowledged has had no answer yet, which is no proof as long as there was none before.
+        acknowledged has had no answer yet, which is no proof as long as there was none before; and no plain dial has
+        brought an answer that was dropped.
         A loss that is ``sure`` cannot be chance, since networks lose packets but do not make up a RST or a FIN: it
         leads to a quarantine without a second one.
         """
@@ -191,7 +194,7 @@ class Standing(Pace):
         if evidence is _PATH_MTU:
             self._limit(now)
         elif evidence is _DROPPED:
-            self._answer_dropped(now)
+            self._answer_dropped(now, _MENDED if answered else 1.0)
         elif counted is _ACKED:
             self._taken_well(syn_bytes)
         if self.state is _UNSUPPORTED and before is not _UNSUPPORTED:
@@ -444,9 +447,9 @@ class Standing(Pace):
             self.sentence = 0.0
         self.cause = None
 
-    def _answer_dropped(self, now: float) -> None:
+    def _answer_dropped(self, now: float, weight: float) -> None:
         """An answer overtook the SYN-ACK: plain dials where that happens too often to be worth it."""
-        self.drops += 1.0
+        self.drops += weight
         if self.drops >= _DROPS_MOST:
             self.drops = 1.0
             self.era += 1

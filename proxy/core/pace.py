@@ -17,7 +17,7 @@ ANSWER_LEAST = 1.0  # an endpoint that is known to answer may think at least so 
 class Pace:
     """Learned from handshakes and answers. Seconds."""
 
-    __slots__ = ("_hedge", "answered", "greeted", "quiet", "rtt", "rtt_variation", "slowest")
+    __slots__ = ("_hedge", "answered", "banner", "greeted", "quiet", "rtt", "rtt_variation", "slowest")
 
     def __init__(self) -> None:
         self.rtt: float | None = None
@@ -26,6 +26,7 @@ class Pace:
         self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
         self.greeted = False  # an empty open was
         self.quiet = False  # it does not speak first, also not on a plain connection
+        self.banner: float | None = None  # what a banner takes after a plain handshake
         self._hedge: float | None = None  # what the round trips so far suggest; None: to be worked out
 
     def learn_rtt(self, sample: float) -> None:
@@ -36,6 +37,10 @@ class Pace:
             return
         self.rtt_variation += (abs(sample - self.rtt) - self.rtt_variation) / 4
         self.rtt += (sample - self.rtt) / 8
+
+    def learn_banner(self, took: float) -> None:
+        """Take in one banner, so many seconds after a handshake that was as good as plain. The least counts."""
+        self.banner = took if self.banner is None else min(took, self.banner + (took - self.banner) / 8)
 
     def learn_answer(self, after: float) -> None:
         """Take in one answer, ``after`` seconds from when it could have come."""

@@ -84,8 +84,13 @@ def session_lines(log: Iterable[str]) -> list[Line]:
     return found
 
 
-def explain(packets: Sequence[tuple[float, Packet]], lines: Iterable[Line]) -> list[Explained]:
-    """Every session that dialled, with its packets. A session from before or after the capture is left out."""
+def explain(
+    packets: Sequence[tuple[float, Packet]], lines: Iterable[Line], within: float = CLOCKS
+) -> list[Explained]:
+    """Every session that dialled, with its packets. A session from before or after the capture is left out.
+
+    ``within``: seconds by which times may differ, since a busy program notices a packet late.
+    """
     found = connections(packets)
     if not packets:
         return []
@@ -102,7 +107,7 @@ def explain(packets: Sequence[tuple[float, Packet]], lines: Iterable[Line]) -> l
             continue  # a unix socket
         used = _used(dials)
         gain = None if "first_byte" not in line or used is None else _gain(line, dials, used)
-        explained.append(Explained(line, start, dials, _disagreements(line, start, dials), gain))
+        explained.append(Explained(line, start, dials, _disagreements(line, start, dials, within), gain))
     return explained
 
 
@@ -159,11 +164,11 @@ def _number(line: Mapping[str, object], name: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _differ(told: float, seen: float) -> bool:
-    return abs(told - seen) > max(CLOCKS, SHARE * abs(seen))
+def _differ(told: float, seen: float, within: float) -> bool:
+    return abs(told - seen) > max(within, SHARE * abs(seen))
 
 
-def _disagreements(line: Line, start: float, dials: Sequence[Dialled]) -> list[str]:
+def _disagreements(line: Line, start: float, dials: Sequence[Dialled], within: float) -> list[str]:
     """What the line says otherwise than the packets, field by field."""
     found: list[str] = []
     for dial in dials:
@@ -186,7 +191,7 @@ def _disagreements(line: Line, start: float, dials: Sequence[Dialled]) -> list[s
         if fast.told.get("open") != "spare" and int(_number(line, "syn_bytes")) != fast.connection.syn_bytes:
             told = int(_number(line, "syn_bytes"))
             found.append(f"syn_bytes: the line says {told}, the packets {fast.connection.syn_bytes}")
-    return found + _about_answer(line, start, dials, used)
+    return found + _about_answer(line, start, dials, used, within)
 
 
 def _used(dials: Sequence[Dialled]) -> Dialled | None:
@@ -241,7 +246,9 @@ def _evidence(fast: Dialled, used: Dialled | None) -> set[str]:
         if seen.overtook is not None:
             return {"answer_dropped"}
         answered = used.connection is not None and used.connection.answer is not None
-        return {"silent"} if answered else _of_handshake(seen)
+        if answered and seen.answer is None:
+            return {"silent"}
+        return {"silent", *_of_handshake(seen)} if answered else _of_handshake(seen)
     return _of_handshake(seen)
 
 
@@ -264,7 +271,9 @@ def _of_handshake(seen: Connection) -> set[str]:
     return {"empty_open"} if seen.cookie else {"cookie_requested", "cookie_withheld"}
 
 
-def _about_answer(line: Line, start: float, dials: Sequence[Dialled], used: Dialled | None) -> list[str]:
+def _about_answer(
+    line: Line, start: float, dials: Sequence[Dialled], used: Dialled | None, within: float
+) -> list[str]:
     """The first byte, how long the handshake took, the bytes that came, and what was saved or lost."""
     found: list[str] = []
     first_byte, connection = line.get("first_byte"), None if used is None else used.connection
@@ -276,7 +285,7 @@ def _about_answer(line: Line, start: float, dials: Sequence[Dialled], used: Dial
             found.append(f"first_byte: none in the line, and the answer came after {answer - start:.4f} s")
     elif isinstance(first_byte, float) and answer is None:
         found.append("first_byte: the server has not sent a byte")
-    elif isinstance(first_byte, float) and answer is not None and _differ(first_byte, answer - start):
+    elif isinstance(first_byte, float) and answer is not None and _differ(first_byte, answer - start, within):
         banner = used is not None and used.told.get("open") == "spare"
         if not banner:
             found.append(f"first_byte: the line says {first_byte} s, the packets {answer - start:.6f} s")
@@ -291,10 +300,10 @@ def _about_answer(line: Line, start: float, dials: Sequence[Dialled], used: Dial
         if (
             "dial_time" in line
             and used.told.get("why") != "doubt"
-            and _differ(_number(line, "dial_time"), took)
+            and _differ(_number(line, "dial_time"), took, within)
         ):
             found.append(f"dial_time: the line says {line['dial_time']} s, the packets {took:.6f} s")
-    return found + _about_gain(line, dials, used)
+    return found + _about_gain(line, dials, used, within)
 
 
 def _first_to(dials: Sequence[Dialled], used: Dialled) -> Connection:
@@ -308,14 +317,14 @@ def _first_to(dials: Sequence[Dialled], used: Dialled) -> Connection:
     return first
 
 
-def _about_gain(line: Line, dials: Sequence[Dialled], used: Dialled) -> list[str]:
+def _about_gain(line: Line, dials: Sequence[Dialled], used: Dialled, within: float) -> list[str]:
     told = _number(line, "saved") - _number(line, "lost")
     connection = used.connection
     assert connection is not None
     if "first_byte" not in line:
         return [f"{name}: there was no answer" for name in ("saved", "lost") if name in line]
     seen = _gain(line, dials, used)
-    if seen is not None and abs(told - seen) > max(CLOCKS, SHARE * abs(seen)):
+    if seen is not None and _differ(told, seen, within):
         return [f"saved, lost: the line says {told:+.6f} s, the packets {seen:+.6f} s"]
     return []
 

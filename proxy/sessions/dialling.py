@@ -273,6 +273,8 @@ class Dialling:
         if record.endpoint is None:
             return
         standing, unanswered = self._standings.get(record.endpoint), by_upstream and not answered
+        if answered and record.server_first:
+            doubt.note_banner(record, standing)
         if self._unsettled and (answered or unanswered):
             standing.compared(self._plan, now, plain_answered=answered)
             record.evidence = Evidence.SILENT if answered else record.evidence

@@ -22,21 +22,31 @@ from pathlib import Path as File
 from bench.gauntlet import exchange
 from bench.paths import GET, PATHS, Path, get
 from proxy.explain import Connection, Explained, explain, read_capture, unclaimed
-from proxy.lab.behaviours import answers, never_answers, resets, slow, speaks_first
+from proxy.lab.behaviours import answers, never_answers, resets, slow
 from proxy.lab.capture import Capture
-from proxy.lab.servers import Address, Server
+from proxy.lab.servers import Address, Conversation, Server
 from proxy.lab.wan import Wan
 from tests.wire.program import Line, Program, forward, until
 
 RTT = 0.1
 BATCH = 14  # paths at a time
+LATE = (
+    0.08  # seconds, less than a round trip: what a process that shares its core may take to notice a packet
+)
 CLOSED, NOWHERE = "closed", "nowhere"  # no server: a port that is closed, an address behind which nobody is
 
-_SLOW_BANNER = speaks_first(b"220 ready\r\n")
+
+def _slow_banner(conversation: Conversation) -> None:
+    conversation.pause(0.15)
+    conversation.send(b"220 ready\r\n")
+    conversation.receive_all()
+
+
 KINDS: tuple[Path, ...] = (
     *(path for path in PATHS if path.halfway is None),
     Path("overtaken", "answers overtake the SYN-ACK", (("delays-syn-ack", {}),)),
     Path("overtaken-at-times", "every second one does", (("delays-syn-ack", {"every": 2}),)),
+    Path("jitter", "packets overtake each other", (("jitter", {}),)),
     Path("loss-up", "5 % lost towards the server", (("random-loss", {"rate": 0.05, "direction": "C>S"}),), timeout=8.0),
     Path("slow-50", "the server takes 50 ms", behaviour=slow(0.05)),
     Path("slow-250", "the server takes 250 ms", behaviour=slow(0.25)),
@@ -49,6 +59,11 @@ KINDS: tuple[Path, ...] = (
     Path("off", "Fast Open switched off", cluster={"fast_open": "off"}),
     Path("waits", "the client speaks after 30 ms", pause=0.03),
     Path("empty", "the client says nothing, nor does the server", request=b"", behaviour=never_answers(), timeout=0.3),
+    Path("slow-banner", "the server speaks first, after 150 ms", request=b"", behaviour=_slow_banner),
+    Path(
+        "slow-banner-nat", "the same, and no cookie fits", (("nat-changes-source", {}),), request=b"",
+        behaviour=_slow_banner,
+    ),
     Path(CLOSED, "nobody listens on the port"),
     Path(NOWHERE, "nobody has the address", timeout=1.5, cluster={"connect": {"timeout": "1s"}}),
 )  # fmt: skip
@@ -93,7 +108,12 @@ def run(wan: Wan, batch: Sequence[tuple[Path, bool]], sessions: int, seed: int) 
         name: server.address if isinstance(server, Server) else server for name, server in servers.items()
     }
     boxes = [
-        (name, {**params, **({"seed": seed} if name == "random-loss" else {})}, addresses[path.name][0], late)
+        (
+            name,
+            {**params, **({"seed": seed} if name in {"random-loss", "jitter"} else {})},
+            addresses[path.name][0],
+            late,
+        )
         for path, late in batch
         for name, params in path.through
     ]
@@ -128,7 +148,7 @@ def run(wan: Wan, batch: Sequence[tuple[Path, bool]], sessions: int, seed: int) 
         if isinstance(server, Server):
             server.close()
     packets = read_capture(pcap)
-    explained = explain(packets, lines)
+    explained = explain(packets, lines, LATE)
     return Outcome(explained, unclaimed(packets, explained), status, pcap, lines)
 
 
