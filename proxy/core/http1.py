@@ -283,9 +283,10 @@ def _body(head: _Head) -> Body:
     """The body that follows; refuses what two readers may measure differently (RFC 9112, 6.3)."""
     sizes, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
     if codings:
-        if sizes or not head.minor or len(codings) > 1 or b"," in codings[0]:
+        words = [word.strip(b" \t").lower() for value in codings for word in value.split(b",")]
+        if sizes or not head.minor or b"chunked" in words[:-1]:
             raise _bad("the request's length is ambiguous")
-        if codings[0].lower() != b"chunked":
+        if words != [b"chunked"]:
             raise _bad("the request's coding is not known here; send it in chunks", _NOT_IMPLEMENTED)
         return Chunked()
     if len(sizes) > 1 or (sizes and not (sizes[0].isdigit() and len(sizes[0]) < 19)):

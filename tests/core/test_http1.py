@@ -102,6 +102,11 @@ def test_connect(data: bytes, target: Target, step: int) -> None:
             Authority("xn--bcher-kva.test", 8080),
             lines("GET / HTTP/1.1", "Host: xn--bcher-kva.test:8080", VIA, "Connection: close"),
         ),
+        (
+            lines("GET http://-a-.b_c.test/ HTTP/1.1", "Host: -a-.b_c.test"),
+            Authority("-a-.b_c.test", 80),
+            lines("GET / HTTP/1.1", "Host: -a-.b_c.test", VIA, "Connection: close"),
+        ),
         (  # empty lines before it, and a later minor version
             b"\r\n\r\n" + lines("GET http://a.test/ HTTP/1.9", "Host: a.test"),
             Authority("a.test", 80),
@@ -208,7 +213,8 @@ BAD = [
     lines("POST http://a.test/ HTTP/1.1", HOST, "Content-Length: 1", "Transfer-Encoding: chunked"),
     lines("POST http://a.test/ HTTP/1.1", HOST, "Content-Length: +1"),
     lines("POST http://a.test/ HTTP/1.1", HOST, "Content-Length: 1, 1"),
-    lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: gzip, chunked"),
+    lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: chunked, chunked"),
+    lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: chunked, gzip"),
     lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
     lines("POST http://a.test/ HTTP/1.0", "Transfer-Encoding: chunked"),
     lines("CONNECT a.test HTTP/1.1", HOST),
@@ -239,6 +245,8 @@ def test_what_is_ambiguous_or_wrong_is_refused(data: bytes, step: int) -> None:
         (lines("GET http://a.test/ HTTP/2.0", HOST), b"505"),
         (lines("PRI * HTTP/2.0"), b"505"),
         (lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: gzip"), b"501"),
+        (lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: gzip, chunked"), b"501"),
+        (lines("POST http://a.test/ HTTP/1.1", HOST, "Transfer-Encoding: xchunked"), b"501"),
     ],
 )
 def test_what_is_not_spoken_here(data: bytes, status: bytes) -> None:
