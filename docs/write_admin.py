@@ -57,7 +57,9 @@ tfo-proxy top --once --admin unix:/run/tfo-proxy/admin.sock
 | elsewhere, over TCP | `/livez`, `/readyz`, `/metrics` and the page's own files; the rest with the token | with the token |
 
 The token goes into the header `Authorization: Bearer TOKEN`. A `bind` that others can reach needs one, or the proxy does not
-start. Without a token orders are taken over a unix socket only.
+start. Without a token orders are taken over a unix socket only: any program of this machine can connect to loopback, and so can
+pages in its browsers and whatever a proxy here is asked to connect to. `tfo-proxy reload` and `tfo-proxy drain` work all the same for
+root and for the user that the proxy runs as: where the admin takes no order, they send the process a signal, and the kernel checks who may.
 
 A browser can be made to ask for somebody else. So the `Host` header must be an address, `localhost`, or one of `admin.hosts`
 (421 otherwise), and pages of other sites are refused (403). Answers to what is wrong are `{"error": …, "do": …}` with 400, 401,

@@ -27,7 +27,9 @@ def check(admin: Admin, request: Request, *, order: bool, private: bool) -> None
     if order:
         if admin.token is None:
             raise BadRequest(
-                403, "orders are taken over a unix socket, or with a token; `admin.token` is not set"
+                403,
+                "orders over TCP need a token, and `admin.token` is not set; on this machine root and the proxy's user"
+                " can give them with `tfo-proxy reload` and `tfo-proxy drain`",
             )
         if not _has_token(admin.token, request):
             raise BadRequest(401, f"orders need {_HOW}")

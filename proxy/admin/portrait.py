@@ -85,6 +85,7 @@ class Portrait:
             reloads=done,
             reloads_failed=refused,
             last_reload=house.last_reload(),
+            takes_orders=house.snapshot.admin is not None and house.snapshot.admin.token is not None,
             warm_up=self._warm_up(wall),
             notes=self._notes(),
         )

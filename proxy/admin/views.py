@@ -147,6 +147,7 @@ class Status(Struct, frozen=True, kw_only=True):
     reloads_failed: int  # refused: nothing has changed
     last_reload: Reload | None
     notes: list[str]  # what an operator should know now, in whole sentences
+    takes_orders: bool = False  # over TCP: a token is configured; over a unix socket they are taken anyway
     warm_up: WarmUp | None = None  # null: nobody is to be warmed
 
 

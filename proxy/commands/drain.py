@@ -38,7 +38,8 @@ def command(
 ) -> None:
     """Have a running proxy accept no more connections, let its sessions end, and end.
 
-    A second time: at once. How long sessions may last is `drain` in its configuration.
+    A second time: at once. How long sessions may last is `drain` in its configuration. An admin on loopback that has no
+    token takes no orders; then a signal is sent, as root and the proxy's user may.
     """
     if pid is not None:
         process = Process(pid)
@@ -48,7 +49,13 @@ def command(
         click.echo("stopped" if wait else f"process {pid} was asked to stop")
         return
     with remote.find(config, admin, token_file) as there:
-        there.post("/api/v1/drain")
+        try:
+            there.post("/api/v1/drain")
+        except remote.Refused as refused:
+            behind = Process.behind(there) if refused.status == 403 else None
+            if behind is None:
+                raise
+            behind.send(signal.SIGTERM)
         if wait:
             _wait(lambda: _is_gone(there), "draining", timeout)
     click.echo("stopped" if wait else "draining")

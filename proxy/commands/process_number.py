@@ -1,15 +1,21 @@
-"""``--pid``: speaking to a proxy that has no admin by signals."""
+"""Orders by signals: ``--pid``, and where an admin on this machine takes none because it has no token.
+
+The kernel checks who may send a signal: root, and the user that the process runs as (kill(2)).
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+from typing import Self
 
 import click
 
+from proxy.admin import views
 from proxy.commands.group import FAILED
-from proxy.commands.healthcheck import proxies
+from proxy.commands.healthcheck import PROC, listening_sockets, proxies
+from proxy.commands.remote import Remote
 
 option = click.option(
     "--pid",
@@ -38,6 +44,19 @@ class Process:
         if all(process.name != str(pid) for process in proxies()):
             os.close(self._fd)
             raise NoProcess(f"process {pid} is no `tfo-proxy run` that may be seen from here")
+
+    @classmethod
+    def behind(cls, there: Remote) -> Self | None:
+        """The process on this machine whose admin ``there`` is; None where that cannot be seen from here."""
+        port = there.local_port
+        if port is None:
+            return None
+        try:
+            pid = there.view("/api/v1/status", views.Status).pid
+            held = {one.name for one in listening_sockets(PROC / str(pid))}
+            return cls(pid) if f"port {port}" in held else None
+        except click.ClickException:
+            return None
 
     def send(self, number: signal.Signals) -> None:
         """A signal. Raises `NoProcess`."""

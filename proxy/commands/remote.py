@@ -25,6 +25,7 @@ PATIENCE = 5.0
 MOST_ANSWER = 64 << 20
 _UNIX = "unix:"
 _STRANGER = "is another server, or the admin of another version of tfo-proxy; give --admin"
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 P = ParamSpec("P")
@@ -69,6 +70,14 @@ class Remote:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def local_port(self) -> int | None:
+        """The TCP port on this machine's loopback where it listens; None: it is elsewhere, or a unix socket."""
+        parts = urlsplit(self.address if "://" in self.address else f"http://{self.address}")
+        if self.address.startswith(_UNIX) or parts.hostname not in _HERE:
+            return None
+        return parts.port
 
     def get(self, path: str) -> bytes:
         """The body of an answer that is not an error; raises `Gone` and `Refused`."""

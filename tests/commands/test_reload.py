@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -68,3 +69,40 @@ def test_nobody_there(tmp_path: Path) -> None:
     time.sleep(0.01)
     status, _, err = said("reload", "--pid", str(gone.pid))
     assert (status, err) == (1, f"Error: process {gone.pid}: No such process\n")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_this_machine_it_needs_no_token(tmp_path: Path, workers: int) -> None:
+    """The admin takes no order over TCP then, and the kernel says who may send a signal."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    bind = {"bind": ["unix:" + str(tmp_path / "admin"), f"127.0.0.1:{port}"]}
+    with Running(tmp_path, workers=workers, admin=bind) as proxy:
+        there = ["--admin", f"http://127.0.0.1:{port}"]
+        with being_written(proxy.file):
+            proxy.configure(drain="7s")
+            assert said("reload", *there) == (0, "reloaded: drain\n", "")
+        proxy.file.write_text("listeners: 7\n")
+        status, _, err = said("reload", *there)
+        assert status == 1
+        assert f"{proxy.file}:1:12" in err
+        for command in ("reload", "drain"):
+            stranger = [
+                "setpriv",
+                "--reuid=65533",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--ambient-caps=-all",
+            ]
+            stranger += ["--bounding-set=-all,+dac_read_search"]
+            done = subprocess.run(
+                [*stranger, sys.executable, "-m", "proxy", command, *there],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode != 0
+            assert "draining" not in done.stdout
+        assert proxy.process.poll() is None
+        assert said("drain", "--wait", *there) == (0, "stopped\n", "")
+        assert proxy.process.wait(30) == 0

@@ -19,8 +19,8 @@ export function begin(tell) {
 export function paint(now) {
   status = now;
   const stopping = now.state === "draining";
-  $("reload").hidden = stopping || now.config === null;
-  $("drain").hidden = false;
+  $("reload").hidden = stopping || now.config === null || !now.takes_orders;
+  $("drain").hidden = !now.takes_orders;
   put($("drain"), stopping ? "Stop at once…" : "Drain…");
 }
 
@@ -88,14 +88,12 @@ function confirmed(title, words, yes, { token = false, wrong = false } = {}) {
   });
 }
 
-const HINTS = [[/not set/, "Give “admin” a token in the configuration, or use “tfo-proxy reload” or “tfo-proxy drain” on the proxy's own machine."]];
-
 // What came of the last order, until the next one.
 function say(answer, fine = null) {
   $("ordered").replaceChildren();
   if (fine) $("ordered").append(el("div", { class: "notice", role: "status" }, fine));
   if (!answer) return;
   const error = answer.body?.error ?? `the answer was ${answer.status}`;
-  const hint = answer.body?.do || (HINTS.find(([pattern]) => pattern.test(error))?.[1] ?? "");
+  const hint = answer.body?.do ?? "";
   $("ordered").append(el("div", { class: "notice bad", role: "alert" }, el("p", {}, el("b", {}, "That was not done: "), `${error}. `, hint)));
 }
