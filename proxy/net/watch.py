@@ -133,7 +133,10 @@ class Watch:
                         except Exception as fault:  # noqa: BLE001  # as above
                             self.fault(fault)
                 self.busy = False
-                self.after()
+                try:
+                    self.after()
+                except Exception as fault:  # noqa: BLE001  # as above
+                    self.fault(fault)
         finally:
             self.busy = False
             self._epoll = _Closed()

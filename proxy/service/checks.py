@@ -7,7 +7,7 @@ plain one, and keeps the cookie, the round trip and the standing fresh.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -36,14 +36,9 @@ class Checks:
         self._watch = watch
         self._told = told
 
-    async def run(self, clusters: Iterable[Cluster]) -> None:
-        """Check the endpoints of all clusters that want it, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for cluster in clusters:
-                if cluster.health is not None:
-                    nursery.start_soon(self._keep_checking, self._pools.of(cluster), cluster.health)
-
-    async def _keep_checking(self, pool: Pool, health: Health) -> None:
+    async def run(self, cluster: Cluster, health: Health) -> None:
+        """Check the endpoints of one cluster until cancelled."""
+        pool = self._pools.of(cluster)
         limit = trio.CapacityLimiter(_AT_ONCE)
         while True:
             began = trio.current_time()

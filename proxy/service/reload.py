@@ -80,12 +80,9 @@ class Reloads:
         """Ask for one whenever the files have changed, until cancelled."""
         if self._source is None or self._source.changes is None:
             return
-        try:
-            async for paths in self._source.changes:
-                self._events.say("config_changed", files=list(paths))
-                self.ask()
-        except Exception as fault:  # noqa: BLE001  # whoever wants a reload can still ask for it
-            self._events.background_fault("watching the configuration", fault)
+        async for paths in self._source.changes:
+            self._events.say("config_changed", files=list(paths))
+            self.ask()
 
     async def _once(self) -> Reload:
         if self._source is None:

@@ -30,6 +30,7 @@ from proxy.service.front import Front
 from proxy.service.listeners import Listeners, announce
 from proxy.service.memory import Memory
 from proxy.service.reload import Reloads, Source
+from proxy.service.supervised import keep_running
 from proxy.telemetry import logs
 from proxy.telemetry.events import Events
 
@@ -101,11 +102,16 @@ class Supervisor(Front):
                     nursery.cancel_scope.cancel()
                     self._events.say("stopped", signal=self._signal, cut_off=0)
                     return
-                for task in (
-                    self._memory.save_now_and_then, self._reloads.run, self._reloads.follow_files,
-                    self._serve_admin, self._feed_the_watchdog, self._bequest.tidy_up, announcing.run,
-                ):  # fmt: skip
-                    nursery.start_soon(task)
+                for name, work in (
+                    ("state", self._memory.save_now_and_then),
+                    ("reloads", self._reloads.run),
+                    ("watching the configuration", self._reloads.follow_files),
+                    ("admin", self._serve_admin),
+                    ("systemd's watchdog", self._feed_the_watchdog),
+                    ("counters", self._bequest.tidy_up),
+                    ("warm-up lines", announcing.run),
+                ):
+                    nursery.start_soon(keep_running, name, work, self._events)
                 await self._open_admin(())
                 self._open_the_doors()
                 await self._leave.wait()
@@ -168,8 +174,12 @@ class Supervisor(Front):
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         for number in (*early_signals.take(), *self._of_orphans):  # some may have ended already
             self._obey_one(number, nursery)
-        async for number in signals:
-            self._obey_one(number, nursery)
+
+        async def obey() -> None:
+            async for number in signals:
+                self._obey_one(number, nursery)
+
+        await keep_running("signals", obey, self._events)
 
     def _obey_one(self, number: int, nursery: trio.Nursery) -> None:
         match number:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -10,6 +9,7 @@ import trio
 from proxy.core.snapshot import Cluster
 from proxy.core.warming import Warming
 from proxy.service.checks import Checks
+from proxy.service.supervised import keep_running
 from proxy.service.warmup import WarmUp
 from proxy.telemetry.events import Events
 
@@ -44,15 +44,13 @@ class Tending:
         """Nobody will be dialled any more."""
         self._scope.cancel()
 
-    async def beside(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """What the service can do without must not end it: a mistake there is logged, and it is given up."""
-        try:
-            await work()
-        except Exception as fault:  # noqa: BLE001  # whatever it is
-            self._events.background_fault(name, fault)
-
     async def _until_cancelled(self, clusters: list[Cluster], scope: trio.CancelScope) -> None:
         with scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.beside, "warm-up", partial(self._warm_up.keep, clusters))
-                nursery.start_soon(self.beside, "health checks", partial(self._checks.run, clusters))
+                nursery.start_soon(
+                    keep_running, "warm-up", partial(self._warm_up.keep, clusters), self._events
+                )
+                for cluster in clusters:
+                    if cluster.health is not None:
+                        check = partial(self._checks.run, cluster, cluster.health)
+                        nursery.start_soon(keep_running, "health checks", check, self._events)

@@ -33,6 +33,7 @@ from proxy.service.listeners import Sockets
 from proxy.service.memory import Memory
 from proxy.service.post import Post
 from proxy.service.process import count_troubles
+from proxy.service.supervised import keep_running
 from proxy.service.tending import Tending
 from proxy.service.warmup import Share, WarmUp
 from proxy.sessions.arrivals import Arrivals
@@ -114,12 +115,15 @@ class Worker:
             async with trio.open_nursery() as sessions, trio.open_nursery() as listeners:
                 self._nursery, self._listeners = sessions, listeners
                 await listeners.start(self._watch.run)
-                listeners.start_soon(self._sweep)
-                listeners.start_soon(self.tending.beside, "spares", self.spares.run)
-                listeners.start_soon(self.tending.beside, "handover", self._shared.arrivals.serve)
-                listeners.start_soon(self._shared.unheard.run)
-                listeners.start_soon(self._events.keep_writing)
-                listeners.start_soon(count_troubles, self._counters, self._events)
+                for name, work in (
+                    ("time-outs", self._sweep),
+                    ("spares", self.spares.run),
+                    ("handover", self._shared.arrivals.serve),
+                    ("handshake time-outs", self._shared.unheard.run),
+                    ("session lines", self._events.keep_writing),
+                    ("counters", partial(count_troubles, self._counters, self._events)),
+                ):
+                    listeners.start_soon(keep_running, name, work, self._events)
                 self.tending.follow(listeners, list(self.snapshot.clusters.values()))
                 self.man(sockets)
                 task_status.started()
@@ -165,9 +169,10 @@ class Worker:
                 continue
             door = self._admission.door(listener)
             post = self._posts[sock] = Post(listener, self._patience_for(listener), door)
-            self._listeners.start_soon(
+            serve = partial(
                 accept.accept_forever, sock, partial(self._serve, post), partial(self._trouble, post), post
             )
+            self._listeners.start_soon(keep_running, f"accepting on {listener.name}", serve, self._events)
         self.listening.follow(self._posts)
         admin = self.snapshot.admin
         self.listening.follow_admin((bind.host, bind.port) for bind in (admin.binds if admin else ()))
@@ -296,9 +301,12 @@ class Worker:
             if self._clocks.stood_still(now):
                 continue
             for session in list(self.sessions):
-                reason = self._clocks.overdue(session, now)
-                if reason is not None:
-                    session.interrupt(EndedBy.TIMEOUT, reason)
+                try:
+                    reason = self._clocks.overdue(session, now)
+                    if reason is not None:
+                        session.interrupt(EndedBy.TIMEOUT, reason)
+                except Exception as fault:  # noqa: BLE001  # the other sessions' time-outs must not wait for it
+                    self._events.fault(session.record, fault)
 
     def _trouble(self, post: Post, error: OSError) -> None:
         now, name = trio.current_time(), post.listener.name

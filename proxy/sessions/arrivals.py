@@ -55,8 +55,11 @@ class Arrivals:
             if self._desk is not None:
                 await self._desk.serve(self._taken)
             await trio.sleep_forever()
-        finally:
+        except Exception:  # it is begun again
+            raise
+        except BaseException:
             self.close()
+            raise
 
     def claim(self, sealed: Sealed, sock: socket.socket, said: bytes) -> bool:
         """Whether an opening starts a session; else it goes on with one, to which a copy of ``sock`` was given.

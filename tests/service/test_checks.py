@@ -27,7 +27,8 @@ async def test_an_endpoint_comes_and_goes() -> None:
         cluster = Cluster("c", (good, bad), health=Health(every=0.02, timeout=10.0, rise=2, fall=3))
         async with trio.open_nursery() as nursery:
             await nursery.start(watch.run)
-            nursery.start_soon(checks.run, [cluster])
+            assert cluster.health is not None
+            nursery.start_soon(checks.run, cluster, cluster.health)
             with trio.fail_after(30):
                 assert await hear.receive() == (bad, False)
                 assert pools.of(cluster).balancer.availability.is_down(bad)

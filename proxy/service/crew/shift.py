@@ -24,6 +24,7 @@ from proxy.service.crew import orders
 from proxy.service.crew.channel import Broken, Channel, Message
 from proxy.service.crew.notes import Notes
 from proxy.service.memory import Memory
+from proxy.service.supervised import keep_running
 from proxy.service.warmup import Share
 from proxy.service.worker import Worker
 from proxy.telemetry import logs
@@ -148,7 +149,7 @@ class Shift:
         self._notes = Notes(worker, memory, standings)
         await self._nursery.start(worker.run, self._chosen(order))
         await self._say(orders.Serving(order.turn))
-        self._nursery.start_soon(self._report)
+        self._nursery.start_soon(keep_running, "reports", self._report, self._events)
 
     def _snapshot(self, order: orders.Serve) -> Snapshot:
         snapshot = orders.unpack(order.snapshot)
