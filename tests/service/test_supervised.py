@@ -12,10 +12,10 @@ from tests.serving import Recorder
 class Listening(Recorder):
     def __init__(self) -> None:
         super().__init__()
-        self.faults: list[str] = []
+        self.told: list[str] = []
 
     def background_fault(self, work: str, fault: BaseException) -> None:
-        self.faults.append(f"{work}: {fault!r}")
+        self.told.append(f"{work}: {fault!r}")
 
 
 @pytest.mark.autojump
@@ -33,8 +33,8 @@ async def test_it_begins_again_after_a_pause_that_grows_and_ends_when_the_work_d
     pauses = [after - before for before, after in itertools.pairwise(began)]
     assert pauses[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
     assert pauses[8:] == [2 * LONGEST_PAUSE + FIRST_PAUSE, 2.0], "after a long time it is no trouble any more"
-    assert len(events.faults) == 10
-    assert events.faults[1] == "a loop: ValueError('x')"
+    assert len(events.told) == 10
+    assert events.told[1] == "a loop: ValueError('x')"
 
 
 @pytest.mark.autojump
@@ -43,4 +43,4 @@ async def test_a_cancelled_loop_is_no_fault() -> None:
     with trio.move_on_after(5) as scope:
         await keep_running("a loop", trio.sleep_forever, events)
     assert scope.cancelled_caught
-    assert not events.faults
+    assert not events.told

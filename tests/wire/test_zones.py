@@ -9,7 +9,7 @@ import pytest
 from proxy.lab.behaviours import answers
 from proxy.lab.servers import Server
 from proxy.lab.wan import Wan
-from tests.wire.program import GET, Program
+from tests.wire.program import GET, Line, Program
 from tests.wire.test_upgrade import upgraded
 
 pytestmark = [pytest.mark.netns, pytest.mark.root, pytest.mark.wan(rtt=0.02)]
@@ -50,7 +50,7 @@ def test_a_zone_is_carried_through(wan: Wan) -> None:
             "nowhere": {"endpoints": "[fe80::77:2%nowhere0]:8080"},
             "off": {"endpoints": "[fe80::77:2%v0]:8080", "fast_open": "off"},
         }
-        listeners = {
+        listeners: dict[str, Line] = {
             name: {"bind": f"127.0.0.1:{7001 + n}", "mode": "forward", "to": name}
             for n, name in enumerate(clusters)
         }
