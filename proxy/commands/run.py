@@ -66,6 +66,7 @@ def command(
     option may stand in the environment: TFO_PROXY_CONFIG, TFO_PROXY_MIXED, TFO_PROXY_ADMIN and so on.
     """
     from proxy.config import ConfigError, load  # only when it is needed
+    from proxy.service import privileges
     from proxy.service.reload import Source
 
     if config is None and not (forwards or mixed):
@@ -73,6 +74,7 @@ def command(
             meant = "name a CONFIG file, or give --mixed BIND or --forward BIND=TO"
             raise click.UsageError(f"nothing to serve: there is no {DEFAULT_CONFIG}; {meant}")
         config = DEFAULT_CONFIG
+    privileges.hide()
     read = partial(load, config, forwards=forwards, mixed=mixed, admin=admin, allow_loopback=allow_loopback)
     source = Source(config, read)
     try:

@@ -22,8 +22,8 @@ LONGEST_WINDOW = 90.0  # (AREAS - 2) * SLICE / 2: an area is cleared when its op
 SLOTS = 65536  # of an area
 OWNER = 14  # bytes for whoever has the session
 
-_MAGIC = b"tfononc1"
-_HEADER = Struct("!8sIId")  # magic, areas, slots, since when (seconds since 1970)
+_MAGIC = b"tfononc2"
+_HEADER = Struct("!8sIIdQd")  # magic, areas, slots, since when, which file, closed when (seconds since 1970)
 _AREA = Struct("!QQ")  # slice, how many slots are taken
 _SLOT = 32  # nonce (16), taken (1), attempt (1), owner (14)
 
@@ -42,8 +42,8 @@ class Nonces:
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
-        header: tuple[bytes, int, int, float] = _HEADER.unpack_from(memory)
-        self._slots, self.since = header[2:]
+        header: tuple[bytes, int, int, float, int, float] = _HEADER.unpack_from(memory)
+        self._slots, self.since = header[2:4]
 
     @staticmethod
     def size(slots: int = SLOTS) -> int:
@@ -55,7 +55,7 @@ class Nonces:
         """Whether this is a table of ours."""
         if len(memory) != Nonces.size(slots):
             return False
-        magic, areas, found, _ = _HEADER.unpack_from(memory)
+        magic, areas, found, *_ = _HEADER.unpack_from(memory)
         return (magic, areas, found) == (_MAGIC, AREAS, slots)
 
     @staticmethod
@@ -63,7 +63,25 @@ class Nonces:
         """Make an empty table of zeros. What was sealed before ``now`` is refused: it may have been heard already."""
         for number in range(AREAS):
             _AREA.pack_into(memory, _HEADER.size + number * _AREA.size, 0, 0)
-        _HEADER.pack_into(memory, 0, _MAGIC, AREAS, slots, int(now * 1000) / 1000)  # as openings say it
+        _HEADER.pack_into(memory, 0, _MAGIC, AREAS, slots, 0.0, 0, 0.0)
+        Nonces.renew(memory, now)
+
+    @staticmethod
+    def renew(memory: memoryview, now: float) -> None:
+        """Refuse what was sealed before ``now``: some of it may have been heard and is not in here."""
+        magic, areas, slots, _, *rest = _HEADER.unpack_from(memory)
+        _HEADER.pack_into(memory, 0, magic, areas, slots, int(now * 1000) / 1000, *rest)  # as openings say it
+
+    @staticmethod
+    def stamp(memory: memoryview) -> tuple[int, float]:
+        """Which file it was last open in, and when it was closed; 0.0: it was not."""
+        stamp: tuple[int, float] = _HEADER.unpack_from(memory)[4:]
+        return stamp
+
+    @staticmethod
+    def set_stamp(memory: memoryview, file: int, closed: float) -> None:
+        """What `stamp` is to say."""
+        _HEADER.pack_into(memory, 0, *_HEADER.unpack_from(memory)[:4], file, closed)
 
     def claim(self, nonce: bytes, sealed: float, attempt: int, owner: bytes) -> Claim:
         """Take in an opening that has been verified; raises `Rejected` where it has come before, or none fits."""

@@ -25,7 +25,7 @@ from proxy.core.snapshot import Mode, Snapshot
 NET_BIND_SERVICE, NET_ADMIN, NET_RAW = 10, 12, 13
 NAMES = {NET_BIND_SERVICE: "net_bind_service", NET_ADMIN: "net_admin", NET_RAW: "net_raw"}
 
-_SET_DUMPABLE, _SET_KEEPCAPS, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 4, 8, 24, 38
+_GET_DUMPABLE, _SET_DUMPABLE, _SET_KEEPCAPS, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 3, 4, 8, 24, 38
 _AMBIENT, _AMBIENT_RAISE = 47, 2
 _CAPABILITIES_VERSION = 0x20080522
 _LAST_CAPABILITY = 63
@@ -36,6 +36,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class CannotDrop(Exception):
     """The process could not become who it should; the message says what stands in the way."""
+
+
+class _Hidden:
+    """How far the memory of this process is hidden; a process has one memory."""
+
+    before: bool | None = None  # whether it could be read when `hide` was called first
+    for_good = False
+    became_another = False  # then the kernel has hidden it (credentials(7)), and so it stays
 
 
 class _Header(ctypes.Structure):
@@ -64,25 +72,40 @@ class Dropped(NamedTuple):
     user: str
     uid: int
     gid: int
+    groups: tuple[int, ...]  # supplementary ones
     kept: tuple[str, ...]  # names of capabilities
+
+
+def hide() -> None:
+    """Let no other process of the user read the memory (``PR_SET_DUMPABLE``), before there is any secret in it.
+
+    `harden` takes it back where there is none.
+    """
+    if _Hidden.before is None:
+        _Hidden.before = _libc.prctl(_GET_DUMPABLE, 0, 0, 0, 0) == 1
+    _try_prctl(_SET_DUMPABLE, 0)
 
 
 def harden(*, secrets: bool) -> None:
     """What is right for every process of ours, whoever runs it: no core dumps, no gaining of privileges.
 
-    ``secrets``: it holds keys or passwords, so its memory is nobody's to read (``PR_SET_DUMPABLE``); the next program
-    it turns into has to ask for that again. A sandbox that forbids one of these has its reasons.
+    ``secrets``: it holds keys or passwords, so its memory stays hidden, for good: what was in memory once may be there
+    still. To be called for each configuration and after each change of user. A sandbox that forbids one of these has
+    its reasons.
     """
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _try_prctl(_SET_NO_NEW_PRIVS, 1)
-    if secrets:
+    _Hidden.for_good = _Hidden.for_good or secrets
+    if _Hidden.for_good:
         _try_prctl(_SET_DUMPABLE, 0)
+    elif _Hidden.before and not _Hidden.became_another:
+        _try_prctl(_SET_DUMPABLE, 1)
 
 
 def holds_secrets(snapshot: Snapshot) -> bool:
     """Whether there is anything in it that must not be read."""
-    if snapshot.tfo_keys or any(listener.users for listener in snapshot.listeners):
+    if snapshot.tfo_keys or any(listener.users or listener.far_side for listener in snapshot.listeners):
         return True
     if snapshot.admin is not None and snapshot.admin.token:
         return True
@@ -116,7 +139,7 @@ def drop(snapshot: Snapshot) -> Dropped | None:
         return None
     identity = identity_of(snapshot.user, snapshot.group)
     if _is_already(identity):
-        return Dropped(_name(identity.uid), identity.uid, identity.gid, ())
+        return _drop_as(identity, snapshot)
     if os.geteuid() != 0:
         who = snapshot.user or snapshot.group
         raise CannotDrop(f"only root can become {who}; this process is {_name(os.geteuid())}")
@@ -127,12 +150,33 @@ def drop(snapshot: Snapshot) -> Dropped | None:
         os.setresgid(identity.gid, identity.gid, identity.gid)
         _prctl(_SET_KEEPCAPS, 1)
         os.setresuid(identity.uid, identity.uid, identity.uid)
+        _Hidden.became_another = True
         _keep(kept)
     except OSError as error:
         raise CannotDrop(f"it cannot become {_name(identity.uid)}: {error.strerror}") from error
+    return Dropped(_name(identity.uid), identity.uid, identity.gid, tuple(os.getgroups()), _names(kept))
+
+
+def _drop_as(identity: Identity, snapshot: Snapshot) -> Dropped:
+    """For a process that is that user already: drop what capabilities and groups it can do without.
+
+    Root stays what it is: without its capabilities it would be a user that owns the system's files. What is told is
+    what is left.
+    """
+    if identity.uid != 0:
+        kept = needed(snapshot) & permitted()
+        _bound(kept)
+        with suppress(OSError):
+            os.setgroups(identity.groups)  # needs CAP_SETGID
+        with suppress(OSError):
+            _keep(kept)
     return Dropped(
-        _name(identity.uid), identity.uid, identity.gid, tuple(NAMES[number] for number in sorted(kept))
+        _name(identity.uid), identity.uid, identity.gid, tuple(os.getgroups()), _names(permitted())
     )
+
+
+def _names(capabilities: Iterable[int]) -> tuple[str, ...]:
+    return tuple(NAMES.get(number, f"cap_{number}") for number in sorted(capabilities))
 
 
 def identity_of(user: str | None, group: str | None) -> Identity:

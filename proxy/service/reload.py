@@ -13,7 +13,7 @@ import trio
 from proxy.admin.views import Reload
 from proxy.config import ConfigError, Loaded, files_of
 from proxy.net.accept import CannotListen
-from proxy.service import parts, systemd
+from proxy.service import parts, privileges, systemd
 from proxy.service.changes import Changes
 from proxy.telemetry.events import Events
 
@@ -89,9 +89,11 @@ class Reloads:
             return self._refuse(["there is no configuration to read again"])
         if self._source.changes is not None:
             self._source.changes.seen()
+        privileges.hide()
         try:
             loaded = await trio.to_thread.run_sync(self._source.read)
             parts.fetch(loaded.snapshot)
+            privileges.harden(secrets=privileges.holds_secrets(loaded.snapshot))
             changed = await self._apply(loaded)
         except ConfigError as error:
             return self._refuse([str(mistake) for mistake in error.mistakes])
@@ -110,5 +112,6 @@ class Reloads:
 
     def _refuse(self, mistakes: list[str]) -> Reload:
         self.refused += 1
+        privileges.harden(secrets=False)  # as it was before
         self._events.warn("not_reloaded", why="\n".join(mistakes))
         return Reload(at=wall_clock(), ok=False, mistakes=mistakes)

@@ -13,10 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from pathlib import Path
+from sysconfig import get_path
 from typing import NamedTuple
 
 import trio
 
+import proxy
 from proxy.service import systemd
 
 PATIENCE = 60.0  # seconds that a successor may take to serve
@@ -87,8 +90,23 @@ def inherited(environ: MutableMapping[str, str] = os.environ) -> Inheritance:
 
 
 def command() -> list[str]:
-    """How this program was called: what is installed there now is the next one."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    """How this program was called: what is installed there now is the next one.
+
+    ``python -m proxy`` would take a folder `proxy` of the working folder for it; ``-P`` keeps that out.
+    """
+    words = sys.orig_argv[1:]
+    if "-m" in words and "-P" not in words[: words.index("-m")]:
+        words.insert(words.index("-m"), "-P")
+    return [sys.executable, *words]
+
+
+def _import_path() -> dict[str, str]:
+    """``PYTHONPATH`` for a successor where this program is not installed, but was found in the working folder."""
+    package = str(Path(proxy.__file__).parent.parent)
+    if "-m" not in sys.orig_argv or package in {get_path("purelib"), get_path("platlib")}:
+        return {}
+    known = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{package}:{known}" if known else package}
 
 
 async def hand_over(
@@ -110,7 +128,7 @@ async def hand_over(
     env[_SOCKETS] = ";".join(
         f"{name}={sock.fileno()}{'=' + _LENT if lent else ''}" for name, sock, lent in sockets
     )
-    env |= {_READY: str(theirs), **passed.env}
+    env |= {_READY: str(theirs), **_import_path(), **passed.env}
     descriptors = [theirs, *(one.sock.fileno() for one in sockets), *passed.descriptors]
     try:
         process = _start(list(argv or command()), descriptors, env)

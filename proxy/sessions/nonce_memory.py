@@ -2,6 +2,10 @@
 
 Both are mapped, so that all workers see the same table and a restart finds it again; a lock is held for the few
 microseconds of a claim. The locks are those of fcntl(2), which belong to a process: workers may share one descriptor.
+
+A file that was put back from a copy does not know the openings that came after the copy was made. Whether it is one
+shows by its inode, and by the time of its last change, which is set by the kernel alone: it must be that at which the
+last user closed the file. Else what was sealed before now is refused, as with a new file. So it is after a crash.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ import fcntl
 import mmap
 import os
 import stat
+from contextlib import suppress
+from time import time as wall_clock  # noqa: TID251  # compared with the file system's
 
 from proxy.core.nonces import SLOTS, Claim, Nonces
 
 SUFFIX = ".nonces"
+_CLOSE = 2.0  # seconds between the time of closing and that of the file's last change
 
 
 class NoMemory(Exception):
@@ -51,19 +58,43 @@ def _prepare(fd: int, now: float, slots: int) -> None:
         or (found.st_nlink and found.st_mode & 0o022)
     ):
         raise NoMemory("the file of nonces is not ours alone to write")
+    if found.st_nlink > 1:
+        raise NoMemory("the file of nonces has another name too (a hard link), by which it could be changed")
     size = Nonces.size(slots)
     fcntl.lockf(fd, fcntl.LOCK_EX)
     try:
         if found.st_size == size:
             with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
                 if Nonces.fits(view, slots):
+                    if not _is_what_was_left(fd, found, view):
+                        Nonces.renew(view, now)
+                    _use(fd, found, view)
                     return
         os.ftruncate(fd, 0)
         os.ftruncate(fd, size)
         with mmap.mmap(fd, size) as memory, memoryview(memory) as view:
             Nonces.prepare(view, now, slots)
+            _use(fd, found, view)
     finally:
         fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _is_what_was_left(fd: int, found: os.stat_result, view: memoryview) -> bool:
+    """Whether nobody has changed the file since its last user closed it, or another one has it open now."""
+    file, closed = Nonces.stamp(view)
+    if file != found.st_ino:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True  # in use: it cannot have been put back without that one's knowing
+    return abs(found.st_ctime - closed) <= _CLOSE
+
+
+def _use(fd: int, found: os.stat_result, view: memoryview) -> None:
+    Nonces.set_stamp(view, found.st_ino, 0.0)
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for as long as the descriptor is open somewhere
 
 
 class NonceMemory:
@@ -87,6 +118,10 @@ class NonceMemory:
 
     def close(self) -> None:
         """Forget nothing, but look no more."""
+        with suppress(OSError):
+            Nonces.set_stamp(self._view, os.fstat(self._fd).st_ino, wall_clock())
+            self._memory.flush()
+            os.utime(self._fd)
         self._view.release()
         self._memory.close()
         os.close(self._fd)

@@ -12,7 +12,7 @@ import pytest
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster, Source, Via
 from proxy.core.routes import Routes
-from proxy.core.snapshot import DIRECT, Admin, Bind, Listener, Mode, Snapshot
+from proxy.core.snapshot import DIRECT, Admin, Bind, FarSide, Listener, Mode, Snapshot
 from proxy.core.users import Users, read_secret
 from proxy.service import privileges
 from proxy.service.privileges import NET_ADMIN, NET_BIND_SERVICE, NET_RAW, CannotDrop, holds_secrets, needed
@@ -50,7 +50,52 @@ def test_what_is_worth_hiding() -> None:
     assert holds_secrets(replace(snapshot(), tfo_keys=(b"k" * 16,)))
     assert holds_secrets(snapshot(replace(WEB, users=Users({"a": read_secret("b")}))))
     assert holds_secrets(snapshot(cluster=replace(API, via=Via("socks", API.endpoints[0], "u", "p"))))  # type: ignore[arg-type]
+    far = replace(WEB, mode=Mode.TUNNEL, far_side=FarSide((b"k" * 32,)))
+    assert holds_secrets(snapshot(far))
     assert holds_secrets(replace(snapshot(), admin=Admin((Bind("127.0.0.1", 1),), "t" * 16)))
+
+
+STATES = """
+from proxy.service.privileges import *
+from proxy.service.privileges import _libc, _Hidden
+def dumpable(): return _libc.prctl(3, 0, 0, 0, 0)
+states = [dumpable()]
+for step in (hide, lambda: harden(secrets=False), hide, lambda: harden(secrets=False), lambda: harden(secrets=True),
+             lambda: harden(secrets=False), hide):
+    step()
+    states.append(dumpable())
+print(states)
+"""
+
+
+def test_memory_is_hidden_before_there_is_a_secret_and_for_good_after_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STATES], capture_output=True, text=True, cwd=HOUSE, check=True
+    )
+    assert json.loads(done.stdout) == [1, 0, 1, 0, 1, 0, 0, 0]
+
+
+@pytest.mark.root
+def test_memory_is_hidden_after_a_change_of_user_too() -> None:
+    code = MAKE.format(mode="FORWARD", user="nobody", group=None)
+    code += "for number in (1, 2):\n    privileges.hide()\n    privileges.drop(snapshot)\n"
+    code += "    privileges.harden(secrets=False)\n    print(privileges._libc.prctl(3, 0, 0, 0, 0))\n"
+    command = [sys.executable, "-c", "import ctypes, grp, os, pwd\n" + code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOUSE, check=True)
+    assert done.stdout.split() == ["0", "0"]
+
+
+@pytest.mark.root
+def test_who_is_that_user_already_drops_what_it_does_not_need_and_says_what_is_left() -> None:
+    held = "+net_admin,+net_bind_service,+net_raw"
+    code = MAKE.format(mode="TPROXY", user="0", group=None).replace("'0'", "'65534'")
+    code += "done = privileges.drop(snapshot)\nsys.stderr.write(repr(done.kept) + repr(done.groups))\n"
+    raised = ["setpriv", "--reuid=65534", "--regid=65534", "--groups=65534,7", f"--inh-caps={held}"]
+    command = [*raised, f"--ambient-caps={held}", sys.executable, "-c", "import os, sys\n" + code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOUSE, check=False, timeout=30)
+    if "Permission denied" in done.stderr or "shared libraries" in done.stderr:
+        pytest.skip("the interpreter is out of another user's reach here")
+    assert done.stderr == "('net_admin',)(7, 65534)", "groups need CAP_SETGID, and are told"
 
 
 def test_who_is_who() -> None:
@@ -68,7 +113,8 @@ def test_nobody_named_nothing_dropped() -> None:
     assert privileges.drop(snapshot()) is None
     here = privileges.drop(replace(snapshot(), user=str(os.getuid()), group=str(os.getgid())))
     assert here is not None
-    assert (here.uid, here.gid, here.kept) == (os.getuid(), os.getgid(), ())
+    assert (here.uid, here.gid, here.groups) == (os.getuid(), os.getgid(), tuple(os.getgroups()))
+    assert len(here.kept) == len(privileges.permitted()), "what is left is told"
 
 
 LOOK = """

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -78,4 +79,34 @@ async def test_one_that_does_not_serve_is_ended(
 
 
 def test_the_next_one_is_called_as_this_one_was() -> None:
-    assert upgrade.command() == [sys.executable, *sys.orig_argv[1:]]
+    words = [word for word in upgrade.command() if word != "-P"]
+    assert words == [sys.executable, *sys.orig_argv[1:]]
+
+
+@pytest.mark.parametrize(
+    ("called", "again"),
+    [
+        (["python", "-m", "proxy", "run", "-m"], ["-P", "-m", "proxy", "run", "-m"]),
+        (["python", "-I", "-m", "proxy", "run"], ["-I", "-P", "-m", "proxy", "run"]),
+        (["python", "-P", "-m", "proxy", "run"], ["-P", "-m", "proxy", "run"]),
+        (["python", "/usr/bin/tfo-proxy", "run"], ["/usr/bin/tfo-proxy", "run"]),
+    ],
+)
+def test_the_working_folder_is_not_searched(
+    called: list[str], again: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", called)
+    assert upgrade.command() == [sys.executable, *again]
+
+
+async def test_a_folder_of_the_programs_name_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proxy").mkdir()
+    (tmp_path / "proxy" / "__main__.py").write_text(
+        "import os; os.write(int(os.environ['TFO_PROXY_READY']), b'1')"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "proxy", "version"])
+    with trio.fail_after(30), pytest.raises(NotUpgraded, match="ended with 0"):
+        await upgrade.hand_over([])

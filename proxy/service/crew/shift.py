@@ -44,6 +44,7 @@ def main(fd: int, parent: int) -> int:
     ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         return 1  # it has died before we asked
+    privileges.hide()
     process.prepare()
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
