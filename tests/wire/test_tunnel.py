@@ -34,6 +34,9 @@ OTHER = "aa1f0c6b3a2e4f8897a6b5c4d3e2f1bb"
 POST = b"POST /pay HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\n100"
 
 
+BESIDE = {"allow": ["10.0.0.0/8", "fd00::/8"]}  # the servers are on the far side's machine
+
+
 @contextmanager
 def far_side(
     wan: Wan, key: str | list[str] = KEY, where: str = "", **more: Any
@@ -42,7 +45,7 @@ def far_side(
     address = where or f"{wan.fresh_address()}:7413"
     state = more.pop("state", None)
     settings = {"bind": address, "mode": "tunnel", "key": key, **more}
-    document = {"listeners": {"far": settings}, "log": {"format": "json"}}
+    document = {"listeners": {"far": settings}, "direct": BESIDE, "log": {"format": "json"}}
     with Program(wan.server, document=document | ({"state": state} if state else {})) as far:
         yield far, address
 
@@ -299,6 +302,7 @@ def test_several_workers_are_one_far_side(wan: Wan) -> None:
     document = {
         "listeners": {"far": {"bind": address, "mode": "tunnel", "key": KEY}},
         "workers": 3,
+        "direct": BESIDE,
         "log": {"format": "json"},
     }
     with Program(wan.server, document=document) as far:

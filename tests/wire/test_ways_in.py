@@ -215,7 +215,10 @@ def nft(namespace: Namespace, rules: str) -> Iterator[None]:
 
 
 def transparent(mode: str = "transparent") -> Line:
-    return {"listeners": {"a": {"bind": "*:8500", "mode": mode, "allow": ["0.0.0.0/0", "::/0"]}}}
+    return {
+        "listeners": {"a": {"bind": "*:8500", "mode": mode, "allow": ["0.0.0.0/0", "::/0"]}},
+        "direct": {"allow": ["10.0.0.0/8", "fd00::/8"]},  # servers on the gateway itself
+    }
 
 
 # What docs/transparent.md says, with this lab's addresses.
