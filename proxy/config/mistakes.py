@@ -15,7 +15,7 @@ _SECRETS = re.compile(
     r"""\b(?:token|key|tfo_keys|password|socks|http|tunnel)["']?\s*:\s*("[^"]*"?|'[^']*'?|\[[^\]]*|[^\s,}\]#][^,}\]]*)"""
     r"""|\busers["']?\s*:\s*(\{[^}]*)"""
 )
-_BEFORE_SECRETS = re.compile(r"""^([\s{-]*(?:["']?\w+["']?\s*:\s*)?).*$""")
+_BEFORE_SECRETS = re.compile(r"""[\s{-]*(?:["']?\w+["']?\s*:\s*)?""")
 _WIDTH = 120  # columns of a source line
 _QUOTED = 80  # characters of a quoted text
 _LONGEST = 600  # characters of a problem
@@ -150,8 +150,9 @@ def _excerpt(place: Place, hide: bool) -> str:
     line = place.source.lines[place.line - 1]
     at = min(place.column - 1, len(line))
     if hide:
-        line = _BEFORE_SECRETS.sub(r"\1***", line, count=1)
-        at = line.index("***")
+        key = _BEFORE_SECRETS.match(line)
+        at = key.end() if key else 0
+        line = f"{line[:at]}***"
     else:
         line, at = _without_secrets(line, at)
     start = max(0, at - _WIDTH // 2) if len(line) > _WIDTH else 0

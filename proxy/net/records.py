@@ -5,13 +5,16 @@ Loading dnspython takes a while, so this module is imported when it is first nee
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.nameserver
 import dns.resolver
 import trio
+from dns._asyncbackend import Backend
 
 from proxy.core.address import Endpoint
 from proxy.net.answers import MOST_ADDRESSES, Addresses, LookupFailed, Server, Servers, of_both_families
@@ -19,6 +22,51 @@ from proxy.net.answers import MOST_ADDRESSES, Addresses, LookupFailed, Server, S
 _MARGIN = 0.2  # seconds
 _EACH = 2.0  # seconds that dnspython gives one server before it asks the next
 _LEAST = 5.0
+MOST_ANSWER = 8 * 1024  # bytes, some 500 addresses; to read it takes the event loop 30 ms at worst
+
+
+class _Server(dns.nameserver.Do53Nameserver):
+    """A name server whose answers are bounded before they are read: over TCP they may have 64 KiB."""
+
+    async def async_query(  # noqa: PLR0913, PLR0917  # dnspython's signature
+        self,
+        request: dns.message.QueryMessage,
+        timeout: float,
+        source: str | None,
+        source_port: int,
+        max_size: bool,
+        backend: Backend,
+        one_rr_per_rrset: bool = False,
+        ignore_trailing: bool = False,
+    ) -> dns.message.Message:
+        """Ask over TCP where ``max_size`` says that the answer does not fit a datagram."""
+        if not max_size:
+            return await super().async_query(
+                request, timeout, source, source_port, max_size, backend, one_rr_per_rrset, ignore_trailing
+            )
+        wire = request.to_wire()
+        with trio.fail_after(timeout):
+            async with await trio.open_tcp_stream(self.address, self.port) as stream:
+                await stream.send_all(len(wire).to_bytes(2, "big") + wire)
+                size = int.from_bytes(await _exactly(stream, 2), "big")
+                if size > MOST_ANSWER:
+                    raise OSError(
+                        errno.EMSGSIZE, f"an answer of {size} bytes; at most {MOST_ANSWER} are read"
+                    )
+                reply = dns.message.from_wire(await _exactly(stream, size))
+                if not request.is_response(reply):
+                    raise OSError(errno.EBADMSG, "an answer to another question")
+                return reply
+
+
+async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        more = await stream.receive_some(size - len(data))
+        if not more:
+            raise EOFError("the server closed the connection within its answer")
+        data += more
+    return bytes(data)
 
 
 class Records:
@@ -30,8 +78,11 @@ class Records:
         except dns.resolver.NoResolverConfiguration:
             raise LookupFailed(f"{resolv_conf} names no server, or cannot be read") from None
         if servers:
+            self._resolver.nameservers = [_Server(one.host, one.port) for one in servers]
+        else:
             self._resolver.nameservers = [
-                dns.nameserver.Do53Nameserver(one.host, one.port) for one in servers
+                _Server(str(one), self._resolver.port) if isinstance(one, str) else one
+                for one in self._resolver.nameservers
             ]
         # Every server is asked once at least, also where those in front of it do not answer.
         self._patience = max(_LEAST, (_EACH + 0.5) * len(self._resolver.nameservers))

@@ -1,0 +1,76 @@
+"""Twice the bytes take at most 2.5 times the time, whatever they are, and no input keeps the event loop for 50 ms."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+import pytest
+
+from proxy.core import proxy_header
+from proxy.core.proxy_header import PP2_CRC32C, crc32c
+from tests.laws.parsers import PARSERS, extensions
+from tests.laws.search import Judged, Parse, problems
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_time_against_size(name: str) -> None:
+    found = problems(name, PARSERS[name])
+    assert not found, "\n".join(found)
+
+
+def _again_from_the_start(data: bytes) -> None:
+    seen = b""
+    for at in range(0, len(data), 16):
+        seen += data[at : at + 16]
+        if b"\r\n\r\n" in seen:
+            return
+
+
+def _a_sum_for_each(data: bytes) -> None:
+    position = 52
+    while position < len(data):
+        if data[position] == PP2_CRC32C:
+            crc32c(data)
+        position += 3 + int.from_bytes(data[position + 1 : position + 3], "big")
+
+
+def _matched(pattern: bytes) -> Parse:
+    compiled = re.compile(pattern)
+
+    def parse(data: bytes) -> None:
+        for line in data.split(b"\r\n"):
+            compiled.fullmatch(line)
+
+    return parse
+
+
+def _nested(data: bytes) -> None:
+    with suppress(ValueError):
+        rest = data
+        while rest:
+            rest = rest[rest.index(b"(") + 1 :]
+
+
+def _slow(data: bytes) -> None:
+    for _ in range(300):
+        crc32c(data)
+
+
+_REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+PLANTED = {
+    "neighbouring repeats": Judged(
+        _matched(rb"[a-zA-Z]+:[ \t]*([!-~ \t]*)[ \t]*"), 65_536, (b"A: b\r\n", b"A", b":"), (_REQUEST,)
+    ),
+    "nested repeats": Judged(_matched(rb"([a-z]+,? *)*;"), 4096, (b"a, ", b"b;"), (b"a, b;",)),
+    "repeats over their separator": Judged(_matched(rb".*=.*=.*;"), 16_384, (b"a=b;", b"="), (b"a=b;",)),
+    "read again": Judged(_again_from_the_start, 65_536, (b"A: b\r\n",)),
+    "copied again": Judged(_nested, 262_144, (b"(", b")"), (b"(a)",)),
+    "summed again": Judged(_a_sum_for_each, 4112, made=(extensions(PP2_CRC32C, b""),)),
+    "slow": Judged(_slow, proxy_header.LIMIT, (b"1",), effort=1),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_search_finds_faults_of_its_kind(name: str) -> None:
+    assert problems(name, PLANTED[name])
