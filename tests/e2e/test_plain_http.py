@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +17,49 @@ from typing import NamedTuple
 import pytest
 
 from tests.e2e.programs import needs
-from tests.e2e.test_clients import free_ports, run, running
 
 pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=60,
+        env=env | environment, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def running(*command: str | Path, port: int) -> Iterator[None]:
+    """A server, once it listens."""
+    server = subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{command[0]} does not listen", pytrace=False)
+            time.sleep(0.05)
+        yield
+    finally:
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(10)
+        server.kill()
+        server.wait(10)
 
 
 class Place(NamedTuple):
@@ -77,7 +121,7 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("plain")
-    (port,) = free_ports(1)
+    port = free_port()
     log = folder / "log"
     listener = f"listeners: {{a: {{bind: 127.0.0.1:{port}, mode: http}}}}"
     (folder / "proxy.yaml").write_text(f"{listener}\ndirect: {{allow: [loopback]}}\nlog: {{format: json}}\n")
@@ -184,7 +228,7 @@ server.listen(process.argv[1], "127.0.0.1");
 
 
 def test_a_server_that_aborts_what_is_half_closed_answers(place: Place) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     with (
         running(needs("node"), "-e", NODE_SERVER, "--", str(port), port=port),
         socket.create_connection(("127.0.0.1", place.proxy), timeout=10) as sock,
@@ -203,7 +247,7 @@ def test_a_server_that_aborts_what_is_half_closed_answers(place: Place) -> None:
 def test_squid_and_we_tell_a_server_the_same(place: Place, tmp_path: Path) -> None:
     """What both send on for requests that both take, but for the headers in which proxies name themselves."""
     squid = needs("squid")
-    (port,) = free_ports(1)
+    port = free_port()
     tmp_path.chmod(0o777)
     (tmp_path / "squid.conf").write_text(
         f"http_port 127.0.0.1:{port}\nhttp_access allow all\naccess_log none\ncache_log {tmp_path}/cache.log\n"
