@@ -10,7 +10,7 @@ from proxy.lab.middleboxes import described
 
 CLEAN, NO_FAST_OPEN = "clean", "no-fast-open"
 BANNER = b"220 mail.example.com ESMTP\r\n"
-FOR_TESTS = frozenset({"drops"})
+FOR_TESTS = frozenset({"drops", "later"})
 POST = b"POST /pay HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\n100"
 _HEAD, _TAIL = b"GET / HTTP/1.1\r\nHost: example.com\r\n", b"\r\n"
 

@@ -359,6 +359,21 @@ def drops(
     return rule
 
 
+@_middlebox
+def later(*, name: str = "drops-syn-data", skip: int = 3) -> Rule:
+    """For tests: lets the first three connections through, and then does what another middlebox does."""
+    other = build(name, {})
+    seen: set[Flow] = set()
+
+    def rule(packet: Packet, direction: Direction) -> Verdict | None:
+        flow = connection(packet, direction)
+        if packet.is_syn and len(seen) < skip:
+            seen.add(flow)
+        return None if flow in seen else other(packet, direction)
+
+    return rule
+
+
 MIDDLEBOXES: Mapping[str, Factory] = _REGISTRY
 
 

@@ -208,8 +208,10 @@ class Upstream:
     async def _answer(self, ear: Ear) -> bool:
         """Think, and answer; False where the client has gone before."""
         server = SERVERS[self._scenario.server]
-        if server.think:
-            await ear.until(lambda: server.aborts and ear.ended, server.think)
+        if server.aborts:
+            await ear.until(lambda: False, server.think)
+        else:
+            await trio.sleep(server.think)
         if server.aborts and ear.ended:
             reset(ear.socket)
             return False
@@ -256,6 +258,28 @@ class Upstream:
 # --- clients
 
 
+class Lag:
+    """How late this process is woken: what a machine that is busy with other things adds to every time."""
+
+    def __init__(self) -> None:
+        self._late: list[tuple[float, float]] = []
+
+    async def measure(self, step: float = 0.004) -> None:
+        """Until it is cancelled."""
+        while True:
+            due = trio.current_time() + step
+            await trio.sleep_until(due)
+            if (late := trio.current_time() - due) > step:
+                self._late.append((due, late))
+
+    def since(self, moment: float) -> float:
+        """The most of it since then."""
+        return max((late for due, late in reversed(self._late) if due >= moment), default=0.0)
+
+
+LAG = Lag()
+
+
 @dataclass(slots=True)
 class Seen:
     """What one session's client saw, in seconds since it began; and what its server got, in `ears`."""
@@ -269,6 +293,7 @@ class Seen:
     end: str = ""
     end_at: float | None = None
     left: float = 0.0
+    lag: float = 0.0  # the longest that this machine kept the clients' loop from its work meanwhile
     ports: list[int] = field(default_factory=list[int])
 
 
@@ -294,6 +319,7 @@ class Session:
             async with self._connected() as ear:
                 if ear is not None:
                     await self._talk(ear)
+        self.seen.lag = LAG.since(self._began)
         return self.seen
 
     @contextlib.asynccontextmanager
@@ -407,14 +433,13 @@ class Session:
             async with self._connected() as ear:
                 if ear is None:
                     return
-                fresh = True
+                here = 0
                 while len(bodies) < len(requests):
-                    if not await self._ask(ear, requests[len(bodies)], alone=not fresh):
+                    if not await self._ask(ear, requests[len(bodies)], here):
                         break
-                    fresh = False
-                    (found, _rest) = messages(ear.said)
-                    bodies.append(found[-1])
-                    if re.search(rb"(?i)\r\nconnection: *close", found[-1].partition(_HEAD_END)[0]):
+                    here += 1
+                    bodies.append(messages(ear.said)[0][here - 1])
+                    if re.search(rb"(?i)\r\nconnection: *close", bodies[-1].partition(_HEAD_END)[0]):
                         break
                 if len(bodies) == len(requests):
                     self.seen.complete = trio.current_time() - self._began
@@ -427,13 +452,13 @@ class Session:
             for body in bodies
         )
 
-    async def _ask(self, ear: Ear, request: bytes, *, alone: bool) -> bool:
-        """Send one request; whether its answer has come whole."""
+    async def _ask(self, ear: Ear, request: bytes, before: int) -> bool:
+        """Send one request, behind so many on this connection; whether its answer has come whole."""
         scenario, client = self._scenario, self._client
-        done = len(messages(ear.said)[0])
-        await trio.sleep(client.pause)
-        await self._speak(ear, self.absolute(request))
-        if client.extra and not alone:
+        if before == 0 or not messages(client.extra)[0]:  # else it went out with the first one
+            await trio.sleep(client.pause)
+            await self._speak(ear, self.absolute(request))
+        if client.extra and before == 0:
             await trio.sleep(client.gap)
             await send(ear.socket, self.absolute(client.extra))
         if not client.again:
@@ -442,7 +467,7 @@ class Session:
             await ear.until(lambda: False, EARLY[scenario.end])
             self._leave(ear)
             return False
-        return await ear.until(lambda: len(messages(ear.said)[0]) > done, self._patience)
+        return await ear.until(lambda: len(messages(ear.said)[0]) > before, self._patience)
 
     authority = b""  # where requests go in absolute form; b"" for a server that is asked itself
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from proxy.core.replay import safe_prefix
 from tests.differ.actors import Ear, Seen, heard, messages
-from tests.differ.scenarios import CHANCE, CLIENTS, EARLY, RTT, SAYS, SERVERS, Scenario
-from tests.differ.stage import By, Lane
+from tests.differ.scenarios import CHANCE, CLIENTS, EARLY, FAR, NAMED, RTT, SAYS, SERVERS, Scenario
+from tests.differ.stage import BURST, By, Lane
 
 TOLERANCE = 0.1 * RTT + 0.02
 MOST_THAT_PAY = 2  # sessions of an endpoint that may pay for finding out what its path does,
 PRICE = 0.25 + 2 * RTT + 0.02  # each no more than this
+LATER_PRICE = 1.0  # more, where an endpoint that worked falls silent: docs/decisions/0009
 CHANCE_PRICE = 1.5
 
 
@@ -47,8 +48,11 @@ def compare(ours: Lane, theirs: Lane, direct: Lane) -> list[Complaint]:
         def complaint(what: str, text: str, number: int = number) -> Complaint:
             return Complaint(ours.by, theirs.by, number, what, text)
 
-        found += [complaint(what, text) for what, text in _differences(ours, theirs, mine, other)]
-        for what, more, text in _delays(ours.scenario, ours.by, theirs.by, mine, other):
+        different = _differences(ours.scenario, theirs.by, mine, other)
+        as_direct = {"bytes"} if mine[0].received == truth[0].received else set[str]()
+        as_direct |= {"end"} if mine[0].end == truth[0].end else set[str]()
+        found += [complaint(what, text) for what, text in different if what not in as_direct]
+        for what, more, text in _delays(ours.scenario, theirs.by, mine, other):
             late.append((number, more, complaint(what, text)))
     found += _too_late(ours.scenario, late, min(len(ours.sessions), len(theirs.sessions)))
     return found
@@ -66,34 +70,36 @@ def _too_late(
     if scenario.path in CHANCE:
         return [one for _, more, one in late if more > CHANCE_PRICE]
     price = PRICE * (2 if scenario.is_http and CLIENTS[scenario.client].again else 1)
+    if scenario.path.startswith("later"):
+        price += LATER_PRICE
+    last = sessions - (BURST if scenario.load == "burst" else 1)
     payers = sorted({number for number, _, _ in late})
-    may_pay = [number for number in payers if number < sessions - 1][:MOST_THAT_PAY]
+    may_pay = [number for number in payers if number < last][:MOST_THAT_PAY]
     return [one for number, more, one in late if number not in may_pay or more > price]
 
 
 def _differences(
-    ours: Lane, theirs: Lane, mine: tuple[Seen, list[Ear]], other: tuple[Seen, list[Ear]]
+    scenario: Scenario, by: By, mine: tuple[Seen, list[Ear]], other: tuple[Seen, list[Ear]]
 ) -> Iterator[tuple[str, str]]:
-    scenario = ours.scenario
     seen, reference = mine[0], other[0]
     if seen.denied and not reference.denied:
         yield "outcome", f"{seen.denied}; there: {_outcome(reference)}"
         return
-    early = scenario.end in EARLY
+    early = scenario.end in EARLY or (scenario.is_http and not reference.received)
     if not early and reference.received != seen.received and not reference.denied:
         yield "bytes", f"{_digest(seen.received)}; there: {_digest(reference.received)}"
-    if _end_matters(scenario, ours, theirs) and reference.end != seen.end and not reference.denied:
+    if _end_matters(scenario) and reference.end != seen.end and not reference.denied:
         yield "end", f"{seen.end or 'none'}; there: {reference.end or 'none'}"
-    yield from _at_the_server(scenario, mine[1], other[1], theirs.by)
+    yield from _at_the_server(scenario, mine[1], other[1], by)
 
 
-def _end_matters(scenario: Scenario, ours: Lane, theirs: Lane) -> bool:
+def _end_matters(scenario: Scenario) -> bool:
     """Whether the client must see the end that it sees there."""
     if scenario.is_http:
         return False  # a proxy may keep a client's connection or not
     if scenario.end in EARLY:
         return False
-    return SERVERS[scenario.server].listens or theirs.by is By.OFF
+    return SERVERS[scenario.server].listens
 
 
 def _at_the_server(
@@ -101,7 +107,7 @@ def _at_the_server(
 ) -> Iterator[tuple[str, str]]:
     said = [_heard(scenario, ear) for ear in ears]
     wanted = [_heard(scenario, ear) for ear in reference]
-    soon = scenario.end.endswith("soon")
+    soon = scenario.end.endswith("soon") or SERVERS[scenario.server].first  # it may not come to that
     if scenario.is_http:
         yield from _requests_at_the_server(said, wanted, by)
         return
@@ -116,7 +122,7 @@ def _at_the_server(
         and scenario.way != "tunnel"
     ):
         yield "twice", f"{[_digest(data) for data in said]}, of which {limit} may come twice"
-    if not reference or not ears or soon:
+    if not reference or not ears or scenario.end.endswith("soon"):
         return
     ended, expected = _main(ears).ended, _main(reference).ended
     if expected and ended != expected and not (by is By.PEER and expected == "eof"):
@@ -135,32 +141,45 @@ def _requests_at_the_server(said: list[bytes], wanted: list[bytes], by: By) -> I
 
 
 def _delays(
-    scenario: Scenario, mine_by: By, by: By, mine: tuple[Seen, list[Ear]], other: tuple[Seen, list[Ear]]
+    scenario: Scenario, by: By, mine: tuple[Seen, list[Ear]], other: tuple[Seen, list[Ear]]
 ) -> Iterator[tuple[str, float, str]]:
     """What took longer, how much, in words."""
-    seen, reference = mine[0], other[0]
-    pairs = [("first", seen.first, reference.first), ("complete", seen.complete, reference.complete)]
-    if by is not By.DIRECT and scenario.way not in ("forward", "tunnel"):
-        pairs.append(("granted", seen.granted, reference.granted))
-    if seen.denied and reference.denied:
-        if by is not By.OFF and len(scenario.addresses) > 1:
-            return  # the other program may have tried fewer of them
-        pairs.append(("denied", seen.end_at or seen.left, reference.end_at or reference.left))
-    elif not scenario.is_http and scenario.end not in ("client_fin", "client_rst"):
-        pairs.append(("end", seen.end_at, reference.end_at))
-    if scenario.end.startswith("client_"):
-        pairs.append(("noticed", _noticed(mine), _noticed(other)))
-    if (
-        scenario.is_http
-        and by is By.DIRECT
-        and (CLIENTS[scenario.client].again or CLIENTS[scenario.client].extra)
-    ):
-        return  # whether a connection is kept is the proxy's to say
-    for what, time, there in pairs:
-        if time is None or there is None:
-            continue
-        if (more := time - there) > TOLERANCE:
+    if _takes_its_own_time(scenario, by, mine[0], other[0]):
+        return
+    tolerance = TOLERANCE + 2 * (mine[0].lag + other[0].lag)
+    for what, time, there in _moments(scenario, by, mine, other):
+        if time is not None and there is not None and (more := time - there) > tolerance:
             yield what, more, f"{1000 * time:.0f} ms; there: {1000 * there:.0f} ms"
+
+
+def _takes_its_own_time(scenario: Scenario, by: By, seen: Seen, reference: Seen) -> bool:
+    """Whether the time that was taken there says nothing of ours."""
+    client = CLIENTS[scenario.client]
+    if by is By.OFF:
+        return False
+    if scenario.way in FAR:
+        return True  # a gateway's handshake
+    if seen.denied and reference.denied and len(scenario.addresses) > 1:
+        return True  # the other may have tried fewer of the addresses
+    return (
+        scenario.is_http and by is By.DIRECT and (client.again or bool(client.extra))
+    )  # kept or not: a proxy decides
+
+
+def _moments(
+    scenario: Scenario, by: By, mine: tuple[Seen, list[Ear]], other: tuple[Seen, list[Ear]]
+) -> Iterator[tuple[str, float | None, float | None]]:
+    seen, reference = mine[0], other[0]
+    yield "first", seen.first, reference.first
+    yield "complete", seen.complete, reference.complete
+    if by is not By.DIRECT and scenario.way in NAMED:
+        yield "granted", seen.granted, reference.granted
+    if seen.denied and reference.denied:
+        yield "denied", seen.end_at or seen.left, reference.end_at or reference.left
+    elif not scenario.is_http and scenario.end not in ("client_fin", "client_rst"):
+        yield "end", seen.end_at, reference.end_at
+    if scenario.end.startswith("client_"):
+        yield "noticed", _noticed(mine), _noticed(other)
 
 
 def _noticed(session: tuple[Seen, list[Ear]]) -> float | None:
@@ -199,4 +218,6 @@ def _digest(data: bytes) -> str:
 
 def sessions_of(scenario: Scenario) -> int:
     """How many sessions a lane runs: enough for the last one to know the path, and few where each takes long."""
+    if scenario.path.startswith("later"):
+        return 6
     return 3 if SERVERS[scenario.server].then == "nothing" else 4

@@ -9,13 +9,14 @@ from pathlib import Path
 import trio
 
 from tests.differ.accepted import is_accepted
+from tests.differ.actors import LAG
 from tests.differ.judge import Complaint, compare, sessions_of
 from tests.differ.scenarios import Scenario
 from tests.differ.stage import By, Lane, Stage, installed, use_names
 
 AT_ONCE = 48
 BATCH = 120
-AGAIN = 2
+AGAIN = 3
 
 PAIRS = ((By.AUTO, By.OFF), (By.OFF, By.DIRECT), (By.OFF, By.PEER), (By.AUTO, By.DIRECT), (By.AUTO, By.PEER))
 
@@ -81,9 +82,12 @@ def perform(
                 async with limit:
                     await stage.run(lane, sessions_of(lane.scenario))
 
-            async with trio.open_nursery() as nursery:
-                for lane in stage.lanes:
-                    nursery.start_soon(one, lane)
+            async with trio.open_nursery() as background:
+                background.start_soon(LAG.measure)
+                async with trio.open_nursery() as nursery:
+                    for lane in stage.lanes:
+                        nursery.start_soon(one, lane)
+                background.cancel_scope.cancel()
 
         trio.run(main)
         stage.read_logs()
@@ -103,11 +107,13 @@ def examine(scenarios: Sequence[Scenario], *, again: int = AGAIN, code: Path | N
         for place, lanes in perform(part, code=code).items():
             if complaints := complaints_of(lanes):
                 suspects.append((part[place], complaints, lanes))
-    for _ in range(again):
+    for attempt in range(again):
         if not suspects:
             break
         print(f"asking {len(suspects)} again", flush=True)
-        repeated = perform([scenario for scenario, _, _ in suspects], at_once=12, code=code)
+        repeated = perform(
+            [scenario for scenario, _, _ in suspects], at_once=max(4, 16 >> attempt), code=code
+        )
         still: list[tuple[Scenario, list[Complaint], list[Lane]]] = []
         for place, (scenario, complaints, _) in enumerate(suspects):
             lanes = repeated[place]

@@ -200,22 +200,47 @@ PATHS: Mapping[str, tuple[Box, ...]] = {
     "silent_to_server": (("drops-client-after-syn", {}),),
     "drops_answer": (("drops-server-data", {}),),
     "resets_answer": (("reset-at-first-answer", {}),),
+    "resets_answer_option": (("reset-at-first-answer", {"option": True}),),
+    "fin_for_answer": (("reset-at-first-answer", {"fin": True}),),
+    "silent_to_server_3": (("silent-to-server", {"after": 3}),),
+    "silent_to_client_3": (("silent-to-client", {"after": 3}),),
     "small_mtu": (("small-path-mtu", {}),),
+    "later_drops": (("later", {"skip": 2}),),
+    "later_silent": (("later", {"name": "silent-after-handshake", "skip": 2}),),
+    "later_resets": (("later", {"name": "reset-at-first-answer", "skip": 2}),),
+    "later_silent_to_server": (("later", {"name": "drops-client-after-syn", "skip": 2}),),
     "nat": (("nat-changes-source", {}),),
     "jitter": (("jitter", {}),),
     "loss": (("random-loss", {"rate": 0.05}),),
 }
 CHANCE = frozenset({"jitter", "loss"})  # where two runs over the same path need not take the same time
 
-WAYS = ("forward", "headed_v1", "headed_v2", "tunnel", "socks4", "socks4a", "socks5", "connect", "http")
+WAYS = (
+    "forward",
+    "headed_v1",
+    "headed_v2",
+    "tunnel",
+    "via_socks",
+    "via_http",
+    "spare",
+    "socks4",
+    "socks4a",
+    "socks5",
+    "connect",
+    "http",
+)
+FAR = frozenset({"tunnel", "via_socks", "via_http"})  # through a gateway on the far side
 NAMED = frozenset({"socks4", "socks4a", "socks5", "connect", "http"})
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One combination. `fast_open`: whether the server has it; `cookie`: whether the kernel has its cookie already."""
+    """One combination. `fast_open`: whether the server has it; `cookie`: whether the kernel has its cookie already.
 
-    way: str = field(default="forward", metadata={"of": WAYS, "draw": (4, 1, 1, 2, 1, 1, 4, 4, 3)})
+    `load`: one client after the other, or five at once.
+    """
+
+    way: str = field(default="forward", metadata={"of": WAYS, "draw": (4, 1, 1, 2, 1, 1, 1, 1, 1, 4, 4, 3)})
     client: str = field(default="at_once", metadata={"of": tuple(CLIENTS)})
     says: str = field(default="get", metadata={"of": tuple(SAYS)})
     server: str = field(default="answers", metadata={"of": tuple(SERVERS)})
@@ -224,6 +249,7 @@ class Scenario:
     end: str = field(default="client_fin", metadata={"of": ENDS})
     fast_open: str = field(default="yes", metadata={"of": ("yes", "no"), "draw": (4, 1)})
     cookie: str = field(default="none", metadata={"of": ("none", "held"), "draw": (2, 1)})
+    load: str = field(default="one", metadata={"of": ("one", "burst"), "draw": (6, 1)})
 
     def __str__(self) -> str:
         said = [
@@ -269,11 +295,13 @@ class Scenario:
             return "SOCKS4 takes IPv4 numbers"
         if self.way == "socks4a" and not self.name.startswith("name"):
             return "SOCKS4a is for names"
-        if self.way == "tunnel" and self.name not in ("v4", "v6"):
-            return "the far side's addresses are numbers here"
+        if self.way in FAR and self.name not in ("v4", "v6"):
+            return "behind a gateway the addresses are numbers here"
+        if self.load == "burst" and (self.end in EARLY or self.server == "huge" or client.extra):
+            return "each of them would be looked at alone"
         if server.first and self.end != "client_fin":
             return "the server ends first"
-        if not server.listens and (self.end != "client_fin" or self.way == "tunnel"):
+        if not server.listens and (self.end != "client_fin" or self.way in FAR):
             return "there is nothing to end"
         if server.then in ("close", "reset") and self.end not in ("client_fin", "client_half"):
             return "the server ends"
@@ -281,6 +309,10 @@ class Scenario:
             return "the server says nothing"
         if server.keeps_open and self.end in ("server_fin", "server_rst", "both_fin"):
             return "the server keeps it open"
+        if server.answer > 100 and self.end == "server_rst":
+            return "a reset takes away what has not been read"
+        if self.way in ("via_socks", "via_http") and self.end in ("client_half", "both_fin"):
+            return "these gateways know no half-closed connections"
         if server.echoes and self.end == "server_rst":
             return "an echo has no end of its own"
         if self.end in EARLY and not (server.think >= 0.3 or server.then == "nothing"):

@@ -24,9 +24,12 @@ from proxy.lab.namespaces import Namespace, python_environment
 from proxy.lab.servers import TCP_FASTOPEN
 from proxy.lab.wan import Wan
 from tests.differ.actors import SETTLE, Connect, Ear, Handshake, Seen, Session, Upstream, shaken
-from tests.differ.scenarios import NAMED, PATHS, RTT, SERVERS, Scenario
+from tests.differ.scenarios import FAR, NAMED, PATHS, RTT, SERVERS, Scenario
 
 PORT, FAR_PORT = 8000, 7413
+GATEWAY = {"via_socks": 7411, "via_http": 7412}  # their ports
+EVERY_LISTENER = 0x403  # each takes SYN data, whether it asked for it or not (ip-sysctl.rst, tcp_fastopen)
+BURST = 5
 NAMED_PORT = {"auto": 7401, "off": 7402}
 MICROSOCKS, TINYPROXY, DANTE = 7403, 7404, 7405
 FIRST_PORT = 10_000
@@ -127,7 +130,7 @@ class Stage:
         for lane in self.lanes:
             lane.addresses = [self._address(lane, kind) for kind in lane.scenario.addresses]
             path = PATHS[lane.scenario.path]
-            tunnelled = lane.scenario.way == "tunnel" and lane.by in (By.AUTO, By.OFF)
+            tunnelled = lane.scenario.way in FAR and lane.by in (By.AUTO, By.OFF)
             if tunnelled:
                 lane.far = self.wan.fresh_address()
             for host in [lane.far] if tunnelled else lane.addresses:
@@ -135,9 +138,17 @@ class Stage:
         self.wan.install_all(boxes)
         (self._folder / "hosts").write_text(self._hosts())
         (self._folder / "gai.conf").write_text("precedence ::/0 60\nprecedence ::ffff:0:0/96 10\n")
-        far = any(lane.far for lane in self.lanes)
-        if far:
+        ways = {lane.scenario.way for lane in self.lanes if lane.far}
+        if "tunnel" in ways:
             self._start_ours("far", self._far_document(), self.wan.server)
+        if ways - {"tunnel"}:
+            self.wan.server.sysctl("net.ipv4.tcp_fastopen", EVERY_LISTENER)
+        if "via_socks" in ways:
+            self._start_gateway("via_socks", ["microsocks", "-i", "0.0.0.0", "-p", str(GATEWAY["via_socks"])])
+        if "via_http" in ways:
+            file = self._folder / "gateway.conf"
+            file.write_text(f"Port {GATEWAY['via_http']}\nListen 0.0.0.0\nTimeout 60\nMaxClients 1000\n")
+            self._start_gateway("via_http", ["tinyproxy", "-d", "-c", str(file)])
         for by in (By.AUTO, By.OFF):
             self._start_ours(by, self._document(by), self.wan.client)
         for peer in {lane.peer for lane in self.lanes if lane.peer}:
@@ -186,6 +197,11 @@ class Stage:
                 case "tunnel":
                     port = FAR_PORT if lane.scenario.fast_open == "yes" else FAR_PORT + 1
                     cluster["via"] = {"tunnel": f"{lane.far}:{port}", "key": KEY}
+                case "via_socks" | "via_http":
+                    kind = lane.scenario.way.removeprefix("via_")
+                    cluster["via"] = {kind: f"{lane.far}:{GATEWAY[lane.scenario.way]}"}
+                case "spare":
+                    cluster["preconnect"] = 2
                 case _:
                     pass
             clusters[name] = cluster
@@ -216,6 +232,12 @@ class Stage:
         self._start(name, command, namespace, lambda log: '"ready"' in log, env, cwd=self._code)
 
     # Other programs
+
+    def _start_gateway(self, way: str, command: list[str]) -> None:
+        def ready(_: str) -> bool:
+            return self.wan.server.call(_listens, GATEWAY[way])
+
+        self._start(f"far-{way}", command, self.wan.server, ready)
 
     def _start_peer(self, name: str) -> None:
         file = self._folder / f"{name}.conf"
@@ -307,16 +329,34 @@ class Stage:
                     break
             nursery.cancel_scope.cancel()
 
-    async def _run_one(self, lane: Lane) -> None:
-        before = [len(upstream.ears) for upstream in lane.upstreams]
+    async def _run_burst(self, lane: Lane) -> None:
+        """Some clients at once. Which conversation was whose, nobody knows."""
+        clients = [self._session(lane) for _ in range(BURST)]
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(client.run)
+        await trio.sleep(2 * RTT)
+        lane.sessions += [
+            (client.seen, []) for client in sorted(clients, key=lambda one: one.seen.first or 0.0)
+        ]
+
+    def _session(self, lane: Lane) -> Session:
         session = Session(lane.scenario, self._connector(lane), self._handshake(lane))
         session.authority = b"" if lane.by is By.DIRECT else lane.target.encode()
-        seen = await session.run()
+        return session
+
+    async def _run_one(self, lane: Lane) -> None:
+        if lane.scenario.load == "burst":
+            await self._run_burst(lane)
+            return
+        before = [len(upstream.ears) for upstream in lane.upstreams]
+        seen = await self._session(lane).run()
         until = trio.current_time() + SETTLE
         for ear in self._ears(lane, before):
             await ear.until(lambda: False, until - trio.current_time())
         await trio.sleep(RTT)
-        lane.sessions.append((seen, self._ears(lane, before)))
+        ears = [] if lane.scenario.way == "spare" else self._ears(lane, before)  # some are of no session yet
+        lane.sessions.append((seen, ears))
 
     @staticmethod
     def _ears(lane: Lane, before: list[int]) -> list[Ear]:
@@ -344,7 +384,8 @@ class Stage:
                 continue
             sock = trio.socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             with sock, contextlib.suppress(OSError):
-                port = PORT if not lane.far else FAR_PORT + (lane.scenario.fast_open == "no")
+                port = GATEWAY.get(lane.scenario.way, FAR_PORT + (lane.scenario.fast_open == "no"))
+                port = port if lane.far else PORT
                 with contextlib.suppress(BlockingIOError):
                     socket.socket.sendto(sock._sock, b"", MSG_FASTOPEN, (address, port))  # type: ignore[attr-defined]
                 with trio.move_on_after(4 * RTT):

@@ -249,6 +249,7 @@ def compiled(world: World) -> Callable[[str], None]:
     "httpx": ways("http", "http+user", "socks5h", "socks5h+user"),
     "aiohttp": ways("http", "http+user"),
     "urllib": ways("http", "http+user"),
+    "proxy-agent": ways("http", "http+user"),
     "undici": ways("http", "http+user"),
     "socks-proxy-agent": ways("socks4a", "socks5h", "socks5h+user"),
     "java": ways("http", "http+user", "socks5"),
