@@ -7,6 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -18,15 +19,26 @@ from proxy.admin.minutes import Minutes, mark
 from proxy.core.account import FIRST_BYTE_BOUNDS, Account
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster
-from proxy.core.fastopen import Standing
+from proxy.core.fastopen import Standing, State
 from proxy.core.record import SessionRecord
 from proxy.core.warming import Warmth
 from proxy.telemetry.events import session_id
 from proxy.telemetry.region import OfListener
 from proxy.telemetry.sums import Sums, add_up
 
-NO_ACCOUNT = Account()
+CONDITIONS = ("down", "ejected", "failing", "quarantined", "ok", "unused")
+"""What an endpoint may be, the worst first."""
+
+MOST_LISTED = 10_000
+_UNUSED: tuple[Account, set[str]] = (Account(), set())
 LOOK_AGAIN = 0.2  # seconds
+
+
+class _Trouble(NamedTuple):
+    condition: str
+    since: float | None  # monotonic seconds
+    error: str
+    clusters: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -142,21 +154,79 @@ class Portrait:
         return views.Clusters(clusters=found)
 
     def endpoints(self, limit: int) -> views.Endpoints:
-        """The ``limit`` endpoints used last, then those that have been heard of otherwise."""
-        house, now, wall = self.house, trio.current_time(), self.wall()
+        """At most ``limit`` endpoints: those in trouble, those used last, all others of the configuration."""
+        house = self.house
         open_now = _sum_by(self._census().by_way, lambda way: way[2])
         used = house.ledger.latest(limit)
-        found = [
-            self._endpoint(endpoint, account, clusters, open_now[endpoint], now, wall)
-            for endpoint, (account, clusters) in used.items()
-        ]
+        clusters = self._configured()
+        troubles = self._troubles()
+        for endpoint, (_, names) in used.items():
+            clusters.setdefault(endpoint, set()).update(names)
+        for endpoint, trouble in troubles.items():
+            clusters.setdefault(endpoint, set()).update(trouble.clusters)
         for endpoint, _ in reversed(list(house.standings)):
-            if len(found) >= limit:
+            if len(clusters) >= limit:
                 break
-            if endpoint not in used:
-                found.append(self._endpoint(endpoint, NO_ACCOUNT, (), open_now[endpoint], now, wall))
-        total = max(len(found), len(house.standings))
-        return views.Endpoints(endpoints=found, total=total)
+            clusters.setdefault(endpoint, set())
+        order = {endpoint: number for number, endpoint in enumerate(dict.fromkeys((*used, *clusters)))}
+        conditions = {
+            endpoint: self._condition(endpoint, troubles.get(endpoint), used.get(endpoint, _UNUSED)[0])
+            for endpoint in order
+        }
+        first = sorted(
+            order, key=lambda endpoint: (CONDITIONS.index(conditions[endpoint][0]), order[endpoint])
+        )
+        return views.Endpoints(
+            endpoints=[
+                self._endpoint(
+                    endpoint,
+                    used.get(endpoint, _UNUSED)[0],
+                    clusters[endpoint],
+                    open_now[endpoint],
+                    conditions[endpoint],
+                )
+                for endpoint in first[:limit]
+            ],
+            total=len(house.standings) + sum(house.standings.peek(endpoint) is None for endpoint in order),
+            conditions=dict(Counter(condition for condition, _, _ in conditions.values())),
+        )
+
+    def _configured(self) -> dict[Endpoint, set[str]]:
+        """The endpoints that the configuration names by address, and the clusters that do."""
+        found: dict[Endpoint, set[str]] = {}
+        snapshot = self.house.snapshot
+        clusters = {**snapshot.clusters, **{one.cluster.name: one.cluster for one in snapshot.listeners}}
+        for cluster in clusters.values():
+            for endpoint in cluster.endpoints:
+                if isinstance(endpoint, Endpoint) and cluster.via is None and len(found) < MOST_LISTED:
+                    found.setdefault(endpoint, set()).add(cluster.name)
+        return found
+
+    def _troubles(self) -> dict[Endpoint, _Trouble]:
+        """Endpoints that do not work, as the clusters' outages tell."""
+        found: dict[Endpoint, _Trouble] = {}
+        for name, outages in self.house.outages().items():
+            for condition in ("failing", "ejected", "down"):  # the worse one stays
+                for endpoint in getattr(outages, condition):
+                    since, error = outages.troubles.get(endpoint, (None, ""))
+                    names = found[endpoint].clusters if endpoint in found else frozenset[str]()
+                    found[endpoint] = _Trouble(condition, since, error, names | {name.partition(" via ")[0]})
+        return found
+
+    def _condition(
+        self, endpoint: Endpoint, trouble: _Trouble | None, account: Account
+    ) -> tuple[str, str, float | None]:
+        """The condition of an endpoint, the error, and since when (monotonic seconds)."""
+        if trouble is not None and not (
+            trouble.condition == "failing" and account.reached_at > account.failed_at
+        ):
+            return trouble.condition, trouble.error, trouble.since
+        if account.is_failing:
+            return "failing", account.error, account.failing_since
+        standing = self.house.standings.peek(endpoint)
+        if standing is not None and standing.state in {State.QUARANTINED, State.PROBING}:
+            return "quarantined", "", None
+        return ("ok" if account.sessions or standing is not None else "unused"), "", None
 
     def sessions(self, limit: int) -> views.Sessions:
         """Lately ended ones, and open ones."""
@@ -176,13 +246,17 @@ class Portrait:
         account: Account,
         clusters: Iterable[str],
         open_now: int,
-        now: float,
-        wall: float,
+        condition: tuple[str, str, float | None],
     ) -> views.Endpoint:
+        now, wall = trio.current_time(), self.wall()
         standing = self.house.standings.peek(endpoint) or Standing()
+        since = condition[2]
         return views.Endpoint(
             endpoint=str(endpoint),
             clusters=sorted(clusters),
+            condition=condition[0],
+            error=condition[1],
+            since=wall - (now - since) if since is not None else None,
             standing=standing.state,
             why=words.why(standing, now, wall),
             until=words.until(standing, now, wall),

@@ -8,7 +8,7 @@ null. Fields may be added, none is renamed or changes its meaning without a new 
 | ``/api/v1/status`` | `Status` |
 | ``/api/v1/listeners`` | `Listeners` |
 | ``/api/v1/clusters`` | `Clusters` |
-| ``/api/v1/endpoints?limit=200`` | `Endpoints`, those used last come first |
+| ``/api/v1/endpoints?limit=200`` | `Endpoints`, those in trouble come first |
 | ``/api/v1/sessions?limit=100`` | `Sessions`, those that ended last come first |
 | ``/api/v1/config`` | `Config` |
 | ``/api/v1/events`` | server-sent events, named like the paths above (``status`` to ``sessions``), data: their bodies |
@@ -208,6 +208,11 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     endpoint: str  # 203.0.113.10:443, [2001:db8::1]:443, unix:/run/x
     clusters: list[str]  # whose sessions went there
+    condition: str = "unused"  # down, ejected, failing, quarantined, ok, unused: the worst first
+    error: str = (
+        ""  # why it is down, ejected or failing: a reason of docs/log.md, or the health check's words
+    )
+    since: float | None = None  # seconds since 1970: when that began
     standing: (
         str  # unknown, learning, confirmed, unsupported, option_doubted, data_doubted, quarantined, probing
     )
@@ -224,10 +229,11 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
 
 class Endpoints(Struct, frozen=True, kw_only=True):
-    """The endpoints, those used last first."""
+    """The endpoints: those in trouble first, then those used last, then those of the configuration that never were."""
 
     endpoints: list[Endpoint]
     total: int  # how many are known, also those left out of the list
+    conditions: dict[str, int] = {}  # how many are down, ejected, failing and so on
 
 
 class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):

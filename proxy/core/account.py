@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from operator import add
 from typing import TypeAlias, TypedDict, TypeVar
 
 from proxy.core.evidence import Evidence
-from proxy.core.outcomes import EndedBy, Reason, Stage
+from proxy.core.outcomes import UPSTREAM_FAILURES, EndedBy, Reason, Stage
 from proxy.core.record import SessionRecord
 
 FIRST_BYTE_BOUNDS = (
@@ -19,6 +20,7 @@ FIRST_BYTE_BOUNDS = (
 
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _SYN_DATA_ACKED, _EMPTY_OPEN, _PLAIN = Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN, Evidence.PLAIN
+_RELAY = Stage.RELAY
 
 Ending: TypeAlias = tuple[EndedBy, Stage, Reason]
 Key = TypeVar("Key")
@@ -80,6 +82,15 @@ class Account:
     first_byte_plain: list[int] = field(default_factory=_no_times)
     first_bytes_fast: float = 0.0  # seconds, all of them together
     first_bytes_plain: float = 0.0
+    reached_at: float = -inf  # monotonic seconds: when a session to it last ended that had reached it
+    failed_at: float = -inf  # and one that had not, for which it or the way there is to blame
+    failing_since: float = -inf  # the first of these after `reached_at`
+    error: str = ""  # why the last of these failed: a `Reason`
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last session that tried could not reach it."""
+        return self.failed_at > self.reached_at
 
     @property
     def net(self) -> float:
@@ -108,6 +119,10 @@ class Account:
             first_byte_plain=_sum_up(self.first_byte_plain, other.first_byte_plain),
             first_bytes_fast=self.first_bytes_fast + other.first_bytes_fast,
             first_bytes_plain=self.first_bytes_plain + other.first_bytes_plain,
+            reached_at=(reached := max(self.reached_at, other.reached_at)),
+            failed_at=max(self.failed_at, other.failed_at),
+            failing_since=_first_after(reached, self.failing_since, other.failing_since),
+            error=self.error if self.failed_at >= other.failed_at else other.error,
         )
 
     def count(self, record: SessionRecord) -> None:
@@ -143,6 +158,16 @@ class Account:
                 self.first_bytes_fast += first_byte
         if record.dead_spare and not record.spare:
             self.dead_spares += 1
+        self._count_reached(record)
+
+    def _count_reached(self, record: SessionRecord) -> None:
+        now = record.began + record.duration
+        if record.during is _RELAY:
+            self.reached_at = now
+        elif record.reason in UPSTREAM_FAILURES:
+            if not self.is_failing:
+                self.failing_since = now
+            self.failed_at, self.error = now, record.reason
 
     def _count_spare(self, record: SessionRecord) -> None:
         self.on_spares += 1
@@ -176,6 +201,11 @@ class Account:
 def add_up(accounts: Iterable[Account]) -> Account:
     """The sum, also of none."""
     return sum(accounts, Account())
+
+
+def _first_after(moment: float, *moments: float) -> float:
+    """The first of ``moments`` after ``moment``; -inf where there is none."""
+    return min((one for one in moments if one > moment), default=-inf)
 
 
 def _sum_up(one: Sequence[int], other: Sequence[int]) -> list[int]:

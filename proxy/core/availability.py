@@ -6,7 +6,7 @@ that the rest could not carry the load. The first dial that works wipes the slat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Ejection
@@ -17,22 +17,35 @@ _NONE: frozenset[Endpoint] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Outages:
-    """A cluster's endpoints: how many there are, and whom nobody is sent to just now."""
+    """A cluster's endpoints that do not work, by what is done about it.
 
-    members: int
-    down: frozenset[Endpoint] = _NONE  # health checks find nobody there
-    ejected: frozenset[Endpoint] = _NONE  # dials failed in a row
+    ``troubles`` has for each of them when it began, in monotonic seconds, and the last error, as text.
+    """
+
+    members: int  # all endpoints of the cluster
+    down: frozenset[Endpoint] = _NONE  # health checks cannot reach it: it gets no sessions
+    ejected: frozenset[Endpoint] = _NONE  # dials failed in a row: it gets no sessions for a while
+    failing: frozenset[Endpoint] = _NONE  # the last dial failed: it still gets sessions
+    troubles: dict[Endpoint, tuple[float, str]] = field(default_factory=dict[Endpoint, tuple[float, str]])
 
     def __or__(self, other: Outages) -> Outages:
-        """What two workers have found."""
-        members = max(self.members, other.members)
-        return Outages(members, self.down | other.down, self.ejected | other.ejected)
+        """The outages that two workers have found, together: the worse condition, and the earlier beginning."""
+        down = self.down | other.down
+        ejected = (self.ejected | other.ejected) - down
+        failing = (self.failing | other.failing) - down - ejected
+        troubles = dict(other.troubles)
+        for endpoint, (since, error) in self.troubles.items():
+            known = troubles.get(endpoint, (since, error))
+            troubles[endpoint] = min(since, known[0]), error or known[1]
+        return Outages(max(self.members, other.members), down, ejected, failing, troubles)
 
 
 class _Trouble:
-    __slots__ = ("checks", "failures", "times", "until")
+    __slots__ = ("checks", "error", "failures", "since", "times", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.since = now  # when the first dial or health check failed
+        self.error = ""  # of the last one
         self.failures = 0  # dials in a row that failed
         self.times = 0  # ejections in a row
         self.until = 0.0  # it is out until then
@@ -49,10 +62,11 @@ class Availability:
         self._troubles: dict[Endpoint, _Trouble] = {}
         self._down: set[Endpoint] = set()
 
-    def failed(self, endpoint: Endpoint, members: int, now: float) -> bool:
+    def failed(self, endpoint: Endpoint, members: int, now: float, error: str = "") -> bool:
         """A dial failed, for which the endpoint or the way there may be blamed; whether that ejects it."""
         policy = self._policy
-        trouble = self._troubles.setdefault(endpoint, _Trouble())
+        trouble = self._trouble(endpoint, now)
+        trouble.error = error
         trouble.failures += 1
         if trouble.failures < policy.after or now < trouble.until:
             return False
@@ -71,13 +85,16 @@ class Availability:
         trouble = self._troubles.pop(endpoint, None)
         return trouble is not None and trouble.times > 0
 
-    def checked(self, endpoint: Endpoint, *, healthy: bool, rise: int, fall: int) -> bool:
-        """A health check has ended; whether it was the last straw, so that the endpoint is up or down now."""
+    def checked(  # the check's policy and its result
+        self, endpoint: Endpoint, now: float, error: str = "", *, healthy: bool, rise: int, fall: int
+    ) -> bool:
+        """A health check has ended; whether the endpoint is up or down from now on. ``error`` is what was wrong."""
         if healthy is (endpoint not in self._down):
             if endpoint in self._troubles:
                 self._troubles[endpoint].checks = 0
             return False
-        trouble = self._troubles.setdefault(endpoint, _Trouble())
+        trouble = self._trouble(endpoint, now)
+        trouble.error = error or trouble.error
         trouble.checks += 1
         if trouble.checks < (rise if healthy else fall):
             return False
@@ -106,9 +123,25 @@ class Availability:
         return out if len(out) < len(members) else _NONE
 
     def outages(self, members: Members, now: float) -> Outages:
-        """The same in full, for those who look on."""
+        """The endpoints that do not work, with the reasons, for the status."""
         down = frozenset(self._down & members.at.keys())
-        return Outages(len(members), down, frozenset(self._ejected(now) & members.at.keys()) - down)
+        ejected = frozenset(self._ejected(now) & members.at.keys()) - down
+        failed = {
+            endpoint for endpoint, trouble in self._troubles.items() if trouble.failures or trouble.times
+        }
+        failing = frozenset(failed & members.at.keys()) - down - ejected
+        troubles = {
+            endpoint: (trouble.since, trouble.error)
+            for endpoint, trouble in self._troubles.items()
+            if endpoint in down or endpoint in ejected or endpoint in failing
+        }
+        return Outages(len(members), down, ejected, failing, troubles)
+
+    def _trouble(self, endpoint: Endpoint, now: float) -> _Trouble:
+        trouble = self._troubles.get(endpoint)
+        if trouble is None:
+            trouble = self._troubles[endpoint] = _Trouble(now)
+        return trouble
 
     def _ejected(self, now: float) -> set[Endpoint]:
         return {endpoint for endpoint, trouble in self._troubles.items() if now < trouble.until}

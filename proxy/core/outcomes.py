@@ -63,3 +63,9 @@ class Reason(StrEnum):
     LIFETIME = "lifetime"
     DRAIN = "drain"
     FAULT = "fault"  # a mistake of ours; the log has the details
+
+
+UPSTREAM_FAILURES = frozenset(
+    {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
+)
+"""Why a dial failed, where the endpoint or the way there is to blame."""

@@ -59,7 +59,9 @@ class Checks:
             problem = await self.check(pool.cluster, endpoint, health.timeout)
         availability = pool.balancer.availability
         healthy = not problem
-        if availability.checked(endpoint, healthy=healthy, rise=health.rise, fall=health.fall):
+        if availability.checked(
+            endpoint, self._watch.clock(), problem, healthy=healthy, rise=health.rise, fall=health.fall
+        ):
             self._told(pool.cluster, endpoint, healthy, problem)
 
     async def check(self, cluster: Cluster, endpoint: Endpoint, timeout: float) -> str:

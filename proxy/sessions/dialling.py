@@ -10,7 +10,7 @@ from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence, Progress
 from proxy.core.families import interleaved
 from proxy.core.fastopen import PLAIN_PLAN, Open, Plan, Standing
-from proxy.core.outcomes import Reason, Stage
+from proxy.core.outcomes import UPSTREAM_FAILURES, Reason, Stage
 from proxy.core.record import Dial, SessionRecord
 from proxy.core.snapshot import Cluster, Replay, SendHeader
 from proxy.core.standings import Standings
@@ -22,10 +22,6 @@ from proxy.net.watch import Watch
 from proxy.sessions import doubt, introduction
 from proxy.sessions.pools import Pool
 from proxy.sessions.spares import Spares, alive
-
-_BLAMED = frozenset(
-    {Reason.REFUSED, Reason.UNREACHABLE, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT}
-)  # on the endpoint or the way there
 
 _SILENT_FOR = 0.9  # seconds without an answer to a SYN, after which it counts as lost
 
@@ -250,17 +246,17 @@ class Dialling:
 
     def _note_failure(self, endpoint: Endpoint, failed: DialFailed) -> None:
         """Remember that ``endpoint`` could not be dialled, for the sessions after this one."""
-        if failed.reason in _BLAMED:
+        if failed.reason in UPSTREAM_FAILURES:
             now = self._watch.clock()
             if self._pool is not None:
-                self._pool.failed(endpoint, now)
+                self._pool.failed(endpoint, now, failed.reason)
             else:
                 self._standings.families.failed(endpoint, now)
         standing = self._standings.get(endpoint)
         standing.reached = None
         last = self._record.dials[-1] if self._record.dials else None
         if (
-            failed.reason in _BLAMED
+            failed.reason in UPSTREAM_FAILURES
             and last is not None
             and last.endpoint == endpoint
             and last.open == "plain"
@@ -472,7 +468,7 @@ class Dialling:
                 self._note_failure(endpoint, failed)
             elif endpoint.is_ipv6 is not won.is_ipv6 or now - began > _SILENT_FOR:
                 if pool is not None:
-                    pool.failed(endpoint, now)
+                    pool.failed(endpoint, now, Reason.CONNECT_TIMEOUT)
                 else:
                     families.failed(endpoint, now)
         if pool is None and first.is_ipv6 is not won.is_ipv6:

@@ -166,12 +166,12 @@ class Pool:
         """Such a session is over."""
         self.balancer.ended(endpoint)
 
-    def failed(self, endpoint: Endpoint, now: float) -> bool:
-        """A dial failed for which the endpoint or the way there may be blamed; whether it is left alone now."""
+    def failed(self, endpoint: Endpoint, now: float, error: str = "") -> bool:
+        """A dial failed for which the endpoint or the way there may be blamed; whether that ejects it."""
         if self._members is None:
             return False
         availability = self.balancer.availability
-        if not availability.failed(endpoint, len(self._members), now):
+        if not availability.failed(endpoint, len(self._members), now, error):
             return False
         if self._told is not None:
             self._told(self.cluster, endpoint, availability.until(endpoint) - now)

@@ -57,7 +57,7 @@ def test_health_checks_rise_and_fall() -> None:
     state = Availability(Ejection())
 
     def check(*results: bool) -> list[bool]:
-        return [state.checked(A, healthy=healthy, rise=2, fall=3) for healthy in results]
+        return [state.checked(A, 0.0, healthy=healthy, rise=2, fall=3) for healthy in results]
 
     assert check(True, False, False, True, False, False) == [False] * 6
     assert check(False) == [True]
@@ -72,14 +72,14 @@ def test_where_all_are_out_none_is() -> None:
     two = Members((A, B), (1, 1))
     state = Availability(Ejection(after=1, most=100))
     state.failed(A, 2, 0.0)
-    state.checked(B, healthy=False, rise=1, fall=1)
+    state.checked(B, 0.0, healthy=False, rise=1, fall=1)
     assert state.out(two, 1.0) == frozenset()
 
 
 def test_those_that_left_are_forgotten() -> None:
     state = Availability(Ejection(after=1))
     state.failed(A, 10, 0.0)
-    state.checked(B, healthy=False, rise=1, fall=1)
+    state.checked(B, 0.0, healthy=False, rise=1, fall=1)
     state.keep(Members((C,), (1,)))
     assert state.out(TEN, 0.0) == frozenset()
     assert not state.is_down(B)
@@ -88,7 +88,7 @@ def test_those_that_left_are_forgotten() -> None:
 def test_another_policy_goes_on_from_what_is_known() -> None:
     before = Availability(Ejection(after=3))
     fail(before, A, 3, 0.0)
-    before.checked(B, healthy=False, rise=1, fall=1)
+    before.checked(B, 0.0, healthy=False, rise=1, fall=1)
     checked, unchecked = Availability(Ejection(after=5)), Availability(Ejection())
     checked.inherit(before, checked=True)
     assert checked.out(TEN, 1.0) == {A, B}
@@ -99,15 +99,27 @@ def test_another_policy_goes_on_from_what_is_known() -> None:
 def test_what_onlookers_are_told() -> None:
     state = Availability(Ejection(after=1, most=100))
     assert state.outages(TEN, 0.0) == Outages(10)
-    state.failed(A, 10, 0.0)
-    state.checked(B, healthy=False, rise=1, fall=1)
-    state.failed(B, 10, 0.0)
-    assert state.outages(TEN, 1.0) == Outages(10, frozenset({B}), frozenset({A})), (
-        "down is what matters of both"
-    )
+    state.failed(A, 10, 0.0, "refused")
+    state.checked(B, 0.5, "no answer", healthy=False, rise=1, fall=1)
+    state.failed(B, 10, 0.7, "unreachable")
+    reasons = {A: (0.0, "refused"), B: (0.5, "unreachable")}
+    assert state.outages(TEN, 1.0) == Outages(
+        10, down=frozenset({B}), ejected=frozenset({A}), troubles=reasons
+    ), "an endpoint that is both is down"
     two = Members((A, B), (1, 1))
     assert state.out(two, 1.0) == frozenset(), "they are dialled all the same"
-    assert state.outages(two, 1.0) == Outages(2, frozenset({B}), frozenset({A}))
-    assert state.outages(TEN, 1e6) == Outages(10, frozenset({B}))
-    both = Outages(2, frozenset({A})) | Outages(3, frozenset(), frozenset({B}))
-    assert both == Outages(3, frozenset({A}), frozenset({B}))
+    assert state.outages(two, 1.0) == Outages(2, frozenset({B}), frozenset({A}), troubles=reasons)
+    assert state.outages(TEN, 1e6) == Outages(
+        10, down=frozenset({B}), failing=frozenset({A}), troubles=reasons
+    ), "after its ejection it is tried again, and still failing"
+    state.worked(A)
+    assert state.outages(TEN, 1e6).failing == frozenset()
+
+
+def test_outages_of_two_workers() -> None:
+    one = Outages(2, frozenset({A}), troubles={A: (3.0, "refused")})
+    other = Outages(3, ejected=frozenset({A, B}), troubles={A: (1.0, ""), B: (2.0, "unreachable")})
+    expected = Outages(
+        3, frozenset({A}), frozenset({B}), troubles={A: (1.0, "refused"), B: (2.0, "unreachable")}
+    )
+    assert one | other == other | one == expected

@@ -156,7 +156,8 @@ def test_every_term_is_explained_on_hover(page: Page) -> None:
 
 
 def test_a_standing_is_explained_too(page: Page, life: Life) -> None:
-    page.choose("#endpoints-which", "bad")
+    page.click("#endpoints-find")
+    page.type("quarantined")
     page.until("document.querySelectorAll('.e-name').length === 1")
     page.hover(".badge")
     assert page.until("document.getElementById('tip').innerText").startswith("Something on the way swallows")

@@ -51,19 +51,26 @@ def test_what_is_saved_is_what_the_api_says(page: Page, life: Life) -> None:
     assert milliseconds == pytest.approx(total["seconds_saved"] * 1000, rel=0.06)
     assert f"in {total['sessions']} connections" in words
     assert page.run("document.querySelectorAll('#minutes rect.up[height]:not([height=\"0\"])').length") >= 1
-    assert page.run("document.title").startswith(f"{total['round_trips_saved']} saved")
+    title = page.run("document.title")
+    assert title.startswith(f"⚠ {total['round_trips_saved']} saved"), "one server refuses, and that is marked"
 
 
 def test_every_endpoint_with_its_standing_and_why(page: Page, life: Life) -> None:
     told = life.get("/api/v1/endpoints")["endpoints"]
     assert sorted(addresses(page)) == sorted(one["endpoint"] for one in told)
     for one in told:
-        assert one["why"] in endpoint(page, one["endpoint"])
+        if one["condition"] not in {"failing", "unused"}:
+            assert one["why"] in endpoint(page, one["endpoint"])
+    refused = addresses(page)[0]
+    assert next(one["condition"] for one in told if one["endpoint"] == refused) == "failing", (
+        "trouble stands first"
+    )
+    assert "failing\nrefused, since" in endpoint(page, refused)
     fast = endpoint(page, text(life.fast.address))
-    assert "fast" in fast
+    assert "confirmed" in fast
     assert "held" in fast
     dropped = endpoint(page, text(life.dropped.address))
-    assert "plain for now" in dropped
+    assert "quarantined" in dropped
     assert "drops SYN data: plain until" in dropped
 
 
@@ -126,7 +133,8 @@ def test_filters(page: Page, life: Life) -> None:
              " e.dispatchEvent(new Event('input')); })()")  # fmt: skip
     page.choose("#endpoints-which", "bad")
     page.until("document.querySelectorAll('.e-name').length === 1")
-    assert addresses(page) == [text(life.dropped.address)]
+    failing = [one for one in life.get("/api/v1/endpoints")["endpoints"] if one["condition"] == "failing"]
+    assert addresses(page) == [one["endpoint"] for one in failing]
     page.choose("#endpoints-which", "good")
     page.until(f"document.querySelector('.e-name').innerText.includes('{text(life.fast.address)}')")
 

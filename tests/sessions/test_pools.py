@@ -154,7 +154,7 @@ async def test_a_reload_keeps_what_is_known_of_a_cluster() -> None:
     pool = pools.of(before)
     members = await pool.members()
     assert pools.health(A) is True
-    pool.balancer.availability.checked(A, healthy=False, rise=1, fall=1)
+    pool.balancer.availability.checked(A, 0.0, healthy=False, rise=1, fall=1)
     pool.failed(B, trio.current_time())
     same = replace(before)
     pools.follow([same])

@@ -3,7 +3,7 @@
 import { dumbbell, histogram } from "./charts.js";
 import { $, el, fill, put, sync, term } from "./dom.js";
 import { reachable } from "./tip.js";
-import { bytes, count, evidence, plural, since, standing, time } from "./words.js";
+import { bytes, condition, count, evidence, plural, reason, since, standing, time } from "./words.js";
 
 const FIRST = 50;
 const ORDERS = {
@@ -13,9 +13,21 @@ const ORDERS = {
   trouble: (a, b) => trouble(b) - trouble(a) || b.tally.sessions - a.tally.sessions,
   name: (a, b) => a.endpoint.localeCompare(b.endpoint, "en", { numeric: true }),
 };
+const WORST_FIRST = ["down", "ejected", "failing", "quarantined", "ok", "unused"];
 const net = (one) => one.tally.seconds_saved - one.tally.seconds_lost;
-const tone = (one) => (one.healthy === false ? "bad" : standing(one.standing)[1]);
-const trouble = (one) => ({ bad: 3, plain: 2, wait: 1, good: 0 })[tone(one)] + (one.healthy === false ? 1 : 0);
+const inTrouble = (one) => ["down", "ejected", "failing"].includes(one.condition);
+const tone = (one) => (inTrouble(one) ? "bad" : standing(one.standing)[1]);
+const trouble = (one) => -WORST_FIRST.indexOf(one.condition);
+
+// The badge of an endpoint and its explanation: what is wrong with it, or what is known of Fast Open.
+const badge_of = (one) => (inTrouble(one) ? condition(one.condition) : standing(one.standing));
+
+// What is wrong and since when; else why it is dialled as it is.
+function why_of(one, now) {
+  if (!inTrouble(one)) return one.condition === "unused" && one.standing === "unknown" ? "not used yet" : one.why;
+  const began = one.since ? `since ${since(one.since, now)}` : "";
+  return [reason(one.error), began].filter(Boolean).join(", ");
+}
 
 let all = false;
 let repaint = () => {};
@@ -46,7 +58,7 @@ export function paint({ endpoints: ends, total }, status, listeners) {
 function wanted(one) {
   const which = $("endpoints-which").value;
   const words = $("endpoints-find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = `${one.endpoint} ${one.clusters.join(" ")} ${one.standing} ${one.why}`.toLowerCase();
+  const text = `${one.endpoint} ${one.clusters.join(" ")} ${one.condition} ${one.standing} ${one.error} ${one.why}`.toLowerCase();
   return (!which || tone(one) === which) && words.every((word) => text.includes(word));
 }
 
@@ -98,13 +110,12 @@ function card(longest) {
     nodes: [node],
     update(one) {
       last = one;
-      const [words, , meaning] = standing(one.standing);
+      const [words, , meaning] = badge_of(one);
       put(address, one.endpoint);
       put(clusters, one.clusters.join(", "));
       node.dataset.tone = tone(one);
-      put(badge, one.healthy === false ? "down" : words);
-      badge.dataset.tip = one.healthy === false ? "Health checks find nobody there: it is dialled only if every other one is down, too." : meaning;
-      put(why, one.why);
+      put(badge, words);
+      badge.dataset.tip = meaning;
       put(rttText, time(one.rtt));
       put(cookieText, one.cookie.known ? "held" : one.standing === "unsupported" ? "none" : one.tally.evidence.cookie_requested ? "asked for" : "–");
       put(sessionsText, count(one.tally.sessions));
@@ -113,6 +124,7 @@ function card(longest) {
       savedText.className = net(one) < -0.0005 ? "v bad" : net(one) > 0.0005 ? "v good" : "v";
     },
     scale(far, status) {
+      put(why, why_of(last, status.now));
       const { first_byte_fast: fast, first_byte_plain: plain } = last.tally;
       fill(chart, [fast.median, plain.median, far ?? longest], () => (fast.count || plain.count ? dumbbell(fast, plain, far) : []));
       put(chartText, shortWords(fast, plain));
@@ -126,6 +138,8 @@ const shortWords = (fast, plain) => (fast.count && plain.count ? `${time(fast.me
 function details(one, { now, bounds }) {
   const { tally, cookie } = one;
   const facts = [
+    ["Condition", one.condition],
+    ["Fast Open", `${one.standing}: ${one.why}`],
     ["Next try", one.until && one.until > now ? `${since(one.until, now)}, in ${time(Math.ceil(one.until - now))}` : null],
     ["Plain how often", one.times ? `${plural(one.times, "time")} in a row${one.cause ? `, last because: ${evidence(one.cause)}` : ""}` : null],
     ["Most bytes in a SYN", one.syn_data ? bytes(one.syn_data) : "what one packet holds"],

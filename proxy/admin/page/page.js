@@ -24,8 +24,13 @@ function head({ version, state, uptime, config, pid }) {
 
 const SHOWN_ABOVE = /^(The configuration was changed and refused|It is draining)/;
 
-function notices({ state, last_reload: reload, notes, now }) {
-  fill($("notices"), { state, reload, notes, day: reload && since(reload.at, now) }, () => [
+// How many endpoints are in trouble, by condition.
+const troubles = (conditions = {}) => ["down", "ejected", "failing"].filter((name) => conditions[name]).map((name) => [name, conditions[name]]);
+
+function notices({ state, last_reload: reload, notes, now }, ends) {
+  const bad = troubles(ends?.conditions);
+  fill($("notices"), { state, reload, notes, bad, total: ends?.total, day: reload && since(reload.at, now) }, () => [
+    bad.length > 0 && el("div", { class: "notice bad", role: "status" }, el("p", {}, el("b", {}, `${count(bad.reduce((sum, [, n]) => sum + n, 0))} of ${plural(ends.total, "endpoint")} in trouble: `), bad.map(([name, n]) => `${count(n)} ${name}`).join(", "), ". They stand first below.")),
     state === "draining" && el("div", { class: "notice", role: "status" }, el("p", {}, el("b", {}, "Draining. "), "It takes no new connections, waits for those it has, and then stops.")),
     reload && !reload.ok && el("div", { class: "notice bad", role: "alert" },
       el("p", {}, el("b", {}, `The configuration was not reloaded at ${since(reload.at, now)}. `), "The one before it stays in force. ",
@@ -103,7 +108,7 @@ function paint() {
   $("content").hidden = false;
   $("door").hidden = true;
   head(status);
-  notices(status);
+  notices(status, ends);
   warmUp(status);
   orders.paint(status);
   hero(status, listeners?.listeners ?? []);
@@ -113,7 +118,8 @@ function paint() {
   if (listeners) places.listeners(listeners);
   if (clusters) places.clusters(clusters);
   places.workers(status);
-  document.title = status.state === "ready" ? `${count(status.total.round_trips_saved)} saved · tfo-proxy` : `${status.state} · tfo-proxy`;
+  const mark = troubles(ends?.conditions).length || (status.last_reload && !status.last_reload.ok) ? "⚠ " : "";
+  document.title = mark + (status.state === "ready" ? `${count(status.total.round_trips_saved)} saved · tfo-proxy` : `${status.state} · tfo-proxy`);
 }
 
 let painting = false;

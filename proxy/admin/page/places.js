@@ -13,7 +13,7 @@ export function listeners({ listeners: all }) {
     const takes = one.places.filter((place) => place.fast_open).length;
     const refused = Object.entries(one.refused).map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`).join(", ");
     return el("tr", {},
-      el("th", { scope: "row" }, one.name, refused && el("span", { class: "why" }, `turned away: ${refused}`)),
+      el("th", { scope: "row" }, one.name, refused && el("span", { class: "why" }, `rejected: ${refused}`)),
       ...row([
         [one.places.map((place) => place.bind).join(", "), "address"],
         [one.to && one.mode === "forward" ? `${one.mode} to ${one.to}` : one.mode],
@@ -33,10 +33,10 @@ function servers(one) {
   if (isDirect(one)) return ["wherever clients ask to go"];
   const out = [...one.down, ...one.ejected];
   if (one.members === null) return [plural(one.endpoints.length, "name or address", "names or addresses"), el("span", { class: "why" }, "not looked up yet")];
-  if (!out.length) return [one.members === 1 ? "1" : `${count(one.members)}, none left out`];
+  if (!out.length) return [one.members === 1 ? "1" : `${count(one.members)}, all in use`];
   const why = [];
   if (one.down.length) why.push(`down: ${some(one.down)}`);
-  if (one.ejected.length) why.push(`left alone for now: ${some(one.ejected)}`);
+  if (one.ejected.length) why.push(`ejected: ${some(one.ejected)}`);
   const fit = one.members - out.length;
   return [el("span", { class: "bad" }, fit > 0 ? `${count(fit)} of ${count(one.members)} in use` : "none is well: all are tried"), el("span", { class: "why" }, why.join("; "))];
 }
@@ -53,7 +53,7 @@ export function clusters({ clusters: all }) {
       return el("tr", {},
         el("th", { scope: "row" }, one.name, !isDirect(one) && el("span", { class: "why" }, some(one.endpoints))),
         ...row([
-          [words && el("span", { "data-tip": meaning, class: "tipped", tabindex: "0" }, words), "", "shared out:"],
+          [words && el("span", { "data-tip": meaning, class: "tipped", tabindex: "0" }, words), "", "balance:"],
           [servers(one), "", "servers:"], [fastOpen(one), "", "Fast Open:"],
           [count(one.tally.open), "n", "open"], [count(one.tally.sessions), "n", "sessions"], [time(one.tally.seconds_saved), "n", "saved"],
         ]));

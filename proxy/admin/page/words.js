@@ -40,22 +40,30 @@ export const TERMS = {
 };
 
 export const STANDINGS = {
-  confirmed: ["fast", "good", "The last data sent in a connection's first packet (the SYN) was taken: every connection saves a round trip."],
+  confirmed: ["confirmed", "good", "The last data sent in a connection's first packet (the SYN) was taken: every connection saves a round trip."],
   learning: ["learning", "wait", "The Fast Open option gets through. Whether the server takes data in a SYN will show soon."],
-  unknown: ["not known", "wait", "No connection there has shown anything yet: none was tried, or nobody answered."],
-  probing: ["trying again", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
-  option_doubted: ["in doubt", "bad", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
-  data_doubted: ["in doubt", "bad", "A SYN with data got lost or was refused. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
-  quarantined: ["plain for now", "bad", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
-  unsupported: ["plain", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
+  unknown: ["unknown", "wait", "No connection there has shown anything yet: none was tried, or nobody answered."],
+  probing: ["probing", "wait", "Its time of plain connections is over; one connection is finding out whether Fast Open works now."],
+  option_doubted: ["doubted", "wait", "A SYN with the Fast Open option got lost. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
+  data_doubted: ["doubted", "wait", "A SYN with data got lost or was refused. Once is chance; a second time in a row (a few times, where packets often get lost) means ordinary connections for a while."],
+  quarantined: ["quarantined", "plain", "Something on the way swallows or refuses Fast Open. Connections are made the ordinary way until the next try, so nobody waits for it."],
+  unsupported: ["unsupported", "plain", "The server does no Fast Open, or something on the way takes it out. That is harmless: connections are as fast as ordinary ones."],
 };
 
+const CONDITIONS = {
+  down: ["down", "bad", "Health checks cannot reach it. It gets no connections until they can, unless every endpoint of the cluster is down."],
+  ejected: ["ejected", "bad", "Several dials in a row failed. It gets no connections for a while, then one to try."],
+  failing: ["failing", "bad", "The last connection could not reach it. It still gets connections."],
+};
+
+export const condition = (name) => CONDITIONS[name];
+
 const POLICIES = {
-  round_robin: ["one after the other", "Each new connection goes to the next server."],
-  least_connections: ["to the least busy", "Each new connection goes to the server that has the fewest."],
-  random: ["at random", "Of two servers taken at random, the less busy one gets the connection."],
-  source_hash: ["by client", "Connections of one client always go to the same server, as long as that is well."],
-  first: ["the first that is well", "All connections go to the first server; the others are there in case it fails."],
+  round_robin: ["round_robin", "Each new connection goes to the next server."],
+  least_connections: ["least_connections", "Each new connection goes to the server that has the fewest."],
+  random: ["random", "Of two servers taken at random, the less busy one gets the connection."],
+  source_hash: ["source_hash", "Connections of one client always go to the same server, as long as that is well."],
+  first: ["first", "All connections go to the first server; the others are there in case it fails."],
 };
 
 export const policy = (name) => POLICIES[name] ?? [name, ""];
@@ -101,12 +109,15 @@ const DID = {
 const WHY = {
   no_such_host: "no such name", no_endpoint: "no server to dial", no_ports: "no local port left", no_descriptors: "no file descriptor left",
   no_memory: "no memory left", not_permitted: "not permitted here", bad_request: "the request made no sense", handshake_timeout: "never said where to",
-  no_request: "left without a request", not_authenticated: "wrong user or password", not_allowed: "not allowed in", denied: "destination denied", loop: "would have led back here",
+  no_request: "left without a request", not_authenticated: "wrong user or password", not_allowed: "not allowed in", bad_response: "the server's answer broke the rules", denied: "destination denied", loop: "would have led back here",
   idle: "silent too long", half_closed: "half closed too long", lifetime: "too old", drain: "ended so as to stop", fault: "a mistake of ours", limited: "over a limit",
   no_source: "no address to come from", wrong_key: "no key of the tunnel fits", old_clock: "sealed too long ago, or a clock is wrong", replayed: "a copy of an opening, thrown away",
   nonces_full: "too many openings to remember", taken_over: "went on, on another connection",
 };
 const FINE = new Set(["closed", "drain", "lifetime", "taken_over"]);
+
+// A reason of the log in words; a health check's own words stay.
+export const reason = (name) => DID[name] ?? WHY[name] ?? name;
 
 export function ending(session) {
   if (session.is_open) return "open";

@@ -45,8 +45,8 @@ def test_whoever_finds_trouble_is_believed() -> None:
     assert together.health(BOTH, OTHER) is True
     assert together.health(BOTH, Endpoint("192.0.2.3", 80)) is None
     assert {name: asdict(one) for name, one in together.outages(BOTH).items()} == {
-        "c": {"members": 3, "down": {ONE}, "ejected": {OTHER}},
-        "d": {"members": 1, "down": set(), "ejected": set()},
+        "c": {"members": 3, "down": {ONE}, "ejected": {OTHER}, "failing": set(), "troubles": {}},
+        "d": {"members": 1, "down": set(), "ejected": set(), "failing": set(), "troubles": {}},
     }
 
 
