@@ -118,12 +118,32 @@ def run(wan: Wan, batch: Sequence[tuple[Path, bool]], sessions: int, seed: int) 
         for name, params in path.through
     ]
     wan.install_all([box[:3] for box in boxes if not box[3]])
-    listeners = {path.name: _listener(addresses[path.name], path) for path, _ in batch}
-    with Program(wan.client, listeners, drain="0s") as program:
+    dice = random.Random(f"{seed}{batch[0][0].name}")
+    named = {
+        path.name for path, _ in batch if not path.cluster and path.name != "empty" and dice.random() < 0.5
+    }
+    forwards = {
+        path.name: _listener(addresses[path.name], path) for path, _ in batch if path.name not in named
+    }
+    document = {
+        "listeners": {
+            **{name: {**listener, "to": name} for name, (listener, _) in forwards.items()},
+            **{name: {"bind": "127.0.0.1:0", "mode": "socks", "reply": "auto"} for name in named},
+        },
+        "clusters": {name: cluster for name, (_, cluster) in forwards.items()},
+        "direct": {"deny": []},
+        "log": {"format": "json"},
+        "drain": "0s",
+    }
+    with Program(wan.client, document=document) as program:
         for part in range(2):
             number = sessions // 2 + (sessions % 2 if part else 0)
             threads = [
-                threading.Thread(target=_ask, args=(wan, program.address(path.name), path, number))
+                threading.Thread(
+                    target=_ask,
+                    args=(wan, program.address(path.name), path, number),
+                    kwargs={"to": addresses[path.name] if path.name in named else None},
+                )
                 for path, _ in batch
             ]
             for thread in threads:
@@ -165,15 +185,31 @@ def _server(wan: Wan, path: Path) -> Server | Address:
     return wan.serve(path.served_by(), fast_open=path.fast_open)
 
 
-def _ask(wan: Wan, address: Address, path: Path, number: int) -> None:
+def _ask(wan: Wan, address: Address, path: Path, number: int, to: Address | None) -> None:
     with wan.client.entered():
         for _ in range(number):
-            if path.request or path.name != "empty":
+            if to is not None:
+                _ask_by_socks(address, path, to)
+            elif path.request or path.name != "empty":
                 exchange(address, path)
             else:
                 with socket.create_connection(address):
                     time.sleep(path.timeout)
             time.sleep(0.02)
+
+
+def _ask_by_socks(address: Address, path: Path, to: Address) -> None:
+    """As `exchange`, by SOCKS 5 (RFC 1928)."""
+    with contextlib.suppress(OSError), socket.socket() as sock:
+        sock.settimeout(path.timeout)
+        sock.connect(address)
+        sock.sendall(b"\5\1\0")
+        sock.recv(2)
+        sock.sendall(b"\5\1\0\1" + socket.inet_aton(to[0]) + to[1].to_bytes(2, "big"))
+        if sock.recv(10)[1:2] == b"\0":
+            time.sleep(path.pause)
+            sock.sendall(path.request)
+            sock.recv(65536)
 
 
 def round_trips(capture: Capture, server: Server) -> list[float]:

@@ -31,11 +31,14 @@ def test_every_line_says_what_its_packets_say(wan: Wan) -> None:
     sessions: list[Explained] = []
     for batch in batches(SEED):
         outcome = run(wan, batch, EACH, SEED)
-        wrong = {str(session.line["listener"]) for session in outcome.sessions if session.disagreements}
-        if wrong:  # perhaps a process stood still: what is wrong is wrong again
-            chosen = [(path, late) for path, late in batch if path.name in wrong]
-            outcome = run(wan, chosen, EACH, SEED)
-            assert not report(outcome.sessions), "\n".join(report(outcome.sessions))
+        left, again = outcome, 0
+        while wrong := disagreements(
+            left.sessions
+        ):  # a process that stands still has its own times: ask again
+            assert again < 2, "\n".join(report(left.sessions))
+            again += 1
+            left = run(wan, [(path, late) for path, late in batch if path.name in dict(wrong)], EACH, SEED)
+            left.sessions = [session for session in left.sessions if wrong & disagreements([session])]
         spares = sum(path.cluster.get("preconnect") is not None for path, _ in batch)
         assert len(outcome.unclaimed) <= 8 * spares, [one.story(one.syns[0]) for one in outcome.unclaimed]
         ended = [dict(session.line) for session in outcome.sessions]
@@ -47,6 +50,15 @@ def test_every_line_says_what_its_packets_say(wan: Wan) -> None:
     assert len(told) > len(sessions) / 2
     by_lines = sum(net(dict(session.line)) for session, _ in told)
     assert by_lines == pytest.approx(sum(gain for _, gain in told), rel=0.05, abs=0.05)
+
+
+def disagreements(sessions: list[Explained]) -> set[tuple[str, str]]:
+    """Path and field."""
+    return {
+        (str(session.line["listener"]), text.partition(":")[0])
+        for session in sessions
+        for text in session.disagreements
+    }
 
 
 def net(line: Line) -> float:
@@ -97,13 +109,13 @@ def test_the_command(some: Outcome, tmp_path: Path) -> None:
     log.write_text(
         "not a line\n" + "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in some.lines)
     )
-    done = explained(capture, log, "--within", str(LATE))
+    done = explained(capture, log, "--within", "0.5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(some.lines)} of {len(some.lines)} sessions are in the capture, 0 disagree" in done.stdout
     assert "SYN-ACK, acknowledges" in done.stdout
     newer = tmp_path / "packets.pcapng"
     subprocess.run(["editcap", "-F", "pcapng", capture, newer], check=True, timeout=60)
-    again = explained(newer, log)
+    again = explained(newer, log, "--within", "0.5")
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
     wrong = dict(some.lines[0], syn_bytes=7)
