@@ -49,10 +49,13 @@ class Step(NamedTuple):
     hear: Callable[[Reader], Parser[None]]
 
 
-def steps(via: Via, destination: Target) -> tuple[Step, ...]:
-    """What has to be said and heard until the connection to ``destination`` stands."""
+def steps(via: Via, destination: Target, came_through: bytes = b"") -> tuple[Step, ...]:
+    """What has to be said and heard until the connection to ``destination`` stands.
+
+    ``came_through`` are the proxies before the gateway, as a ``Via`` field names them (RFC 9110, 7.6.3).
+    """
     if via.kind == "http":
-        return (Step(_connect_request(via, destination), _hear_status),)
+        return (Step(_connect_request(via, destination, came_through), _hear_status),)
     request = Step(b"\x05\x01\x00" + _socks_address(destination), _hear_reply)
     if via.user is None:
         return (Step(b"\x05\x01\x00", _hear_method), request)
@@ -66,14 +69,16 @@ def may_follow(via: Via, data: bytes) -> bool:
     return via.kind != "http" or not data or data.startswith(_TLS_HANDSHAKE)
 
 
-def _connect_request(via: Via, destination: Target) -> bytes:
+def _connect_request(via: Via, destination: Target, came_through: bytes) -> bytes:
     """A CONNECT. ``Connection: close`` asks the gateway to read nothing more where it refuses (RFC 9931, section 5)."""
     authority = join_host_port(*destination)
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", "Connection: close"]
     if via.user is not None:
         credentials = b64encode(f"{via.user}:{via.password or ''}".encode()).decode()
         lines.append(f"Proxy-Authorization: Basic {credentials}")
-    return "\r\n".join((*lines, "", "")).encode()
+    if came_through:
+        lines.append(f"Via: {came_through.decode('latin-1')}")
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
 def _socks_address(destination: Target) -> bytes:

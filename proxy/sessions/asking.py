@@ -34,6 +34,7 @@ from proxy.net.sniff import NOTHING_YET, EarlyData, early_data_now
 from proxy.net.upstream import DialFailed, Near, Upstream
 from proxy.net.watch import EDGE, HUNG_UP, READ, URGENT
 from proxy.sessions import routing
+from proxy.sessions.chaining import ChainedDialling
 from proxy.sessions.dialling import Dialling
 from proxy.sessions.reception import VIA, Reception
 from proxy.sessions.session import Session
@@ -258,6 +259,8 @@ class AskingSession(Session):
         request = self._reception.request
         if request is not None and request.http is not None:
             dialling.is_whole = request.http.body.done
+        if request is not None and request.via and isinstance(dialling, ChainedDialling):
+            dialling.came_through = request.via
         if self.listener.mode in _MAY_LOOP:
             dialling.begun = self._remember
         return dialling

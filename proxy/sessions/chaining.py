@@ -29,6 +29,7 @@ from proxy.net.sniff import EarlyData
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.sessions import introduction
 from proxy.sessions.dialling import Dialling
+from proxy.sessions.reception import VIA
 
 STEPWISE_FOR = 600.0
 _STEP_WITHIN = (
@@ -75,12 +76,13 @@ class _Stumbled(Exception):
 class ChainedDialling(Dialling):
     """As `Dialling`, where the candidates are gateways."""
 
-    __slots__ = ("_destination", "_gateways")
+    __slots__ = ("_destination", "_gateways", "came_through")
     _is_plain = False
 
     def go_through(self, gateways: Gateways, destination: Target | None) -> None:
         """Say before the dial what the gateway is to be asked for."""
         self._gateways, self._destination = gateways, destination
+        self.came_through = b"1.1 " + VIA  # the proxies before the gateway, as a `Via` field names them
 
     async def first_of(
         self,
@@ -93,7 +95,7 @@ class ChainedDialling(Dialling):
         via = self._cluster.via
         if via is None or self._destination is None:
             raise DialFailed(Reason.NO_ENDPOINT)
-        said = gateway.steps(via, self._destination)
+        said = gateway.steps(via, self._destination, self.came_through)
         header = introduction.header(self._record, self._cluster, downstream) if self._has_header() else b""
         early = early._replace(data=header + early.data)
         try:

@@ -50,6 +50,8 @@ def test_http_says(destination: Target, authority: str) -> None:
     assert request.say == head.encode()
     (request,) = steps(Via("http", GATEWAY, "user", "pass"), destination)
     assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n" in request.say
+    (request,) = steps(Via("http", GATEWAY), destination, b"1.0 \xe9, 1.1 me")
+    assert request.say == head.encode()[:-2] + b"Via: 1.0 \xe9, 1.1 me\r\n\r\n"
 
 
 REPLIES = [
