@@ -446,21 +446,25 @@ def _was_open(sock: socket.socket) -> bool:
     return sockopt.tcp_info(sock).rtt > 0  # measured by the SYN-ACK
 
 
+def _evidence(won: Attempt, first: Attempt, info: TcpInfo | None, now: float, *, refused: bool) -> Evidence:
+    """What the attempt that ``won`` shows of the ``first``, which fast-opened; ``refused``: that one was."""
+    if first.unavailable:
+        return Evidence.UNAVAILABLE
+    if won.endpoint != first.endpoint or info is None or first.open is _PLAIN:
+        return Evidence.PLAIN  # another address says nothing of the one that was too slow
+    if won is first:
+        return read_handshake(info, first.syn_bytes, now - first.started)
+    if refused:
+        return Evidence.REFUSED
+    if info.rtt >= _REPEATS_NOT_BEFORE and first.sock.fileno() < 0:
+        return Evidence.PLAIN  # the path is so long that the first was given up before it could be answered
+    return Evidence.SYN_DATA_LOST if first.syn_bytes else Evidence.OPTION_LOST
+
+
 def _connected(
     endpoint: Endpoint, won: Attempt, first: Attempt, info: TcpInfo | None, now: float, *, refused: bool
 ) -> Upstream:
-    if first.unavailable:
-        evidence = Evidence.UNAVAILABLE
-    elif won.endpoint != first.endpoint:
-        evidence = Evidence.PLAIN  # it says nothing of the one that was too slow
-    elif info is None or first.open is _PLAIN:
-        evidence = Evidence.PLAIN
-    elif won is first:
-        evidence = read_handshake(info, first.syn_bytes, now - first.started)
-    elif refused:
-        evidence = Evidence.REFUSED
-    else:
-        evidence = Evidence.SYN_DATA_LOST if first.syn_bytes else Evidence.OPTION_LOST
+    evidence = _evidence(won, first, info, now, refused=refused)
     upstream = Upstream(
         endpoint, won.sock, won.syn_bytes, evidence, first.syn_bytes, first.started, now, info
     )

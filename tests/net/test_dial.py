@@ -189,6 +189,29 @@ async def test_a_kernel_without_fast_open_dials_plainly(wan: Wan) -> None:
         assert (syn.payload, syn.packet.fast_open) == (b"", None)
 
 
+async def test_a_very_long_path_is_no_loss(wan: Wan) -> None:
+    """The first attempt is closed before the kernel would repeat its SYN, and so before it could be answered."""
+    _, endpoint = warm(wan)
+    wan.set_rtt(1.2)
+    upstream = await dialled(endpoint, DATA._replace(hedge=HEDGE))
+    with upstream.sock:
+        assert (upstream.evidence, upstream.hedged, upstream.plain) == (Evidence.PLAIN, True, True)
+        assert upstream.connected - upstream.started < 1.2 + HEDGE + 0.5
+    wan.forget()
+    upstream = await dialled(endpoint, DATA._replace(hedge=1.8))  # as where the round trip is known
+    with upstream.sock:
+        assert (upstream.evidence, upstream.hedged) == (Evidence.SYN_DATA_ACKED, False)
+
+
+@pytest.mark.parametrize("plan", [PLAIN_PLAN, DATA._replace(hedge=HEDGE), EMPTY._replace(hedge=None)])
+async def test_four_syns_at_most_go_to_one_address(wan: Wan, plan: Plan) -> None:
+    nobody = Endpoint(wan.unrouted_address(), 80)
+    with pytest.raises(DialFailed) as failed:
+        await dialled(nobody, plan)
+    assert failed.value.reason is Reason.CONNECT_TIMEOUT
+    assert len(wan.capture().way(Direction.UP).syns(dst=nobody)) == dial.MOST_SYNS
+
+
 async def test_the_other_family_joins_where_this_one_is_silent(wan: Wan) -> None:
     server = wan.serve(answers(), version=6)
     other, silent = Endpoint(*server.address), Endpoint(wan.unrouted_address(), 80)
