@@ -485,8 +485,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+PEERS = frozenset({"haproxy", "microsocks", "tinyproxy", "danted"})
+
+
 def installed() -> frozenset[str]:
     """Which of the other programs are on this machine."""
-    found = ("haproxy", "microsocks", "tinyproxy", "danted")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return frozenset(name for name in found if shutil.which(name, path=path))
+    return frozenset(name for name in PEERS if shutil.which(name, path=path))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.differ.accepted import ACCEPTED
 from tests.differ.actors import messages
 from tests.differ.run import examine
 from tests.differ.scenarios import HTTP, SAYS, Scenario, draw, parse
+from tests.differ.stage import PEERS, installed
 
 DOCS = Path(__file__).parents[2] / "docs"
 SEED = "7413"
@@ -65,6 +67,8 @@ def test_ours_is_never_worse() -> None:
     scenarios = [parse(line) for line in REPORTED.strip().splitlines()]
     drawn = [draw(f"{SEED}:{number}") for number in range(DRAWN)]
     scenarios += [scenario for scenario in drawn if str(scenario) not in OPEN.splitlines()]
+    if os.environ.get("CI", "").lower() == "true":
+        assert installed() == PEERS
     findings = examine(scenarios)
     assert not findings, "\n".join(str(finding) for finding in findings)
 
