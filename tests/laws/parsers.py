@@ -19,7 +19,7 @@ from proxy.config.compose import read_document
 from proxy.config.interpolate import BadReference, expand
 from proxy.config.mistakes import Source
 from proxy.config.scalars import BadScalar, Duration
-from proxy.core import gateway, http1, openings, proxy_header, replay, sni, socks, tls, tunnel
+from proxy.core import gateway, http1, http_response, openings, proxy_header, replay, sni, socks, tls, tunnel
 from proxy.core.address import Authority, BadAddress, Endpoint, check_name, parse_target
 from proxy.core.clusters import Via
 from proxy.core.framing import Chunked
@@ -27,7 +27,7 @@ from proxy.core.gateway import Declined
 from proxy.core.networks import BadNetwork, meanings, parse_network
 from proxy.core.patterns import LONGEST_PATTERN, BadPattern, compile_pattern
 from proxy.core.reader import Malformed, NotMine, Parser, Reader, Reading
-from proxy.core.request import Refused, Turn, target_of
+from proxy.core.request import Forwarded, Refused, Turn, target_of
 from proxy.core.users import BadSecret, read_secret
 from proxy.net.records import MOST_ANSWER
 from proxy.net.sniff import MOST_EARLY_DATA
@@ -87,6 +87,23 @@ def chunks_in_pieces(data: bytes) -> None:
     with suppress(Malformed):
         for at in range(0, len(data), 16):
             body.take(data[at : at + 16])
+
+
+def a_response() -> http_response.Response:
+    forwarded = Forwarded(b"GET", 1, keep=True, upgrade=False, body=Chunked())
+    return http_response.Response(forwarded, b"me")
+
+
+def response(data: bytes) -> None:
+    with suppress(Malformed):
+        a_response().take(data, may_stay=True)
+
+
+def response_in_pieces(data: bytes) -> None:
+    whole = a_response()
+    with suppress(Malformed):
+        for at in range(0, len(data), 64):
+            whole.take(data[at : at + 64], may_stay=True)
 
 
 def document(data: bytes) -> None:
@@ -277,7 +294,40 @@ _HEADS = [
     Shape(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic ", b"=", b"\r\n\r\n").of,
 ]
 
+_RESPONSES = [
+    Shape(b"HTTP/1.1 200 OK\r\n", b"\r", b"").of,
+    Shape(b"HTTP/1.1 200 OK\r\nA:", b" ", b"\x01\r\n\r\n").of,
+    Shape(b"HTTP/1.1 200 OK\r\nA: b\r\n", b" c\r\n", b"\r\n").of,
+    Shape(b"HTTP/1.1 200 OK\r\nConnection: ", b"a,", b"\r\n\r\n").of,
+    Shape(b"HTTP/1.1 200 OK\r\nContent-Length: 1", b",1", b"\r\n\r\n").of,
+    Shape(b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"").of,
+]
+_RESPONSE_WORDS = (
+    *_HEADER_WORDS,
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 100 \n\n",
+    b"\n",
+    b"\r",
+    b"Transfer-Encoding: chunked\r\n",
+)
+
 PARSERS: dict[str, Judged] = {
+    "http response": Judged(
+        response,
+        http_response.LIMIT,
+        _RESPONSE_WORDS,
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",),
+        tuple(_RESPONSES),
+    ),
+    "http response in pieces": Judged(
+        response_in_pieces,
+        http_response.LIMIT,
+        _RESPONSE_WORDS,
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",),
+        tuple(_RESPONSES),
+        on_the_loop=False,
+        effort=60,
+    ),
     "http": Judged(stream(http1.opening, openings.LIMIT), openings.LIMIT, _HTTP_WORDS + _HEADER_WORDS, _HTTP),
     "http with users": Judged(
         stream(partial(http1.opening, login=True), openings.LIMIT),
