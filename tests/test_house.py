@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.metadata
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator
@@ -179,6 +182,30 @@ def test_lock_files_hold_what_the_project_asks_for() -> None:
     assert runtime <= pins("requirements.lock").keys()
     for smaller in ("requirements.lock", "requirements-build.lock"):
         assert pins(smaller).items() <= pins("requirements-dev.lock").items()
+
+
+def test_what_the_program_imports_is_installed_with_it() -> None:
+    """No key of the configuration depends on what else is in the environment; rich is the extra for `top`."""
+    imported = {
+        name.split(".")[0]
+        for file in (HOUSE / "proxy").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[\[>=<; ]", one)[0].lower() for one in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    ours = {*sys.stdlib_module_names, "proxy", "rich"}
+    missing = {
+        name for name in imported - ours if not asked & {one.lower() for one in distributions.get(name, ())}
+    }
+    assert not missing
 
 
 def test_every_ci_package_has_a_reason() -> None:

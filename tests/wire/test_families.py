@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import dns.message
 import dns.rdatatype
@@ -25,6 +26,7 @@ from tests.wire.program import GET, Program
 pytestmark = [pytest.mark.netns, pytest.mark.wan(rtt=0.02)]
 
 BODY = b"here"
+KEY = bytes(range(7, 39)).hex()
 SLOW_WITH_CURL = frozenset({"mixed", "silent-both", "one-family", "six-is-last"})
 
 
@@ -200,6 +202,8 @@ def test_a_session_sends_few_syns_to_those_that_do_not_answer(wan: Wan) -> None:
     both = [four, wan.fresh_source(6)]
     records = {
         ("one.test", "A"): [wan.unrouted_address()],
+        ("socks.test", "A"): [wan.unrouted_address()],
+        ("tunnel.test", "A"): [wan.unrouted_address()],
         ("two.test", "A"): [wan.unrouted_address()],
         ("two.test", "AAAA"): [wan.unrouted_address(6)],
         ("six.test", "A"): [wan.unrouted_address() for _ in range(6)],
@@ -208,11 +212,13 @@ def test_a_session_sends_few_syns_to_those_that_do_not_answer(wan: Wan) -> None:
         ("four.test", "AAAA"): [wan.unrouted_address(6) for _ in range(8)],
     }
     with names(records) as resolver:
-        document = {
+        document: dict[str, Any] = {
             "listeners": {
                 "direct": {"bind": "127.0.0.1:0", "mode": "socks"},
                 "plain": {"bind": "127.0.0.1:0", "mode": "forward", "to": "plain"},
                 "fast": {"bind": "127.0.0.1:0", "mode": "forward", "to": "fast"},
+                "socks": {"bind": "127.0.0.1:0", "mode": "forward", "to": "socks"},
+                "tunnel": {"bind": "127.0.0.1:0", "mode": "forward", "to": "tunnel"},
             },
             "clusters": {
                 "plain": {"endpoints": "one.test:81", "warm_up": False, "fast_open": "off"},
@@ -226,9 +232,14 @@ def test_a_session_sends_few_syns_to_those_that_do_not_answer(wan: Wan) -> None:
             "defaults": {"source": four},
             "dns": {"servers": [resolver]},
         }
+        for name, via in (
+            ("socks", {"socks": "socks.test:81"}),
+            ("tunnel", {"tunnel": "tunnel.test:81", "key": KEY}),
+        ):
+            document["clusters"][name] = {"endpoints": "192.0.2.1:80", "via": via, "warm_up": False}
         with Program(wan.client, None, document=document) as program, contextlib.ExitStack() as clients:
             wan.forget()
-            for listener in ("plain", "fast"):
+            for listener in ("plain", "fast", "socks", "tunnel"):
                 sock = clients.enter_context(socket.create_connection(program.address(listener)))
                 sock.sendall(GET)
             for name in ("one", "six", "many"):
@@ -237,7 +248,7 @@ def test_a_session_sends_few_syns_to_those_that_do_not_answer(wan: Wan) -> None:
                     b"\5\1\0\5\1\0\3" + bytes([len(name) + 5]) + name.encode() + b".test\0\x50" + GET
                 )
             fetch(program.address("direct"), "four.test")
-            for number in range(1, 7):
+            for number in range(1, 9):
                 line = program.session(number)
                 if line["reason"] == "closed":
                     assert "tried" not in line, "there is no IPv6 source address"
