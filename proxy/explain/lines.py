@@ -191,6 +191,10 @@ def _disagreements(line: Line, start: float, dials: Sequence[Dialled], within: f
         if fast.told.get("open") != "spare" and int(_number(line, "syn_bytes")) != fast.connection.syn_bytes:
             told = int(_number(line, "syn_bytes"))
             found.append(f"syn_bytes: the line says {told}, the packets {fast.connection.syn_bytes}")
+        acked = fast.connection.acked
+        part = acked if fast is used and 0 < acked < fast.connection.syn_bytes else 0
+        if fast is dials[0] and int(_number(line, "syn_acked")) != part:
+            found.append(f"syn_acked: the line says {line.get('syn_acked', 0)}, the packets {part}")
     return found + _about_answer(line, start, dials, used, within)
 
 
@@ -341,7 +345,11 @@ def _gain(line: Line, dials: Sequence[Dialled], used: Dialled) -> float | None:
     trip = connection.took
     if repeated:
         trip = min(trip, _number(line, "rtt") or trip)
-    costly = repeated and line.get("evidence") in {"syn_data_lost", "option_lost", "path_mtu"}
+    costly = (
+        repeated
+        and used.told.get("why") == "first"
+        and line.get("evidence") in {"syn_data_lost", "option_lost", "path_mtu"}
+    )
     plain = began + (trip if costly or not repeated else connection.took)
     assert connection.syn_ack is not None
     if connection.overtook is not None:

@@ -69,6 +69,7 @@ CHANGES: dict[str, tuple[Callable[[Line], object], str]] = {
     "local": (lambda _: "10.77.1.1:9", "local"),
     "open": (lambda line: "plain" if line["open"] != "plain" else "data", "open"),
     "syn_bytes": (lambda line: line["syn_bytes"] + 1, "syn_bytes"),
+    "syn_acked": (lambda line: line.get("syn_acked", 0) + 1, "syn_acked"),
     "evidence": (lambda line: "plain" if line["evidence"] != "plain" else "syn_data_acked", "evidence"),
     "first_byte": (lambda line: line["first_byte"] + RTT if "first_byte" in line else 0.1, "first_byte"),
     "dial_time": (lambda line: line["dial_time"] + RTT, "dial_time"),
@@ -140,3 +141,18 @@ def test_what_is_no_capture_or_log(tmp_path: Path, capture: bytes, log: str, sai
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "trips"), [("closed", 1.0), ("nowhere", None)])
+def test_a_server_that_is_not_there_is_found_out_once(wan: Wan, name: str, trips: float | None) -> None:
+    """The first session dials once more, plainly; those after it dial once, plainly, and are told as soon as that."""
+    batch = [(path, False) for path in KINDS if path.name == name]
+    first, *others = run(wan, batch, 3, SEED).lines
+    assert [dial["why"] for dial in first["dials"]] == ["first", "redial" if trips else "hedge"]
+    assert (first["open"], first["evidence"]) == ("data", "no_handshake")
+    assert first["redialled" if trips else "hedged"]
+    assert len(others) == 2
+    for line in others:
+        assert "dials" not in line
+        assert (line["open"], line["evidence"], line["dial_start"] < RTT) == ("plain", "no_handshake", True)
+        assert trips is None or line["duration"] < (trips + 0.8) * RTT
