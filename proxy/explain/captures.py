@@ -55,10 +55,12 @@ def _pcap(data: bytes, order: str, unit: float) -> Iterator[tuple[float, int, in
 
 
 def _pcapng(data: bytes) -> Iterator[tuple[float, int, int, bytes]]:
-    order, links, at = "<", list[tuple[int, float]](), 0
+    order, at = "<", 0
+    links: list[tuple[int, float]] = []
     while at + 12 <= len(data):
         if data[at : at + 4] == b"\x0a\x0d\x0d\x0a":  # a section: its byte order, its own interfaces
-            order, links = ("<" if data[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else ">"), []
+            order = "<" if data[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else ">"
+            links.clear()
         kind, size = struct.unpack_from(order + "II", data, at)
         if size < 12 or at + size > len(data):
             return  # the capture was stopped within a block
@@ -69,7 +71,7 @@ def _pcapng(data: bytes) -> Iterator[tuple[float, int, int, bytes]]:
         elif kind == 6:
             number, high, low, kept, length = struct.unpack_from(order + "IIIII", body)
             if number < len(links):
-                link, unit = links[number]
+                link, unit = links[int(number)]
                 yield (high << 32 | low) / unit, link, length, body[20 : 20 + kept]
         at += size
 

@@ -133,7 +133,9 @@ function card(longest) {
   };
 }
 
-const shortWords = (fast, plain) => (fast.count && plain.count ? `${time(fast.median)} / ${time(plain.median)}` : fast.count ? time(fast.median) : plain.count ? `${time(plain.median)} without` : "–");
+// A median of few says little: it comes with their number.
+const middle = ({ median, count: of }) => (of < 5 ? `${time(median)} (of ${of})` : time(median));
+const shortWords = (fast, plain) => (fast.count && plain.count ? `${middle(fast)} / ${middle(plain)}` : fast.count ? middle(fast) : plain.count ? `${middle(plain)} without` : "–");
 
 function details(one, { now, bounds }) {
   const { tally, cookie } = one;
