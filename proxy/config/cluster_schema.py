@@ -173,7 +173,8 @@ class ClusterDefaults(Section, frozen=True):
     preconnect: Annotated[
         Spares,
         Meta(
-            description="Spare connections kept ready where Fast Open does not work: off, auto or a number."
+            description="Spare connections kept ready where Fast Open does not work or first bytes fit no SYN: off, "
+            "auto (as many as will be used) or a number (always so many). Not through a tunnel."
         ),
     ] = Spares(_CLUSTER.preconnect)
     connect: Annotated[Connect, Meta(description="How endpoints are tried.")] = field(default_factory=Connect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from proxy.config import schema, sense, ways
+from proxy.config import schema, sense, unused, ways
 from proxy.config.addresses import Destination, EndpointAddress
 from proxy.config.conditions import NetworkCondition
 from proxy.config.fill import Filler, homes_of_keys, read_scalar, shape_of
@@ -53,6 +53,7 @@ def compile_config(root: MappingNode, findings: Findings) -> Compiled:
     tree = Tree(_with_defaults(root))
     config = _fill(schema.Config, tree.root, findings)
     sense.check(config, tree, findings)
+    unused.check(config, Tree(root), findings)
     return Compiled(_Compiler(tree, config, findings).snapshot(), config)
 
 

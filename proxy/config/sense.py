@@ -106,6 +106,10 @@ def _check_dialling(
         findings.wrong_once(place, f"{label}.hedge: {why}; the second dial would never start")
     if written.via is not None:
         tunnels.check_near(written.via, path, tree, findings)
+    if written.preconnect.value and written.via is not None and written.via.tunnel is not None:
+        place = tree.nearest(*path, "preconnect").place
+        why = "a tunnel has no spare connections"
+        findings.wrong_once(place, f"{label}.preconnect: {why}; leave it out, or write `preconnect: off`")
     if isinstance(written.syn_data.value, Auto):
         return
     off = {"fast_open: off": written.fast_open == "off", "replay: none": written.replay == "none"}

@@ -111,6 +111,7 @@ _OFF, _AUTO, _ALWAYS = FastOpen.OFF, FastOpen.AUTO, FastOpen.ALWAYS
 _ACKED, _NOT_ACKED, _EMPTY_OPEN = Evidence.SYN_DATA_ACKED, Evidence.SYN_DATA_NOT_ACKED, Evidence.EMPTY_OPEN
 _REQUESTED, _PATH_MTU, _DROPPED = Evidence.COOKIE_REQUESTED, Evidence.PATH_MTU, Evidence.ANSWER_DROPPED
 _UNKNOWN, _CONFIRMED, _UNSUPPORTED, _QUARANTINED, _PROBING = _U, _C, _N, _Q, _P
+_USUAL_SYN = 1420  # bytes of data that fit a SYN with its options on a path for packets of 1500
 _LOCKED_UP, _SENTENCED = frozenset({_Q, _P}), frozenset({_Q, _P, _N})
 _REPEATED = frozenset({Evidence.COOKIE_WITHHELD, Evidence.SYN_DATA_IGNORED})
 _AGAINST = LOSSES | {Evidence.ANSWER_DROPPED}
@@ -364,6 +365,10 @@ class Standing(Pace):
         if self.state in _LOCKED_UP:
             return now < self.until or (self._about_data() and not safe)
         return self.state is _UNSUPPORTED and now < self.until
+
+    def carries(self, cluster: Cluster, early: int) -> int:
+        """How many of so many early bytes a SYN may carry, as far as the path has shown."""
+        return min(early, self.largest_syn(cluster.syn_data), _USUAL_SYN)
 
     def _useless(self, cluster: Cluster, now: float) -> bool:
         """UNSUPPORTED endpoints get empty opens, which cost nothing and show a change; data again once in a while."""

@@ -73,6 +73,10 @@ class Demand:
             most = min(1 + ceil(2 * rtt / gap), AUTO_MOST)
         return min(int(self.keeps / gap), most)
 
+    def kept(self, number: int, now: float) -> int:
+        """How many there should be where the file gives a number: as many, unless the server just now takes none."""
+        return number if now >= self._not_before else 0
+
     def dialled(self) -> None:
         """A spare is ready."""
         if self.keeps > _SHORTEST_LIFE:

@@ -82,6 +82,7 @@ class Worker:
         self._over: list[SessionRecord] = []  # ended, and not yet accounted for
         self._watch.after = self._account
         self.spares = Spares(memory.standings, self._watch)
+        self.spares.keep(snapshot.clusters.values())
         self.pools = pools = Pools(Resolver(snapshot.dns), events.endpoint_ejected, self.listening.is_admin)
         self._shared: Shared[Session] = Shared(
             memory.standings, pools, self._watch, self.spares, memoryview(bytearray(BUFFER)), takes_syn_data,

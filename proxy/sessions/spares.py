@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
 from proxy.core.address import Endpoint
-from proxy.core.clusters import AUTO, Cluster
+from proxy.core.clusters import AUTO, Auto, Cluster
 from proxy.core.fastopen import PLAIN_PLAN, Standing
 from proxy.core.pace import HEDGE_UNKNOWN
 from proxy.core.spares import FLYING_MOST, Demand, SparesData
@@ -52,6 +52,9 @@ class _Pool:
     demand: Demand = field(default_factory=Demand)
     ready: deque[Spare] = field(default_factory=deque[Spare])  # the oldest first
     flying: int = 0
+    is_useful: bool = (
+        False  # there was a session for which a spare would have saved a round trip, or would be one now
+    )
 
 
 class Spares:
@@ -92,7 +95,7 @@ class Spares:
 
     def follow(self, clusters: Mapping[str, Cluster]) -> None:
         """These are the clusters from now on: spares of those that are dialled otherwise, or not at all, are closed."""
-        for (name, _), pool in self._pools.items():
+        for (name, endpoint), pool in list(self._pools.items()):
             wanted = clusters.get(name)
             if wanted is not None and wanted == pool.cluster:
                 pool.cluster = wanted
@@ -102,6 +105,19 @@ class Spares:
             pool.demand = (
                 Demand()
             )  # nothing is wanted until a session comes, and those on their way are not either
+            if wanted is None:
+                del self._pools[name, endpoint]
+            else:
+                pool.cluster, pool.is_useful = wanted, False
+        self.keep(clusters.values())
+
+    def keep(self, clusters: Iterable[Cluster]) -> None:
+        """Have as many as ``preconnect`` says for the endpoints of these, before any session comes."""
+        for cluster in clusters:
+            if _is_number(cluster.preconnect) and cluster.via is None:
+                for endpoint in cluster.endpoints:
+                    if isinstance(endpoint, Endpoint) and not endpoint.is_unix:
+                        self._pool(cluster, endpoint)
 
     def plain(self) -> SparesData:
         """As plain data, for the status."""
@@ -125,6 +141,7 @@ class Spares:
         pool = self._pool(cluster, endpoint)
         if pool is None or (not early and pool.ready and pool.demand.greets is False):
             return None  # what its client might say was waited for, and did not come
+        pool.is_useful = True
         pool.demand.arrived(now)
         taken = next(self._alive(pool, now, greeted=not early), None)
         if taken is not None:
@@ -148,7 +165,8 @@ class Spares:
             return False
         if now < self._unavailable_until:
             return True
-        return self._standings.get(endpoint).brings_nothing(cluster, safe, now)
+        standing = self._standings.get(endpoint)
+        return standing.brings_nothing(cluster, safe, now) or early > standing.carries(cluster, early)
 
     def _pool(self, cluster: Cluster, endpoint: Endpoint) -> _Pool | None:
         key = cluster.name, endpoint
@@ -185,7 +203,12 @@ class Spares:
 
     def _refill(self, pool: _Pool, now: float) -> None:
         nursery, rtt = self._nursery, self._standings.get(pool.endpoint).rtt or HEDGE_UNKNOWN
-        missing = pool.demand.wanted(pool.cluster.preconnect, rtt, now) - len(pool.ready) - pool.flying
+        number = pool.cluster.preconnect
+        if number is AUTO or not number:
+            wanted = pool.demand.wanted(number, rtt, now)
+        else:
+            wanted = pool.demand.kept(number, now) if self._is_useful(pool, now) else 0
+        missing = wanted - len(pool.ready) - pool.flying
         for _ in range(min(missing, FLYING_MOST - pool.flying, _MOST_SPARES - self._count)):
             if nursery is None:
                 return
@@ -195,6 +218,12 @@ class Spares:
                 return
             pool.flying += 1
             self._count += 1
+
+    def _is_useful(self, pool: _Pool, now: float) -> bool:
+        if not pool.is_useful:
+            standing = self._standings.get(pool.endpoint)
+            pool.is_useful = now < self._unavailable_until or standing.brings_nothing(pool.cluster, 0, now)
+        return pool.is_useful
 
     async def _dial(self, pool: _Pool) -> None:
         clock, endpoint, demand = self._watch.clock, pool.endpoint, pool.demand
@@ -239,7 +268,8 @@ class Spares:
                 if now - spare.born >= pool.demand.keeps:
                     self._outlived(pool, spare)
             self._refill(pool, now)
-            if not pool.ready and not pool.flying and pool.demand.idle(now):
+            is_kept = _is_number(pool.cluster.preconnect)
+            if not is_kept and not pool.ready and not pool.flying and pool.demand.idle(now):
                 del self._pools[key]
 
     def _outlived(self, pool: _Pool, spare: Spare) -> None:
@@ -280,6 +310,10 @@ async def alive(sock: socket.socket, standing: Standing, watch: Watch) -> bool:
     finally:
         watch.remove(fd)
     return False
+
+
+def _is_number(preconnect: int | Auto) -> bool:
+    return preconnect is not AUTO and bool(preconnect)
 
 
 def _has_spoken(sock: socket.socket) -> bool:

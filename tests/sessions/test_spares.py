@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from proxy.core import spares as core_spares
 from proxy.core.address import Endpoint
 from proxy.core.clusters import Cluster, FastOpen
 from proxy.core.fastopen import State
@@ -243,7 +244,7 @@ async def test_a_failed_dial_is_not_repeated_at_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("proxy.core.spares.PAUSE_FIRST", 60.0)
     async with room(preconnect=3) as here:
         here.take()
-        await here.has_ready(1)
+        await here.has_ready(3)
         cluster = Cluster("gone", (Endpoint("127.0.0.1", 1),), fast_open=FastOpen.OFF, preconnect=3)
         endpoint = Endpoint("127.0.0.1", 1)
         assert here.spares.take(cluster, endpoint, SAID, SAID) is None
@@ -251,7 +252,7 @@ async def test_a_failed_dial_is_not_repeated_at_once(monkeypatch: pytest.MonkeyP
         await until(lambda: pool.flying == 0)
         here.spares.take(cluster, endpoint, SAID, SAID)
         assert pool.flying == 0
-        assert here.spares._count == 1
+        assert here.spares._count == 3
 
 
 @contextmanager
@@ -277,3 +278,39 @@ async def test_alive(act: Callable[[socket.socket], object], lives: bool) -> Non
         with here.peer() as peer, said(here) as sock:
             act(peer)
             assert await alive(sock, here.standings.get(here.endpoint), here.watch) is lives
+
+
+async def test_a_number_is_kept_without_sessions_and_after_the_spares_have_become_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(core_spares, "OLDEST", 0.3)
+    async with room(preconnect=3) as here:
+        here.spares.keep([here.cluster])
+        await here.has_ready(3)
+        for _ in range(8):
+            await trio.sleep(0.2)
+            await here.has_ready(3)
+        here.spares.follow({})
+        await here.has_ready(0)
+        await trio.sleep(0.6)
+        assert here.ready == 0, "the cluster is gone"
+
+
+async def test_none_is_kept_where_fast_open_may_work() -> None:
+    async with room(preconnect=3, fast_open=FastOpen.AUTO) as here:
+        here.spares.keep([here.cluster])
+        await trio.sleep(0.6)
+        assert here.ready == 0
+
+
+async def test_first_bytes_that_do_not_fit_a_syn_take_one_though_fast_open_works() -> None:
+    async with room(preconnect=2, fast_open=FastOpen.ALWAYS) as here:
+        assert here.take(1000, 1000) is None
+        await trio.sleep(0.6)
+        assert here.ready == 0
+        assert here.take(3000, 3000) is None
+        await here.has_ready(2)
+        assert here.take(1000, 1000) is None, "these go in the SYN"
+        with taken(here.take(3000, 3000)):
+            await here.has_ready(2)
+        assert here.take(3000, 2000) is None, "not all of them may come twice"
