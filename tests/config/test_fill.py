@@ -25,8 +25,8 @@ DURATION = "a duration like 250ms, 5s, 2m or 1h"
         (
             "colour: red",
             ("2:1: unknown key 'colour' in the file; known keys: "
-            "listeners, clusters, defaults, routes, direct, dns, log, limits, login, admin, user, group, state, tfo_keys, "
-            "drain, drain_delay, workers"),
+            "listeners, clusters, defaults, routes, direct, dns, log, limits, login, admin, user, group, state, "
+            "tfo_keys, drain, drain_delay, workers"),
         ),
         ("drain: 30", "2:8: drain: '30' has no unit; write 30s, 30ms or 30m"),
         ("drain:", f"2:7: drain: it has no value; write {DURATION}; 0s is allowed"),

@@ -83,6 +83,8 @@ def keys(shape: shapes.Type, path: str = "", depth: int = 2) -> Iterator[str]:
                 yield name
                 if depth > 1 and name in {"timeouts", "limits"}:
                     yield from keys(key.type, name, depth - 1)
+        case _:
+            pass
 
 
 def section(name: str) -> shapes.Type:
