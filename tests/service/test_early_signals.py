@@ -182,3 +182,18 @@ def children(pid: int) -> dict[int, tuple[str, str]]:
         if int(parent) == pid:
             found[int(number)] = (name, state)
     return found
+
+
+@pytest.mark.parametrize("run", [2], indirect=True)
+def test_a_second_stop_does_not_wait_for_workers_that_stand_still(tmp_path: Path, run: list[str]) -> None:
+    with started(tmp_path, run) as program:
+        program.until("ready")
+        for pid in children(program.pid):
+            os.kill(pid, signal.SIGSTOP)
+        program.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert program.process.poll() is None
+        began = time.monotonic()
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 4.0, "less than it waits for workers otherwise"

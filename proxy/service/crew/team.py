@@ -36,6 +36,7 @@ from proxy.telemetry.region import Region
 
 _SWAP_WITHIN = 10.0  # seconds; a worker that takes longer serves the old snapshot until then
 _END_WITHIN = 5.0  # the same when it has to end its sessions
+_HURRY_WITHIN = 0.5  # the same after a second request to stop
 _LAST_WORDS = 10_000
 _LESSON = 500  # standings in one message
 
@@ -117,7 +118,7 @@ class Team:
         if any(hand.pid for hand in self._hands):
             for hand in self._hands:
                 hand.say(orders.Drain(0.0))
-            with trio.move_on_after(_END_WITHIN):
+            with trio.move_on_after(_HURRY_WITHIN if self._hurry.is_set() else _END_WITHIN):
                 await self._drained()
         for hand in self._hands:
             hand.kill()
