@@ -22,7 +22,7 @@ compile := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate $(UPGRADE) --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run demo test quick test-unprivileged check bench soak trust fuzz faults differ environment fix docs pyz deb sbom lock clean
+.PHONY: help run demo test quick test-unprivileged check bench soak trust fuzz faults differ packets environment fix docs pyz deb sbom lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -87,6 +87,9 @@ fuzz: $(VENV)/.dev ## fuzz every parser for FUZZ_SECONDS=60 of processor time
 
 faults: $(VENV)/.dev ## let each system call fail and cancel each step of a session, once each
 	@$(py) -m tests.faults
+
+packets: $(VENV)/.dev ## SESSIONS=1000 over every kind of path, each log line held against its packets; SEED=… repeats
+	@$(py) -m tests.wire.log_law --sessions $(or $(SESSIONS),1000) $(if $(SEED),--seed $(SEED))
 
 differ: $(VENV)/.dev ## the same COUNT=1000 scenarios through ours, plainly and through others; SEED=… repeats, SCENARIO="way=…" runs one
 	@$(py) -m tests.differ --count $(COUNT) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario '$(SCENARIO)')

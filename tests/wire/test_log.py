@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +158,35 @@ def test_a_server_that_is_not_there_is_found_out_once(wan: Wan, name: str, trips
         assert "dials" not in line
         assert (line["open"], line["evidence"], line["dial_start"] < RTT) == ("plain", "no_handshake", True)
         assert trips is None or line["duration"] < (trips + 0.8) * RTT
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="needs tcpdump")
+def test_a_capture_of_tcpdump(wan: Wan, tmp_path: Path) -> None:
+    """Made as docs/log.md says: on all interfaces, so that the clients' connections on lo are in it twice."""
+    capture, log = tmp_path / "packets.pcap", tmp_path / "log.jsonl"
+    command = [
+        "tcpdump",
+        "-i",
+        "any",
+        "-U",
+        "--immediate-mode",
+        "-Z",
+        "root",
+        "-w",
+        str(capture),
+        "tcp or icmp or icmp6",
+    ]
+    process = wan.client.popen(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        assert b"listening" in process.stderr.readline() + process.stderr.readline()
+        outcome = run(wan, [(path, False) for path in KINDS if path.name in SOME], 2, SEED)
+    finally:
+        time.sleep(0.2)
+        process.terminate()
+        process.wait(10)
+        process.stderr.close()
+    log.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in outcome.lines))
+    done = explained(capture, log, "--within", "0.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{2 * len(SOME)} of {2 * len(SOME)} sessions are in the capture, 0 disagree" in done.stdout
