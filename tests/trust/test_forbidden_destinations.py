@@ -333,7 +333,7 @@ async def test_our_own_listeners_are_no_destination_even_where_loopback_is_allow
             port = here.sockets[listener][0].getsockname()[1]
             for host in ("127.0.0.1", "::ffff:127.0.0.1", "a.rebind.test", "localhost", "64:ff9b::7f00:1"):
                 number += 1
-                assert b" 403 " in await ask(here, "http", connect(host, port)), host
+                assert b" 508 " in await ask(here, "http", connect(host, port)), host
                 record = await here.events.record(number)
                 assert (record.reason, record.tried) == (Reason.LOOP, 0)
 
