@@ -502,7 +502,7 @@ PARSERS: dict[str, Judged] = {
         ),
         (b"\x81\x80\0\1\xff\xff\0\0\0\0",),
         (addresses(1, 4), addresses(28, 16)),
-        effort=100,
+        effort=60,
     ),
     "admin": Judged(admin, 2 * LARGEST_HEAD, _HTTP_WORDS + _HEADER_WORDS, ANSWERS["admin"].seeds),
     "names": Judged(text(check_name, BadAddress), 32_768, _NAME_WORDS, (b"a.example.com",)),

@@ -19,7 +19,7 @@ MOST_GROWTH = 2.5  # times the time for twice the bytes
 LONGEST = 0.05  # seconds for one input of the largest size
 NEGLIGIBLE = 0.001  # seconds; what takes less at its limit may grow as it likes
 SMALL, TWICE = 1024, 2048
-_MOST_WAITED = 0.3
+_MOST_WAITED = 0.2
 _ENOUGH = 1  # problems
 
 Parse: TypeAlias = Callable[[bytes], object]
@@ -155,7 +155,7 @@ def _against(judged: Judged, make: Make) -> str:
     """Grow one input to the limit; nothing: it keeps the law."""
     size = min(TWICE, judged.most)
     while True:  # from below, so that what grows without measure is not run at its full size
-        problem = _at(judged, make, size) and _at(judged, make, size) and _at(judged, make, size)
+        problem = _at(judged, make, size) and _at(judged, make, size)
         if problem or size == judged.most:
             return problem
         size = min(size * 4, judged.most)
@@ -166,7 +166,7 @@ def _at(judged: Judged, make: Make, size: int) -> str:
     data = make(size)
     took = seconds(judged.parse, data)
     if took > NEGLIGIBLE:
-        took = min(took, seconds(judged.parse, data, 4))
+        took = min(took, seconds(judged.parse, data, 2))
     if judged.on_the_loop and took > LONGEST:
         return f"{took * 1000:.0f} ms for {len(data)} bytes, {_told(data)}"
     if took <= NEGLIGIBLE:
@@ -174,7 +174,7 @@ def _at(judged: Judged, make: Make, size: int) -> str:
     steps = [(len(data), took)]
     for smaller in (make(size // 2), make(size // 4)):
         length, before = steps[-1]
-        now = seconds(judged.parse, smaller, 5)
+        now = seconds(judged.parse, smaller, 3)
         if before <= MOST_GROWTH * now * length / max(1, 2 * len(smaller)):
             return ""
         steps.append((len(smaller), now))

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import random
 import re
 from contextlib import suppress
 
 import pytest
 
 from proxy.core import proxy_header
+from proxy.core.patterns import BadPattern, compile_pattern
 from proxy.core.proxy_header import PP2_CRC32C, crc32c
 from tests.laws.parsers import PARSERS, extensions
-from tests.laws.search import Judged, Parse, problems
+from tests.laws.search import LONGEST, Judged, Parse, problems, seconds
 
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_time_against_size(name: str) -> None:
     found = problems(name, PARSERS[name])
     assert not found, "\n".join(found)
+
+
+PIECES = ["a*", "a+", ".*", "[a-z]*", "a", "a?", "(a|b)", "b", "a{0,3}", "(aa|a)", "\\.", "[a-z.]*", ".+",
+          "a" * 30, "(a|a)",
+          "(a*|b)", ".{0,200}", "a{1,253}", "(a?){2}", "(a|aa){2}", "(?:ab?)", "(a{60}){2}", "(ba*)*"]  # fmt: skip
+NAMES = ["a" * 253, "a" * 252 + "-", "a." * 126 + "a", "a" * 126 + "b" + "a" * 126, "ab" * 126, "aab" * 84]
+
+
+def test_no_pattern_that_is_accepted_takes_long_over_a_name() -> None:
+    rng = random.Random(1)
+    accepted = 0
+    while accepted < 250:
+        pattern = "".join(rng.choices(PIECES, k=rng.randint(2, 9)))
+        pattern += rng.choice(("", "-", "b", "a" * rng.randint(0, 150) + "b"))
+        try:
+            compiled = compile_pattern(pattern)
+        except BadPattern:
+            continue
+        accepted += 1
+        for name in NAMES:
+            assert seconds(lambda _: compiled.fullmatch(name), b"") < LONGEST / 2, (pattern, name)  # noqa: B023
 
 
 def _again_from_the_start(data: bytes) -> None:
