@@ -45,10 +45,12 @@ class Counted(Hashable, Protocol):
     @property
     def is_unanswered(self) -> bool:
         """Whether its upstream has not said anything."""
+        ...
 
     @property
     def is_silent(self) -> bool:
         """Whether neither side has."""
+        ...
 
 
 class _Group:
@@ -153,12 +155,13 @@ class Loops:
 
     def dialled(self, who: Counted, address: Callable[[], tuple[str, int]]) -> None:
         """A silent session is connected from ``address``, which is asked for where there are many."""
-        key = self._where.get(who, (None,))[0]
+        key: Hashable = self._where.get(who, (None,))[0]
         group = self._groups.get(key)
-        if group is None or len(group.members) < FEW or not isinstance(key, tuple):
+        if group is None or len(group.members) < FEW:
             return
         host, port = address()
-        own = self._addresses[who] = key, port
+        own: tuple[Hashable, int] = key, port
+        self._addresses[who] = own
         self._own[own] = host, self._depths.pop(who, 0)
 
     def leave(self, who: Counted) -> None:
