@@ -42,6 +42,7 @@ class Remembered:
     rtt: float | None = None
     rtt_variation: float = 0.0
     larger_after: float = 0.0
+    banner: float | None = None
 
 
 class Standings:
@@ -193,6 +194,7 @@ def _remembered(endpoint: Endpoint, standing: Standing, now: float, wall: float)
         rtt=standing.rtt,
         rtt_variation=standing.rtt_variation,
         larger_after=standing.larger_after,
+        banner=standing.banner,
     )
 
 
@@ -210,7 +212,7 @@ def _recalled(entry: Remembered, now: float, wall: float) -> Standing:
     if entry.syn_data is not None:  # a state of an earlier version has no time for it
         standing.larger_after = min(max(entry.larger_after, LARGER_AFTER), LARGER_MOST)
         standing.larger_at = now + standing.larger_after
-    standing.answered = entry.answered
+    standing.answered, standing.banner = entry.answered, entry.banner
     standing.losses.in_a_row = int(standing.doubted)
     standing.rtt, standing.rtt_variation = entry.rtt, entry.rtt_variation
     return standing
@@ -228,6 +230,8 @@ def _overwrite(standing: Standing, by: Standing) -> None:
     standing.answered, standing.losses = by.answered, by.losses
     if by.rtt is not None:
         standing.rtt, standing.rtt_variation = by.rtt, by.rtt_variation
+    if by.banner is not None:
+        standing.banner = by.banner
     standing.era += 1
 
 
@@ -243,4 +247,5 @@ def _plausible(entry: Remembered) -> bool:
         and (entry.rtt is None or 0.0 < entry.rtt <= _LONGEST_RTT)
         and 0.0 <= entry.rtt_variation <= _LONGEST_RTT
         and 0.0 <= entry.larger_after <= LARGER_MOST
+        and (entry.banner is None or entry.banner >= 0.0)
     )

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.core.address import Endpoint
 from proxy.core.evidence import Evidence
-from proxy.core.fastopen import FIRST_SENTENCE, PROBE_PATIENCE, Open, Standing, State
+from proxy.core.fastopen import FIRST_SENTENCE, LARGER_AFTER, PROBE_PATIENCE, SMALL_SYN, Open, Standing, State
 from proxy.core.snapshot import Cluster
 from proxy.core.standings import Remembered, SharedStandings, Standings
 
@@ -89,10 +89,14 @@ def test_what_is_known_survives_a_restart() -> None:
     standing.learn_rtt(0.1)
     standing.learn(Evidence.PATH_MTU, standing.plan(AUTO, ALL, 0.0), 0.0, 1420)
     standing.learn(Evidence.SYN_DATA_ACKED, standing.plan(AUTO, ALL, 0.0), 0.0, 1200)
+    standing.learn_banner(0.2)
     standing.answered = True
     [(known, found)] = restarted(standings, 50.0, WALL)
     assert known == endpoint(1)
-    for name in ("state", "rtt", "rtt_variation", "syn_data", "answered", "requested", "ignored", "sentence"):
+    for name in (
+        "state", "rtt", "rtt_variation", "syn_data", "answered", "requested", "ignored", "sentence", "larger_after",
+        "banner",
+    ):  # fmt: skip
         assert getattr(found, name) == getattr(standing, name), name
 
 
@@ -189,6 +193,11 @@ GOOD = Remembered("192.0.2.1", 443, State.CONFIRMED, rtt=0.1)
         replace(GOOD, rtt=math.nan),
         replace(GOOD, rtt_variation=-1.0),
         replace(GOOD, rtt_variation=math.inf),
+        replace(GOOD, larger_after=-1.0),
+        replace(GOOD, larger_after=1e9),
+        replace(GOOD, larger_after=math.nan),
+        replace(GOOD, banner=-1.0),
+        replace(GOOD, banner=math.nan),
     ],
 )
 def test_nonsense_is_not_recalled(nonsense: Remembered) -> None:
@@ -240,3 +249,12 @@ def test_it_is_known_what_may_have_changed() -> None:
     assert standings.take_touched(9) == []
     assert standings.shared(Endpoint("192.0.2.1", 4), 0.0, 0.0) is None
     assert standings.shared(Endpoint("192.0.2.9", 4), 0.0, 0.0) is None
+
+
+def test_the_limit_of_an_earlier_version_is_tried_again_too() -> None:
+    """Its state has a size and no time: the next larger SYN goes ten minutes after the start."""
+    standings = Standings()
+    standings.recall([replace(GOOD, state=State.CONFIRMED, syn_data=SMALL_SYN, answered=True)], 100.0, WALL)
+    [(_, found)] = standings
+    assert found.plan(AUTO, ALL, 100.0 + LARGER_AFTER - 1).limit == SMALL_SYN
+    assert found.plan(AUTO, ALL, 100.0 + LARGER_AFTER).limit > SMALL_SYN
