@@ -16,7 +16,7 @@ from proxy.core.http1 import VIA
 from proxy.core.networks import parse_network
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.core.record import SessionRecord
-from proxy.core.snapshot import Cluster, Mode, Snapshot
+from proxy.core.snapshot import Cluster, Mode, Snapshot, Timeouts
 from proxy.core.users import Secret, Users
 from proxy.sessions import asking as asking_module
 from proxy.sessions.reception import VIA as OWN
@@ -428,3 +428,35 @@ async def test_kept_connections_end_with_their_time_and_with_a_drain(monkeypatch
         with trio.fail_after(2):
             assert await here.worker.drain(10) == 0
         assert await asks.rest() == b""
+
+
+async def test_a_server_that_is_silent_for_too_long() -> None:
+    async def silent(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    async with client(silent, asking(Mode.HTTP, timeouts=Timeouts(idle=0.3))) as (here, asks):
+        await asks.ask(b"GET /")
+        head, body = await asks.answer()
+        assert head.startswith(b"HTTP/1.1 504 ")
+        assert b"did not answer in time" in body
+        assert await asks.rest() == b""
+        record = await here.events.record()
+        assert (record.reason, record.ended_by) == (Reason.IDLE, EndedBy.TIMEOUT)
+
+
+async def test_a_request_without_an_answer_is_not_cut_off_by_a_drain() -> None:
+    async def slow(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await trio.sleep(0.3)
+        await stream.send_all(OK)
+
+    async with client(slow) as (here, asks):
+        await asks.ask(b"GET /")
+        await trio.sleep(0.1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.worker.drain, 10)
+            head, body = await asks.answer()
+            assert b"\r\nConnection: close\r\n" in head, "no further request is served"
+            assert body == b"ok"
+            assert await asks.rest() == b""
