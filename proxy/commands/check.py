@@ -90,7 +90,7 @@ class _Checked(NamedTuple):
 
     def plain(self) -> dict[str, object]:
         """It as JSON has it."""
-        found = {
+        found: dict[str, object] = {
             "file": self.config,
             "ok": self.snapshot is not None,
             "mistakes": [_plain(one) for one in self.mistakes],

@@ -46,6 +46,11 @@ class Events:
         if self._lines is not None:
             self._lines.start(lambda count: self._log.warning("log_lines_lost", count=count))
 
+    def finish_writing(self) -> None:
+        """Write what waits, for a second at most; to be called before the process may be killed."""
+        if self._lines is not None:
+            self._lines.finish()
+
     def session(self, record: SessionRecord) -> None:
         """The one line of a finished session."""
         if self._lines is None or not self._lines.takes_sessions:

@@ -79,6 +79,7 @@ class Shift:
                 await self._obey(hello, begin.descriptors)
                 self._nursery.cancel_scope.cancel()
         finally:
+            self._events.finish_writing()  # the supervisor ends a process whose channel is closed
             self._channel.close()
 
     async def _obey(self, hello: orders.Begin, memories: list[int]) -> None:
