@@ -300,6 +300,10 @@ class _Race:
                 self._go_on(now)
                 if not self._attempts:
                     raise self._failure()
+        except BaseException:
+            for attempt in self._attempts.values():
+                sockopt.reset_on_close(attempt.sock)  # its server may have accepted it already
+            raise
         finally:
             for attempt in list(self._attempts.values()):
                 self._close(attempt)

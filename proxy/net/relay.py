@@ -15,6 +15,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import ioctl
 
 import trio
@@ -23,12 +24,14 @@ from proxy.core.errnos import Call, meaning
 from proxy.core.outcomes import EndedBy, Reason
 from proxy.net import sockopt
 from proxy.net.flow import Flow
-from proxy.net.watch import BROKEN, EDGE, HUNG_UP, READ, URGENT, WRITE, Watch
+from proxy.net.watch import BROKEN, EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Watch
 
 _EDGE_READ = READ | EDGE
 _EDGE_BOTH = READ | WRITE | EDGE
 _READABLE = READ | BROKEN
 _WRITABLE = WRITE | BROKEN
+_OUTQ_NOT_SENT = 0x894B  # SIOCOUTQNSD, include/uapi/linux/sockios.h
+_DELIVERY = 0.005  # seconds more than two round trips
 _LAST_WORDS = 1.0  # how long bytes that are on their way may hold up a RST
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
 _DOWNSTREAM, _UPSTREAM = EndedBy.DOWNSTREAM, EndedBy.UPSTREAM
@@ -103,6 +106,8 @@ class Relay:
             self.down.close()
 
     def _on_downstream(self, events: int) -> None:
+        if events & FAULT and self.up.eof:
+            self._broken_after_its_end(self.down)
         if events & _READABLE:
             self.up.readable = not self.up.eof
             if events & HUNG_UP:
@@ -119,6 +124,8 @@ class Relay:
         self._turn()
 
     def _on_upstream(self, events: int) -> None:
+        if events & FAULT and self.down.eof:
+            self._broken_after_its_end(self.up)
         if events & _READABLE:
             self.down.readable = not self.down.eof
             if events & HUNG_UP:
@@ -133,6 +140,12 @@ class Relay:
         if events & _WRITABLE:
             self.up.blocked = False
         self._turn()
+
+    @staticmethod
+    def _broken_after_its_end(flow: Flow) -> None:
+        """The sink of ``flow`` has sent a FIN before, so no read tells that its connection is broken now."""
+        if not flow.finished:
+            flow.give_up(sockopt.pending_error(flow.sink) or errno.ECONNRESET)
 
     def _turn(self) -> None:
         """Move what can be moved, and draw the consequences."""
@@ -217,20 +230,29 @@ def _may_go_on(flow: Flow) -> bool:
 
 
 async def close_with_reset(sock: socket.socket) -> None:
-    """Close with a RST, after the bytes that are on their way, or after a second."""
+    """Close with a RST, after the bytes that are on their way, or after a second.
+
+    They are there a round trip after they were sent; that a peer takes its time to acknowledge them is not waited for.
+    """
     try:
-        pause, deadline = 0.001, trio.current_time() + _LAST_WORDS
-        while unsent(sock) and trio.current_time() < deadline:
+        pause, now = 0.001, trio.current_time()
+        deadline, there_at = now + _LAST_WORDS, None
+        while unsent(sock) and now < deadline:
+            if there_at is None and not unsent(sock, _OUTQ_NOT_SENT):
+                with suppress(OSError):  # a unix socket has no round trip
+                    there_at = now + 2 * sockopt.tcp_info(sock).rtt + _DELIVERY
+            if there_at is not None and now >= there_at:
+                break
             await trio.sleep(pause)
-            pause *= 2
+            pause, now = min(2 * pause, _DELIVERY), trio.current_time()
     finally:
         sockopt.reset_on_close(sock)
         sock.close()
 
 
-def unsent(sock: socket.socket) -> int:
-    """Bytes the peer has not acknowledged (``SIOCOUTQ``, tcp(7))."""
+def unsent(sock: socket.socket, request: int = termios.TIOCOUTQ) -> int:
+    """Bytes the peer has not acknowledged (``SIOCOUTQ``, tcp(7)), or another count that ioctl(2) gives."""
     try:
-        return int(struct.unpack("i", ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+        return int(struct.unpack("i", ioctl(sock.fileno(), request, b"\0\0\0\0"))[0])
     except OSError:
         return 0

@@ -26,6 +26,7 @@ from proxy.net import dial, sockopt
 from proxy.net.upstream import DialFailed, Upstream, close_dialled
 from proxy.net.watch import EDGE, FAULT, HUNG_UP, READ, URGENT, WRITE, Bell, Watch
 
+_AT_ONCE = 3.0  # seconds
 _RECHECK = 0.5  # seconds between two looks whether a rival is allowed by now
 
 
@@ -207,6 +208,8 @@ class _Silence:
             return None
         if self._client_ended and not events & FAULT:
             return self._primary  # it ends in turn, as a server may that has nothing to say
+        if not self._early and self._watch.clock() - self._primary.connected > _AT_ONCE:
+            return self._primary  # nothing was said on it: a server that waits no longer, and no middlebox
         self._ended = Reason.RESET if events & FAULT else Reason.CLOSED
         return self._second if self._client_spoke else None
 

@@ -24,8 +24,8 @@ from proxy.core.gateway import Declined, Step
 from proxy.core.outcomes import Reason
 from proxy.core.reader import Malformed, Reading
 from proxy.core.snapshot import Replay
-from proxy.net import dial
-from proxy.net.sniff import EarlyData
+from proxy.net import dial, sockopt
+from proxy.net.sniff import EarlyData, wait_for_either
 from proxy.net.upstream import DialFailed, Upstream
 from proxy.sessions import introduction
 from proxy.sessions.dialling import Dialling
@@ -71,6 +71,10 @@ class Gateways:
 
 class _Stumbled(Exception):
     """The gateway did not make anything of what was said at once."""
+
+
+class _Unknown(_Stumbled):
+    """There is no time to find out whether it does."""
 
 
 class ChainedDialling(Dialling):
@@ -123,6 +127,8 @@ class ChainedDialling(Dialling):
             behind = early if at_once else early._replace(data=b"")
             try:
                 return await self._at_once(candidates, said, behind, downstream, known)
+            except _Unknown:
+                pass
             except _Stumbled:
                 gateways.stumbles(self._record.endpoint or candidates[0], clock())
                 if not self._is_all_safe(behind.data):
@@ -151,7 +157,7 @@ class ChainedDialling(Dialling):
                         limit.deadline = min(limit.deadline, trio.current_time() + _STEP_WITHIN)
                     await _hear(upstream.sock, step)
                 if early.data and known is Manner.UNKNOWN:
-                    await self._await_answer(upstream)
+                    await self._await_answer(upstream, downstream)
                     if together:
                         self._gateways.takes_all(upstream.endpoint)
             if limit.cancelled_caught:
@@ -160,14 +166,24 @@ class ChainedDialling(Dialling):
             upstream.sock.close()
             raise _Stumbled from None
         except BaseException:
+            sockopt.reset_on_close(upstream.sock)
             upstream.sock.close()
             raise
         return upstream
 
-    async def _await_answer(self, upstream: Upstream) -> None:
-        """All of the first bytes may be repeated, so it can be found out whether the gateway passes them on."""
+    async def _await_answer(self, upstream: Upstream, downstream: socket.socket) -> None:
+        """All of the first bytes may be repeated, so it can be found out whether the gateway passes them on.
+
+        A client that says more does not wait for that: it is served step by step. Its end is passed on.
+        """
         with trio.move_on_after(max(_ANSWER_WITHIN, 4 * (self._record.rtt or 0.0))):
-            await trio.lowlevel.wait_readable(upstream.sock)
+            await wait_for_either(downstream, upstream.sock)
+            if sockopt.unread(downstream) and not sockopt.unread(upstream.sock):
+                raise _Unknown
+            if not sockopt.unread(upstream.sock):
+                with suppress(OSError):
+                    upstream.sock.shutdown(socket.SHUT_WR)
+                await trio.lowlevel.wait_readable(upstream.sock)
             return
         raise _Stumbled
 
@@ -191,6 +207,7 @@ class ChainedDialling(Dialling):
             upstream.sock.close()
             raise DialFailed(Reason.UNREACHABLE, why=str(error) or "the gateway broke off") from error
         except BaseException:
+            sockopt.reset_on_close(upstream.sock)
             upstream.sock.close()
             raise
         return upstream

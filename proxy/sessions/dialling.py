@@ -27,8 +27,10 @@ _SILENT_FOR = 0.9  # seconds without an answer to a SYN, after which it counts a
 
 _WITH_COOKIE = frozenset({Evidence.SYN_DATA_ACKED, Evidence.EMPTY_OPEN})
 _LATER = 0.25  # seconds, for what a busy machine adds
+_HEARS_ON = 5.0  # seconds for which an answer may come after a connection was taken for silent
 
 # Bound once: asking an enum for a member costs as much as a call (Python 3.11).
+_RELAY = Stage.RELAY
 _DIAL, _OPEN_PLAIN, _PLAIN, _NONE, _ANY = Stage.DIAL, Open.PLAIN, Evidence.PLAIN, Replay.NONE, Replay.ANY
 
 
@@ -320,9 +322,9 @@ class Dialling:
         self.undecided = False
 
     async def hear_later(self) -> None:
-        """An answer clears the path however late it comes, within ``connect.timeout`` after that."""
+        """An answer clears the path however late it comes, within seconds after that."""
         if self.late is not None:
-            await self._hears(self._watch.clock() + self._cluster.connect.timeout)
+            await self._hears(self._watch.clock() + _HEARS_ON)
             self.drop_late()
 
     async def _hears(self, until: float) -> bool:
@@ -353,6 +355,8 @@ class Dialling:
 
     def drop_late(self, result: str = "silent") -> None:
         """Close the connection that `hear_late` was to listen to."""
+        if self.undecided and result == "silent":
+            self._late_standing().abandon(self._plan)  # it was not found out
         late, self.late, self.undecided = self.late, None, False
         if late is not None:
             silence.give_up(late, result, self._watch.clock())
@@ -372,6 +376,8 @@ class Dialling:
                 endpoint, attempt, watch, timeout, hedge=plan.hedge, redial=True, others=others,
                 stagger=self._standings.get(endpoint).stagger(), more=self._more, budget=self._budget,
             )  # fmt: skip
+            if self._is_plain:
+                self._record.during = _RELAY
             if self._is_plain and self.connected_now is not None:
                 self.connected_now()  # a client that waits for this cannot speak before, nor can its server answer
             upstream = await self._answering(upstream, endpoint, early, downstream)

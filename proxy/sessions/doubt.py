@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 from proxy.core.evidence import Evidence
 from proxy.core.fastopen import Plan, Standing
-from proxy.core.outcomes import Reason
 from proxy.core.record import SessionRecord
-from proxy.net import silence
+from proxy.net import silence, sockopt
 from proxy.net.sniff import EarlyData
 from proxy.net.upstream import Upstream
 from proxy.net.watch import Watch
@@ -102,6 +101,7 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
             whole=whole,
         )
     except BaseException:
+        sockopt.reset_on_close(primary.sock)  # a FIN would make what was cut off look complete
         primary.sock.close()
         raise
     if dropped and upstream is not primary and upstream.spoke:
@@ -130,9 +130,8 @@ def look_back(
     if answered:
         standing.learn_end(record.evidence, plan, now, answered=True)
     elif ended:
-        # A server that was told nothing may have waited for long enough; a middlebox resets at once.
-        reset = record.reason is Reason.RESET and silent < _AT_ONCE
-        if record.up_bytes or reset:
+        # A server that was told nothing may have waited for long enough; a middlebox ends it at once.
+        if record.up_bytes or silent < _AT_ONCE:
             standing.ended_unanswered(plan, now)
             record.standing_after = standing.state
     elif record.up_bytes and silent > standing.overdue_after():

@@ -189,11 +189,11 @@ class Session:
                 await self._dials.hear_late()
                 self._account_late()
                 await self._dials.hear_later()
-        except trio.Cancelled:
-            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
-            raise
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+        except BaseException:  # trio.Cancelled, or several of them where it waited for several things
+            self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
+            raise
 
     def _guard(self, scope: trio.CancelScope) -> None:
         """Cancel ``scope`` when the client resets its connection, whatever is waited for; until the relay watches it.

@@ -103,6 +103,9 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("proxy.service.worker.SWEEP", 0.05)
     patch.setattr("proxy.net.relay._LAST_WORDS", 0.05)
     patch.setattr("proxy.sessions.arriving.GRACE", 0.3)
+    patch.setattr("proxy.core.pace.ANSWER_LEAST", 0.05)
+    patch.setattr("proxy.sessions.dialling._LATER", 0.01)
+    patch.setattr("proxy.sessions.dialling._HEARS_ON", 0.05)
 
 
 class Scoped:
