@@ -38,8 +38,8 @@ def settle(record: SessionRecord) -> None:
     if record.evidence is None:
         _settle_failed(record, dials)
     elif record.evidence is _PLAIN and record.open not in _PLAINLY:
-        # A plain connection was used without an answer to tell the two apart: the fast open showed what it showed.
-        record.evidence = _first_to(record.endpoint, dials).evidence or _NO_HANDSHAKE
+        # A plain connection was used, and nothing tells both apart: the fast open showed what it showed, or was late.
+        record.evidence = _first_to(record.endpoint, dials).evidence or Evidence.SYN_ACK_LOST
     spoken = record.early_bytes or record.client_first or record.server_first
     if (
         record.first_byte is not None

@@ -246,7 +246,10 @@ def _evidence(fast: Dialled, used: Dialled | None) -> set[str]:
         if why == "redial" and seen.syn_ack is None:
             return {"refused"}
         if why == "hedge":
-            return {"refused"} if seen.refused else {"syn_data_lost" if seen.syn_bytes else "option_lost"}
+            # One that was given up: on a path longer than a second its answer may only have been late.
+            late = {"syn_ack_lost"} if fast.told.get("result") == "connect_timeout" else set[str]()
+            lost = {"syn_data_lost" if seen.syn_bytes else "option_lost"}
+            return {"refused"} if seen.refused else lost | late
         if seen.overtook is not None:
             return {"answer_dropped"}
         answered = used.connection is not None and used.connection.answer is not None
@@ -370,6 +373,8 @@ def _gain(line: Line, dials: Sequence[Dialled], used: Dialled) -> float | None:
         (when for when, ours, packet in connection.packets if ours and packet.payload_length), None
     )
     if first_sent is not None and first_sent <= connection.answer:
+        if line.get("reply") == "dialed":
+            return plain - connection.syn_ack  # it spoke as soon as it was told
         return None if first_sent - connection.syn_ack < CLOCKS else 0.0  # the client spoke when it liked
     early = bool(connection.cookie) and not connection.new_cookie
     return plain - (connection.syn_ack - trip if early else connection.syn_ack)

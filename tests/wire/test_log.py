@@ -51,7 +51,8 @@ def test_every_line_says_what_its_packets_say(wan: Wan) -> None:
     told = [(session, session.gain) for session in sessions if session.gain is not None]
     assert len(told) > len(sessions) / 2
     by_lines = sum(net(dict(session.line)) for session, _ in told)
-    assert by_lines == pytest.approx(sum(gain for _, gain in told), rel=0.05, abs=0.05)
+    moved = sum(abs(gain) for _, gain in told)  # what was saved and what was lost
+    assert by_lines == pytest.approx(sum(gain for _, gain in told), abs=0.05 * moved + 0.003 * len(told))
 
 
 def disagreements(sessions: list[Explained]) -> set[tuple[str, str]]:
