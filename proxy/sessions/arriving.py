@@ -19,7 +19,7 @@ from proxy.core.patience import Patience
 from proxy.core.reader import Malformed
 from proxy.core.record import Peer
 from proxy.core.request import Refused, Request
-from proxy.core.snapshot import Listener
+from proxy.core.snapshot import Cluster, Listener
 from proxy.core.tunnel import Rejected
 from proxy.net import acceptance, sockopt
 from proxy.net.dial import Attempt
@@ -28,6 +28,7 @@ from proxy.net.sniff import EarlyData
 from proxy.net.tentative import Abandoned, Tentative
 from proxy.net.upstream import Upstream
 from proxy.sessions.asking import AskingSession
+from proxy.sessions.dialling import Dialling
 from proxy.sessions.session import Session
 from proxy.sessions.shared import Shared
 
@@ -62,6 +63,11 @@ class ArrivingSession(AskingSession):
         early = await self._sniff(candidates[0])
         upstream = await self._dialling.first_of(candidates, early, self._downstream, attempt)
         await self._settle(upstream, early)
+
+    def _dial_to(self, cluster: Cluster) -> Dialling:
+        dialling = super()._dial_to(cluster)
+        dialling.heard_elsewhere = True  # `Tentative` reads what comes
+        return dialling
 
     async def _hear(self) -> Request:
         """The opening, if it is to be believed and is the first of its session; raises `Refused`."""

@@ -58,7 +58,7 @@ class Dialling:
     __slots__ = (
         "_budget", "_cluster", "_counted", "_more", "_plan", "_pool", "_preface", "_progress", "_record",
         "_spares", "_stalled", "_standings", "_told", "_unavailable", "_unsettled", "_watch", "begun", "connected_now",
-        "is_whole", "late", "undecided",
+        "heard_elsewhere", "is_whole", "late", "undecided",
     )  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
@@ -90,6 +90,9 @@ class Dialling:
         )
         self.begun: Callable[[socket.socket, Endpoint], None] | None = None  # told of every first attempt
         # Told when a handshake with the destination is over.
+        self.heard_elsewhere = (
+            False  # what the client says next is not to be seen on its socket: a tunnel's far side
+        )
         self.connected_now: Callable[[], None] | None = None
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
         self.late: Upstream | None = (
@@ -400,6 +403,8 @@ class Dialling:
         plan, standing, safe = self._plan, self._standings.get(endpoint), self._record.safe_bytes
         if not doubt.may_start_over(upstream, standing, early, safe):
             return upstream
+        if self.heard_elsewhere and not early.data:
+            return upstream  # the wait for a banner would not end when the client speaks
         timeout = self._cluster.connect.timeout
         chosen = await doubt.answering(
             upstream,

@@ -14,8 +14,8 @@ from tests.differ.judge import Complaint, compare, sessions_of
 from tests.differ.scenarios import Scenario
 from tests.differ.stage import By, Lane, Stage, installed, use_names
 
-AT_ONCE = 48
-BATCH = 120
+AT_ONCE = 72
+BATCH = 160
 AGAIN = 3
 
 PAIRS = ((By.AUTO, By.OFF), (By.OFF, By.DIRECT), (By.OFF, By.PEER), (By.AUTO, By.DIRECT), (By.AUTO, By.PEER))

@@ -45,6 +45,7 @@ way=http client=pipelines server=aborts
 way=http client=again
 way=http client=again server=keeps_open
 way=tunnel client=late_5ms fast_open=no
+way=tunnel client=late_5ms says=noise_3000 path=resets_syn_data
 way=headed_v1 fast_open=no
 way=headed_v2
 way=socks5 server=resets_at_once path=silent_option
