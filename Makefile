@@ -4,7 +4,7 @@
 CONFIG ?= config.example.yaml
 ADMIN ?= $(if $(filter config.example.yaml,$(CONFIG)),127.0.0.1:7414)
 TESTS ?=
-JOBS ?= $(if $(TESTS),0,3)
+JOBS ?= $(if $(TESTS),0,$(if $(filter 0,$(shell id -u)),3,0))
 QUICK = tests/core tests/config tests/telemetry tests/test_house.py
 SECONDS ?= 1800
 FUZZ_SECONDS ?= 60

@@ -42,7 +42,7 @@ TESTS = Path(__file__).parent
 PATIENCE = 120.0
 MOST_ASKED_AGAIN = 3
 NEEDS = ("netns", "root", "account", "podman", "browser", "prometheus")
-HOST_NETWORK = pytest.StashKey[namespaces.Namespace]()
+HOST_NETWORK = pytest.StashKey[namespaces.Namespace | None]()  # None: it cannot be had again
 TOGETHER = {  # the beginning of a file's path → the group that one process runs, and starts with
     "tests/e2e/test_co": "podman",
     "tests/e2e/test_make_in_a_container": "podman",
@@ -74,9 +74,15 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 settings.load_profile("ci" if _in_ci() else "local")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-rerunfailures starts a thread, and then it is too late
 def pytest_configure(config: pytest.Config) -> None:
+    """Without root the process must move into a user namespace before it has its first thread."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    wants = any(not _is_pure(Path(argument.partition("::")[0]).resolve()) for argument in config.args)
+    if wants and not config.option.collectonly and not namespaces.allowed() and _missing("netns") is None:
+        namespaces.enter_user_namespace()  # which has a network namespace of its own
+        config.stash[HOST_NETWORK] = None
 
 
 # --- what a test needs, and whether it is here
@@ -158,23 +164,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Move into a network namespace before there is a thread: a thread keeps the namespace it was started in."""
-    wants = any(not _is_pure(item) for item in session.items)
-    if not wants or session.config.option.collectonly or _missing("netns") is not None:
-        return
-    if namespaces.allowed():
-        own = namespaces.Namespace.create("tests")
-        session.config.stash[HOST_NETWORK] = namespaces.Namespace.current("host")
-        own.enter()
+    """Move into a network namespace before the first test starts a thread: a thread keeps the one it was started in."""
+    config = session.config
+    wants = any(not _is_pure(item.path) for item in session.items)
+    if wants and not config.option.collectonly and HOST_NETWORK not in config.stash and namespaces.allowed():
+        config.stash[HOST_NETWORK] = namespaces.Namespace.current("host")
+        namespaces.Namespace.create("tests").enter()
         with rtnetlink() as netlink:
             netlink.bring_up("lo")
-    else:
-        namespaces.enter_user_namespace()  # which has a network namespace of its own
 
 
-def _is_pure(item: pytest.Item) -> bool:
-    parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ()
-    return len(parts) > 1 and parts[0] in PURE
+def _is_pure(path: Path) -> bool:
+    parts = path.relative_to(TESTS).parts if path.is_relative_to(TESTS) else ()
+    return bool(parts) and parts[0] in PURE
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

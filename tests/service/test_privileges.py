@@ -109,12 +109,26 @@ def test_who_is_who() -> None:
         privileges.identity_of("root", "no such one")
 
 
-def test_nobody_named_nothing_dropped() -> None:
+def test_without_a_user_nothing_is_dropped() -> None:
     assert privileges.drop(snapshot()) is None
-    here = privileges.drop(replace(snapshot(), user=str(os.getuid()), group=str(os.getgid())))
-    assert here is not None
-    assert (here.uid, here.gid, here.groups) == (os.getuid(), os.getgid(), tuple(os.getgroups()))
-    assert len(here.kept) == len(privileges.permitted()), "what is left is told"
+
+
+OWN_USER = """
+import json, os
+from dataclasses import replace
+from proxy.core.snapshot import Snapshot
+from proxy.service import privileges
+dropped = privileges.drop(replace(Snapshot((), {}), user=str(os.getuid()), group=str(os.getgid())))
+print(json.dumps([dropped.uid, dropped.gid, dropped.groups, len(dropped.kept), len(privileges.permitted())]))
+"""
+
+
+def test_its_own_user_drops_what_it_can_and_says_what_is_left() -> None:
+    """In a process of its own: capabilities that are dropped do not come back."""
+    done = subprocess.run([sys.executable, "-c", OWN_USER], capture_output=True, text=True, check=True)
+    uid, gid, groups, told, left = json.loads(done.stdout)
+    assert (uid, gid, groups) == (os.getuid(), os.getgid(), list(os.getgroups()))
+    assert told == left
 
 
 LOOK = """
