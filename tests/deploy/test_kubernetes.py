@@ -68,7 +68,8 @@ def test_the_newest_known_version_is_new_enough() -> None:
 def test_the_configuration_is_valid_without_a_warning(config: Path, tmp_path: Path) -> None:
     (tmp_path / "admin-token").write_text("0123456789abcdef0123456789abcdef\n")
     copy = tmp_path / "config.yaml"
-    copy.write_text(config.read_text().replace("/run/secrets/tfo-proxy", str(tmp_path)))
+    text = config.read_text().replace("/run/secrets/tfo-proxy", str(tmp_path))
+    copy.write_text(text.replace("/var/lib/tfo-proxy", str(tmp_path)))  # a volume in the pod
     done = subprocess.run(
         [sys.executable, "-m", "proxy", "check", copy], capture_output=True, text=True, check=False
     )
