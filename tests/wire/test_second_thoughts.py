@@ -117,6 +117,9 @@ def test_a_server_that_never_answers_is_ended_by_the_sessions_own_clock(wan: Wan
                     client.recv(100)
             line = program.session(number)
             assert (line["ended_by"], line["during"], line["reason"]) == ("timeout", "relay", "idle")
-        assert (line["syn_bytes"], line["evidence"], line["hedged"]) == (len(GET), "plain", True)
+        assert (line["syn_bytes"], line["evidence"], line["hedged"]) == (len(GET), "syn_data_acked", True)
+        assert line["dials"][-1]["open"] == "plain", (
+            "the plain connection is used, and has not answered either"
+        )
         assert program.descriptors() == idle
     assert set(map(bytes, server.received)) == {GET}
