@@ -27,8 +27,9 @@ def session(**facts: object) -> SessionRecord:
     for name, value in facts.items():
         assert hasattr(record, name), name
         setattr(record, name, value)
-    if "first_byte" not in facts and record.dial_time is not None:
-        record.first_byte = record.waited + record.dial_time + RTT
+    took = facts.get("dial_time", RTT)
+    if "first_byte" not in facts and isinstance(took, float):
+        record.first_byte = record.waited + took + RTT
     record.dials = dials(record)
     return record
 

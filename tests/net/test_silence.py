@@ -310,7 +310,9 @@ async def test_a_late_answer_is_heard(wan: Wan, client: tuple[socket.socket, soc
         chosen = await waiting.answer(client[0])
         with chosen.sock:
             assert chosen.late is waiting.primary
-            assert await silence.late_answer(chosen.late, waiting.watch, waiting.watch.clock() + 5)
+            late = chosen.late
+            assert late is not None
+            assert await silence.late_answer(late, waiting.watch, waiting.watch.clock() + 5)
 
 
 async def test_nothing_is_left_when_nobody_waits_any_more(
