@@ -401,6 +401,10 @@ class _Race:
             if attempt.endpoint == self._endpoint:
                 self._refusal = self._refusal or code
             self._close(attempt)
+            if attempt.open is _PLAIN:
+                # Without Fast Open this were the end of it, and a fast open that gets no answer costs time only.
+                for other in [one for one in self._attempts.values() if one.endpoint == attempt.endpoint]:
+                    self._close(other)
             if not self._is_tried(attempt.endpoint):
                 self._failures[attempt.endpoint] = DialFailed.because(code)
                 self._next_at = -math.inf if self._others or self._more else math.inf

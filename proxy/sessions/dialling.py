@@ -259,12 +259,9 @@ class Dialling:
                 self._standings.families.failed(endpoint, now)
         standing = self._standings.get(endpoint)
         standing.reached = None
-        last = self._record.dials[-1] if self._record.dials else None
-        if (
-            failed.reason in UPSTREAM_FAILURES
-            and last is not None
-            and last.endpoint == endpoint
-            and last.open == "plain"
+        if failed.reason in UPSTREAM_FAILURES and any(
+            one.open == "plain" and one.endpoint == endpoint and one.result == failed.reason
+            for one in self._record.dials
         ):
             standing.failed()
 

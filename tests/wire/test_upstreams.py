@@ -214,3 +214,19 @@ def test_a_server_that_resets(wan: Wan, reply: bytes) -> None:
         assert len(wan.capture().syns(dst=server.address)) == 1, "the request is not made twice"
         assert wan.capture().between(server.address).way(Direction.DOWN).resets()
     assert server.received == [GET] * (2 if reply else 3)
+
+
+@pytest.mark.parametrize("name", ["drops-option", "drops-syn-data"])
+def test_a_refusal_behind_a_lost_fast_open_is_the_end_and_is_learned(wan: Wan, name: str) -> None:
+    """The plain dial beside it is refused: nothing is waited for any more, and later sessions dial plainly."""
+    server = wan.serve(answers())
+    assert ask(server.address, b"", expect=0).error == 0  # leaves a cookie for the host
+    ends = forward(server, endpoints=[f"{server.address[0]}:{port}" for port in (81, 82)], warm_up=False)
+    with wan.through(name), Program(wan.client, {"a": ends}) as program:
+        for number in (1, 2, 3):
+            ask(program.address(), GET, fast_open=False, expect=1)
+            line = program.session(number)
+            assert (line["reason"], line["tried"]) == ("refused", 2)
+            assert [one["open"] for one in line["dials"]].count("plain") == 2
+            assert len(line["dials"]) == (3 if number == 1 else 2)
+            assert line["duration"] < (0.8 if number == 1 else 0.3)
