@@ -119,6 +119,7 @@ _AGAINST = LOSSES | {Evidence.ANSWER_DROPPED}
 # plain dial brings it at once it costs little more than one, and a second connection.
 _MENDED = 0.4
 _DROPS_MOST, _DROPS_FEW, _DROPS_MEMORY = 1.5, 0.25, 1 / 16
+_UNPROVEN = _DOUBTS | {_L}
 _OPTION_UNSURE = frozenset({_U, _OD})
 
 
@@ -307,8 +308,11 @@ class Standing(Pace):
     def _wins_nothing(self, safe: int, unsafe: int) -> bool:
         """Whether there are first bytes, none of which may ride in the SYN: all that a fast open could do is fail.
 
-        An endpoint that nothing is known of is asked for its cookie nevertheless.
+        An endpoint that nothing is known of is asked for its cookie nevertheless. Without first bytes a fast open may
+        bring a banner sooner, but not where clients speak first: what they say then must not be lost with it.
         """
+        if not (safe or unsafe):
+            return self.client_first and self.state in _UNPROVEN and not (self.answered or self.greeted)
         return unsafe > 0 and self.state is not _UNKNOWN and not (safe and self.answered)
 
     def take_risk(self, now: float) -> bool:

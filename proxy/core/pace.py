@@ -17,7 +17,17 @@ ANSWER_LEAST = 1.0  # an endpoint that is known to answer may think at least so 
 class Pace:
     """Learned from handshakes and answers. Seconds."""
 
-    __slots__ = ("_hedge", "answered", "banner", "greeted", "quiet", "rtt", "rtt_variation", "slowest")
+    __slots__ = (
+        "_hedge",
+        "answered",
+        "banner",
+        "client_first",
+        "greeted",
+        "quiet",
+        "rtt",
+        "rtt_variation",
+        "slowest",
+    )
 
     def __init__(self) -> None:
         self.rtt: float | None = None
@@ -26,6 +36,7 @@ class Pace:
         self.answered = False  # SYN data was once followed by an answer, so silence is not the path's
         self.greeted = False  # an empty open was
         self.quiet = False  # it does not speak first, also not on a plain connection
+        self.client_first = False  # its client has spoken first in the last session, as far as is known
         self.banner: float | None = None  # what a banner takes after a plain handshake
         self._hedge: float | None = None  # what the round trips so far suggest; None: to be worked out
 

@@ -7,13 +7,15 @@ byte is the session's. Only bytes are an answer. A connection that is silent but
 then, so a slow server costs a second connection and no time; and for a while after that, since an answer that comes
 later clears the path (`late_answer`).
 
-What the client says after its early data must not be said twice. When that comes first, the connection there is
-becomes the session's, since the server may be waiting for it; once there are two, the plain one. A client that only
-ends has nothing more to say, and both are told so.
+What the client says after its early data may be repeated, too, or not. What may (`first_answer`'s ``more``) goes to
+each connection there is. When other bytes come first, the connection there is becomes the session's, since the server
+may be waiting for them; once there are two, the plain one. A client that only ends has nothing more to say, and both
+are told so.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +42,8 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     timeout: float,
     may_doubt: Callable[[], bool],
     whole: bool = False,
+    more: Callable[[bytes], bytes] | None = None,
+    patience: float = math.inf,
 ) -> Upstream:
     """The connection that answers, ``primary`` or a plain one; the other is closed, or is the plain one's ``late``.
 
@@ -48,11 +52,16 @@ async def first_answer(  # noqa: PLR0913  # three of them are the two connection
     each), and then the session's own clocks must know what to do. So they must when two connections stay silent. No
     socket is left behind, but ``primary``'s where this raises: `DialFailed`, where there is no memory to watch it.
     ``whole``: the early data is a whole request, so neither more bytes of the client's nor its end concern the server.
+    ``more``: takes what the client says now, where it may be said twice behind the bytes that it is given; else
+    nothing. The chosen connection's ``heard`` has all that was taken. ``patience``: seconds after that, without an
+    answer, until the plain one is dialled.
     """
-    silence = _Silence(primary, early, watch, downstream, whole=whole)
+    silence = _Silence(primary, early, watch, downstream, whole=whole, more=more, patience=patience)
+    silence.doubt_at = doubt_at
     chosen: Upstream | None = None
     try:
-        chosen = await silence.bear(doubt_at, timeout, may_doubt) or await silence.compare(timeout)
+        chosen = await silence.bear(timeout, may_doubt) or await silence.compare(timeout)
+        chosen.heard = silence.heard
         return chosen
     except OSError as error:
         raise DialFailed.because(error.errno or 0) from error
@@ -76,14 +85,26 @@ async def late_answer(silent: Upstream, watch: Watch, until: float) -> bool:
 
 
 class _Silence:
-    def __init__(
-        self, primary: Upstream, early: bytes, watch: Watch, downstream: socket.socket, *, whole: bool
+    def __init__(  # noqa: PLR0913  # as `first_answer`
+        self,
+        primary: Upstream,
+        early: bytes,
+        watch: Watch,
+        downstream: socket.socket,
+        *,
+        whole: bool,
+        more: Callable[[bytes], bytes] | None,
+        patience: float,
     ) -> None:
         self._primary = primary
         self._early = early
         self._watch = watch
         self._downstream = downstream
         self._whole = whole
+        self._more = more
+        self._patience = patience
+        self.heard = b""  # of what the client has said since, all that may be repeated
+        self.doubt_at = math.inf  # when to dial plainly
         self._bell = Bell()
         self._watched: set[int] = set()
         self._doubted_at: float | None = None
@@ -94,16 +115,16 @@ class _Silence:
         self._redialled = False  # and that is why there is another
         self._client_spoke = self._client_ended = self._client_gone = False
 
-    async def bear(self, doubt_at: float, timeout: float, may_doubt: Callable[[], bool]) -> Upstream | None:
+    async def bear(self, timeout: float, may_doubt: Callable[[], bool]) -> Upstream | None:
         """Wait for the primary alone; None when a second connection should be made."""
         self._listen(self._primary.sock, READ)
         self._listen(self._downstream, READ)
-        give_up_at = self._primary.connected + 2 * timeout
-        if doubt_at <= give_up_at:
-            give_up_at = doubt_at + 2 * timeout
-        patience = min(doubt_at, give_up_at)
+        look_at = -math.inf
         while True:
-            for fd, events in await self._bell.wait_until(patience):
+            doubt_at, give_up_at = self.doubt_at, self._primary.connected + 2 * timeout
+            if doubt_at <= give_up_at:
+                give_up_at = doubt_at + 2 * timeout
+            for fd, events in await self._bell.wait_until(max(min(doubt_at, give_up_at), look_at)):
                 chosen = (
                     self._primary_rang(events) if fd == self._primary.sock.fileno() else self._client(events)
                 )
@@ -111,14 +132,14 @@ class _Silence:
                     return chosen
             if self._ended:
                 return None
-            now = self._watch.clock()
+            now, doubt_at = self._watch.clock(), self.doubt_at
             if now < min(doubt_at, give_up_at):
                 continue
             if now >= give_up_at:
                 return self._primary
             if now >= doubt_at and may_doubt():
                 return None
-            patience = min(now + _RECHECK, give_up_at)
+            look_at = min(now + _RECHECK, give_up_at)
 
     async def compare(self, timeout: float) -> Upstream:
         """Dial plainly, say the early data again, and wait for the first byte on either."""
@@ -254,7 +275,10 @@ class _Silence:
             return self._second or self._primary  # the relay meets the error, and passes it on
         if self._whole:
             return None
-        if _has_bytes(self._downstream, events) or self._primary.sent < len(self._early):
+        said = _has_bytes(self._downstream, events)
+        if said and self._repeatable():
+            said = bool(sockopt.unread(self._downstream))
+        if said or self._primary.sent < len(self._early):
             if self._second is not None:
                 return self._second
             if not self._ended and (self._rival is None or not self._early):
@@ -268,6 +292,26 @@ class _Silence:
         if self._second is not None:
             self._shut(self._second)
         return None
+
+    def _repeatable(self) -> bool:
+        """Whether what the client has said may be said twice; then it has been said on each connection there is."""
+        if self._more is None or self._primary.sent < len(self._early):
+            return False
+        if self._second is not None and self._second.sent < len(self._early):
+            return False
+        said = self._more(self._early)
+        if not said:
+            return False
+        now = self._watch.clock()
+        if now < self.doubt_at or not self._early:  # it is answered only now
+            self.doubt_at = now + self._patience
+        self._early += said
+        self.heard += said
+        if not self._ended:
+            self._primary.sent += say(self._primary.sock, said)
+        if self._second is not None:
+            self._second.sent += say(self._second.sock, said)
+        return True
 
     def _shut(self, upstream: Upstream) -> None:
         if upstream.sent == len(self._early):

@@ -70,6 +70,7 @@ class Upstream:
     redialled: bool = field(default=False, init=False)  # refused at first, then dialled plainly
     repeated: int = field(default=0, init=False)  # early bytes the endpoint may have been sent twice
     spoke: bool = field(default=False, init=False)  # it has been heard already
+    heard: bytes = field(default=b"", init=False)  # what the client has said since, for it: a part of `sent`
     plain: bool = field(default=False, init=False)  # the connection in use came from a plain dial
     unanswered: bool = field(
         default=False, init=False
@@ -92,7 +93,7 @@ class Upstream:
 class Near:
     """A socket that was dialled plainly, and told the first bytes at once: less than an `Upstream` shows, for less."""
 
-    __slots__ = ("connected", "dial", "endpoint", "made", "sent", "sock", "source", "started")
+    __slots__ = ("connected", "dial", "endpoint", "heard", "made", "sent", "sock", "source", "started")
 
     def __init__(
         self, endpoint: Endpoint, sock: socket.socket, source: Source | None, started: float, dial: Dial
@@ -104,6 +105,7 @@ class Near:
         self.started = self.made = started  # when the dial began, and when it had been made
         self.connected = False  # the handshake is over
         self.sent = 0  # early bytes that are on their way already
+        self.heard = b""  # as `Upstream.heard`
 
 
 def close_dialled(sock: socket.socket, dial: Dial, now: float) -> None:

@@ -67,6 +67,7 @@ class ArrivingSession(AskingSession):
     def _dial_to(self, cluster: Cluster) -> Dialling:
         dialling = super()._dial_to(cluster)
         dialling.heard_elsewhere = True  # `Tentative` reads what comes
+        dialling.hear_more = None
         return dialling
 
     async def _hear(self) -> Request:

@@ -259,6 +259,7 @@ class AskingSession(Session):
         request = self._reception.request
         if request is not None and request.http is not None:
             dialling.is_whole = request.http.body.done
+            dialling.hear_more = None  # what follows is a body, or another request
         if request is not None and request.via and isinstance(dialling, ChainedDialling):
             dialling.came_through = request.via
         if self.listener.mode in _MAY_LOOP:

@@ -58,7 +58,7 @@ class Dialling:
     __slots__ = (
         "_budget", "_cluster", "_counted", "_more", "_plan", "_pool", "_preface", "_progress", "_record",
         "_spares", "_stalled", "_standings", "_told", "_unavailable", "_unsettled", "_watch", "begun", "connected_now",
-        "heard_elsewhere", "is_whole", "late", "undecided",
+        "hear_more", "heard_elsewhere", "is_whole", "late", "undecided",
     )  # fmt: skip
 
     _is_plain = True  # whether a connection is all that is wanted
@@ -94,6 +94,8 @@ class Dialling:
             False  # what the client says next is not to be seen on its socket: a tunnel's far side
         )
         self.connected_now: Callable[[], None] | None = None
+        # Takes what the client says while no answer has come: `silence.first_answer`'s ``more``.
+        self.hear_more: Callable[[bytes], bytes] | None = None
         self._preface = b""  # what stands in front of the client's bytes: a PROXY header
         self.late: Upstream | None = (
             None  # a connection that was not chosen because it was silent, still open
@@ -271,6 +273,8 @@ class Dialling:
         if record.endpoint is None:
             return
         standing, unanswered = self._standings.get(record.endpoint), by_upstream and not answered
+        if record.early_bytes:
+            self.first_spoke(downstream=True)
         if answered and record.server_first:
             doubt.note_banner(record, standing)
         if self._unsettled and (answered or unanswered):
@@ -284,6 +288,11 @@ class Dialling:
         elif standing.unanswered is not None and not record.spare and (answered or unanswered):
             standing.plain_ended(now, answered=answered)
             record.standing_after = standing.state
+
+    def first_spoke(self, *, downstream: bool) -> None:
+        """Remember whether the client or the server has spoken first."""
+        if self._record.endpoint is not None and self._is_plain:
+            self._standings.get(self._record.endpoint).client_first = downstream
 
     def look_after(self, sock: socket.socket, sent: int) -> bool:
         """See whether the packets behind the SYN reach the server; True: it need not be asked again.
@@ -398,7 +407,11 @@ class Dialling:
     ) -> Upstream:
         """A connection that is there, or another one where it stays silent and that is the path's doing."""
         plan, standing, safe = self._plan, self._standings.get(endpoint), self._record.safe_bytes
-        if not doubt.may_start_over(upstream, standing, early, safe):
+        more = self.hear_more if self._is_plain and not self._preface else None
+        if not (
+            doubt.may_start_over(upstream, standing, early, safe)
+            or (more is not None and doubt.may_lose_more(upstream, standing, early))
+        ):
             return upstream
         if self.heard_elsewhere and not early.data:
             return upstream  # the wait for a banner would not end when the client speaks
@@ -413,6 +426,7 @@ class Dialling:
             timeout,
             self._may_doubt,
             self.is_whole,
+            more,
         )
         self._unsettled = chosen.unanswered and not chosen.spoke
         self.late, self.undecided = chosen.late, chosen.late is not None
@@ -503,6 +517,11 @@ class Dialling:
         doubt.learn(self._record, upstream, standing, self._plan, self._told)
         if upstream.unavailable:
             self._unavailable(upstream.unavailable)
+
+    def may_repeat(self, said: bytes) -> bool:
+        """Whether all of the client's first bytes may be sent twice."""
+        mode = self._cluster.replay
+        return mode is _ANY or (mode is not _NONE and replay.classify(said)[0] == len(said))
 
     def _safe_prefix(self, early: bytes) -> int:
         record, mode, preface = self._record, self._cluster.replay, len(self._preface)

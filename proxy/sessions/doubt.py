@@ -44,8 +44,21 @@ def may_start_over(upstream: Upstream, standing: Standing, early: EarlyData, saf
         return safe == len(early.data)
     if early.ended or upstream.evidence is not _EMPTY_OPEN:
         return False
-    # Perhaps a banner should have come. A server that does not speak first may stay silent.
+    return expects_banner(standing)
+
+
+def expects_banner(standing: Standing) -> bool:
+    """Whether the server may speak first, for all we know: one that does not may stay silent."""
     return standing.greeted or not (standing.answered or standing.quiet)
+
+
+def may_lose_more(upstream: Upstream, standing: Standing, early: EarlyData) -> bool:
+    """Whether what the client says after an empty fast open could be lost: none was answered here before."""
+    return (
+        upstream.evidence is _EMPTY_OPEN
+        and not (upstream.plain or early.data or early.ended)
+        and not is_proven(standing, upstream)
+    )
 
 
 def may_be_silent(upstream: Upstream) -> bool:
@@ -73,11 +86,12 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
     timeout: float,
     may_doubt: Callable[[], bool],
     whole: bool = False,
+    more: Callable[[bytes], bytes] | None = None,
 ) -> Upstream:
     """The connection whose answer has come, ``primary`` or one dialled plainly.
 
     ``hedge``: seconds after which a plain one joins; None: only where ``primary`` is ended without a byte.
-    ``whole``: as for `silence.first_answer`.
+    ``whole``, ``more``: as for `silence.first_answer`.
     """
     # Where the answer was dropped there is nothing to wait for but the server's repetition, after a second perhaps.
     dropped = primary.overtaken and hedge is not None
@@ -86,9 +100,11 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
         primary.started if in_syn else primary.connected
     )  # and a round trip later an answer could be here
     try:
-        doubt_at = math.inf
+        doubt_at = patience = math.inf
         if hedge is not None and may_be_silent(primary):
-            doubt_at = possible + (standing.overdue_after() if is_proven(standing, primary) else hedge)
+            patience = standing.overdue_after() if is_proven(standing, primary) else hedge
+            if early.data or expects_banner(standing):
+                doubt_at = possible + patience
         primary.sent += silence.say(primary.sock, early.data[primary.sent :])
         upstream = await silence.first_answer(
             primary,
@@ -99,6 +115,8 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
             timeout=timeout,
             may_doubt=(lambda: True) if dropped else may_doubt,
             whole=whole,
+            more=more,
+            patience=patience,
         )
     except BaseException:
         sockopt.reset_on_close(primary.sock)  # a FIN would make what was cut off look complete
@@ -114,8 +132,9 @@ async def answering(  # noqa: PLR0913, PLR0917  # a session, its upstream, and w
             standing.answered = True
         else:
             standing.greeted = True
-        standing.learn_answer(watch.clock() - possible - (standing.rtt or 0.0))
-    elif not early.data and upstream.hedged and not upstream.spoke:
+        if not upstream.heard:
+            standing.learn_answer(watch.clock() - possible - (standing.rtt or 0.0))
+    elif not early.data and not upstream.heard and upstream.hedged and not upstream.spoke:
         standing.quiet = watch.clock() - upstream.connected > (standing.rtt or 0.0)
     return upstream
 

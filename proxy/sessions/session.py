@@ -99,7 +99,28 @@ class Session:
         return self._dials
 
     def _dial_to(self, cluster: Cluster) -> Dialling:
-        return self._shared.dialling(self.record, cluster)
+        dialling = self._shared.dialling(self.record, cluster)
+        dialling.hear_more = self._hear_more
+        return dialling
+
+    def _hear_more(self, behind: bytes) -> bytes:
+        """Take what the client says before the upstream has answered, where that may be said twice; else nothing.
+
+        ``behind``: its bytes before these. A session that is tested for a loop, or may be one, keeps to one connection.
+        """
+        if self._tested or self._shared.loops.alert or len(behind) >= MOST_EARLY_DATA:
+            return b""
+        sock = self._downstream
+        try:
+            said = sock.recv(MOST_EARLY_DATA - len(behind), socket.MSG_PEEK)
+            if not said or not self._dialling.may_repeat(behind + said):
+                return b""
+            said = sock.recv(len(said))
+        except OSError:  # the relay will meet it again, and knows what to say
+            return b""
+        if not behind:
+            self._heard(downstream=True)
+        return said
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Go as far as possible without waiting, and leave the rest, if there is any, to a task."""
@@ -366,11 +387,11 @@ class Session:
             self._dialling.connected(upstream.endpoint)
 
     def _relay(self, upstream: Upstream | Near, early: EarlyData) -> None:
-        shared, data, sent, sock = self._shared, early.data, upstream.sent, upstream.sock
+        shared, data, sent, sock = self._shared, early.data + upstream.heard, upstream.sent, upstream.sock
         self._connected(upstream)
         heard = None if data else self._heard
         relay = self.relay = Relay(self._downstream, sock, shared.watch, shared.buffer, self._relayed, heard)
-        if not data and sock.family != socket.AF_UNIX:
+        if not early.data and sock.family != socket.AF_UNIX:
             shared.loops.dialled(self, partial(sockopt.dialled_address, sock))
         relay.up.moved = sent
         if self._dials is not None and self._dials.has_preface:
@@ -396,6 +417,8 @@ class Session:
     def _heard(self, downstream: bool) -> None:
         """The first word after the dial tells who speaks first here."""
         record = self.record
+        if self._dials is not None:
+            self._dials.first_spoke(downstream=downstream)
         if downstream:
             if self._shared.loops.alert and self._is_loop():
                 return

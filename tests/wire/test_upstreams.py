@@ -59,7 +59,7 @@ def test_a_server_that_defers_accepting(wan: Wan, late: bool) -> None:
             line = program.session(number)
         (syn,) = wan.capture().syns(dst=server.address)
         assert syn.payload == (b"" if late else GET)
-        assert line["evidence"] == ("empty_open" if late else "syn_data_acked")
+        assert line["evidence"] == ("plain" if late else "syn_data_acked"), "late first bytes win nothing"
     server.wait(2)
     assert server.received == [GET, GET]
 
