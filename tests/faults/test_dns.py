@@ -170,8 +170,8 @@ async def test_a_name_that_is_answered_for() -> None:
 async def test_who_fails_or_lies_is_answered_with_a_refusal(
     answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.net.records.LOOKUP_TIMEOUT", 0.4)
-    monkeypatch.setattr("proxy.net.names.LOOKUP_TIMEOUT", 0.5)
+    monkeypatch.setattr("proxy.net.records._LEAST", 0.4)
+    monkeypatch.setattr("proxy.net.records._EACH", 0.0)
     async with asking(answering) as (here, port):
         with trio.fail_after(30):
             status = await ask(here, f"{NAME}:{port}")
@@ -182,8 +182,7 @@ async def test_who_fails_or_lies_is_answered_with_a_refusal(
 
 
 async def test_slow_names_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.net.records.LOOKUP_TIMEOUT", 3.0)
-    monkeypatch.setattr("proxy.net.names.LOOKUP_TIMEOUT", 3.0)
+    monkeypatch.setattr("proxy.net.records._LEAST", 3.0)
     late: list[bytes] = []
     async with asking(says_nothing) as (here, port), trio.open_nursery() as nursery:
 
