@@ -172,7 +172,10 @@ class _Silence:
         """Watch nothing any more, close what is of no use, and write down how the chosen one came to be it."""
         for fd in self._watched:
             if fd == self._downstream.fileno() and self._told_before is not None:
-                self._watch.add(fd, EDGE, self._told_before)
+                try:
+                    self._watch.add(fd, EDGE, self._told_before)
+                except OSError:  # its errors are noticed when the relay watches it
+                    self._watch.let_go(fd)
             else:
                 self._watch.remove(fd)
         self._drop_rival()
