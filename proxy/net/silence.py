@@ -170,14 +170,7 @@ class _Silence:
 
     def end(self, chosen: Upstream | None) -> None:
         """Watch nothing any more, close what is of no use, and write down how the chosen one came to be it."""
-        for fd in self._watched:
-            if fd == self._downstream.fileno() and self._told_before is not None:
-                try:
-                    self._watch.add(fd, EDGE, self._told_before)
-                except OSError:  # its errors are noticed when the relay watches it
-                    self._watch.let_go(fd)
-            else:
-                self._watch.remove(fd)
+        self._listen_no_more()
         self._drop_rival()
         primary, second, now = self._primary, self._second, self._watch.clock()
         if chosen is not None and self._doubted_at is not None:
@@ -216,6 +209,16 @@ class _Silence:
         fd = sock.fileno()
         self._watch.add(fd, events | EDGE, partial(self._bell.ring, fd))
         self._watched.add(fd)
+
+    def _listen_no_more(self) -> None:
+        for fd in self._watched:
+            if fd == self._downstream.fileno() and self._told_before is not None:
+                try:
+                    self._watch.add(fd, EDGE, self._told_before)
+                except OSError:  # its errors are noticed when the relay watches it
+                    self._watch.let_go(fd)
+            else:
+                self._watch.remove(fd)
 
     def _rang(self, fd: int, events: int) -> Upstream | None:
         if fd == self._primary.sock.fileno():

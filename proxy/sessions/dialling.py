@@ -325,7 +325,8 @@ class Dialling:
         """
         silent, standing = self.late, self._late_standing()
         assert silent is not None
-        if not await self._hears(silent.started + (standing.rtt or 0.0) + standing.overdue_after() + _LATER):
+        until = silent.started + (standing.rtt or 0.0) + standing.overdue_after() + _LATER
+        if not await self._hears(until) and self.undecided:
             standing.learn(Evidence.SILENT, self._plan, self._watch.clock(), silent.syn_bytes)
             self._record.standing_after = standing.state
         self.undecided = False
@@ -343,6 +344,9 @@ class Dialling:
         try:
             if not await silence.late_answer(silent, self._watch, until):
                 return False
+        except OSError:  # no memory to watch it: it is not found out
+            self.drop_late()
+            return False
         except BaseException:
             self.drop_late()
             raise

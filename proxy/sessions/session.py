@@ -212,6 +212,9 @@ class Session:
                 await self._dials.hear_later()
         except Exception as error:  # noqa: BLE001  # told apart in _failed
             self._failed(error)
+            if self._dials is not None:
+                self._dials.drop_late()  # nothing waits for its answer any more
+            self._account_late()
         except BaseException:  # trio.Cancelled, or several of them where it waited for several things
             self.interrupt(EndedBy.OPERATOR, Reason.DRAIN)
             raise
