@@ -25,6 +25,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 MOST_LINES = 500
 LONGER = {  # path under proxy/ → why it is longer
     "net/dial.py": "hedges, rivals and redials of one race share its sockets, deadlines and budget of SYNs",
+    "sessions/session.py": "a session from accept to its end; the stages meet here",
     "sessions/dialling.py": "everything between a session's first bytes and its upstream, in the order it happens",
 }
 

@@ -136,7 +136,8 @@ class Standing(Pace):
     """What is believed of one endpoint. Changed only through its methods."""
 
     __slots__ = (
-        "_taken", "cause", "down", "drops", "era", "ignored", "larger_after", "larger_at", "losses", "reached",
+        "_taken", "_undecided_until", "cause", "down", "drops", "era", "ignored", "larger_after", "larger_at", "losses",
+        "reached",
         "requested", "sentence", "stalls", "state", "syn_data", "unanswered", "until",
     )  # fmt: skip
 
@@ -161,6 +162,17 @@ class Standing(Pace):
             False  # what followed a SYN was lost here, and no other packet behind one was acked since
         )
         self._taken = 0.0  # until when the risk is another dial's, see `Plan.alone`
+        self._undecided_until = (
+            0.0  # a silent connection may still be answered until then, see `wait_for_answer`
+        )
+
+    def wait_for_answer(self, now: float) -> None:
+        """A fast open is silent while a plain dial was answered: dial plainly until `answer_decided` is called."""
+        self._undecided_until = now + PROBE_PATIENCE
+
+    def answer_decided(self) -> None:
+        """It is known whether the silent connection was answered, or it was given up."""
+        self._undecided_until = 0.0
 
     def learn(  # what a dial showed
         self,
@@ -283,7 +295,7 @@ class Standing(Pace):
         """
         if cluster.fast_open is _OFF:
             return PLAIN_PLAN
-        if cluster.fast_open is _AUTO and self.down:
+        if cluster.fast_open is _AUTO and (self.down or now < self._undecided_until):
             return PLAIN_PLAN
         probe = False
         if cluster.fast_open is _AUTO and (self._compares(now) or self._wins_nothing(safe, unsafe)):

@@ -329,6 +329,7 @@ class Dialling:
         if not await self._hears(until) and self.undecided:
             standing.learn(Evidence.SILENT, self._plan, self._watch.clock(), silent.syn_bytes)
             self._record.standing_after = standing.state
+        standing.answer_decided()
         self.undecided = False
 
     async def hear_later(self) -> None:
@@ -370,6 +371,8 @@ class Dialling:
         """Close the connection that `hear_late` was to listen to."""
         if self.undecided and result == "silent":
             self._late_standing().abandon(self._plan)  # it was not found out
+        if self.undecided:
+            self._late_standing().answer_decided()
         late, self.late, self.undecided = self.late, None, False
         if late is not None:
             silence.give_up(late, result, self._watch.clock())
@@ -434,6 +437,8 @@ class Dialling:
         )
         self._unsettled = chosen.unanswered and not chosen.spoke
         self.late, self.undecided = chosen.late, chosen.late is not None
+        if self.late is not None:
+            self._late_standing().wait_for_answer(self._watch.clock())
         return chosen
 
     def _may_go_on(self) -> bool:

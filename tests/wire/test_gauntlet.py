@@ -42,7 +42,7 @@ def checked(wan: Wan, path: Path) -> Result:
         ("drops-option", 2.0, 3.5, None),
         ("resets", 2.0, 2.5, {"refused": 2, "plain": 3}),
         ("cuts-off", 2.0, 2.0, {"syn_data_not_acked": 2, "syn_data_ignored": 1, "empty_open": 2}),
-        ("silent", 2.0, 3.5, {"silent": 2, "plain": 3}),
+        ("silent", 2.0, 3.5, {"silent": 1, "plain": 4}),
         ("silent-later", 2.0, 12.0, {"syn_data_acked": 2, "silent": 2, "plain": 1}),
         ("mtu-hole", 2.0, 3.5, None),
         ("server-first", 1.0, 1.5, {"empty_open": 5}),
