@@ -112,7 +112,13 @@ def test_no_session_fails_that_may_be_repeated_and_one_at_most_that_may_not(wan:
         program.session(total)
         lines = program.events("session")
     failed = {name: SESSIONS - seen.count(b"pong") for name, seen in replies.items()}
-    wrong = {name: (cases[name], replies[name]) for name in cases if failed[name] > cases[name].most_failures}
+    # A client that gets its FIN may begin the next session before the first is accounted for.
+    late = box == "fin"
+    wrong = {
+        name: (case, replies[name])
+        for name, case in cases.items()
+        if failed[name] > case.most_failures + (late and case.most_failures > 0)
+    }
     assert not wrong, wrong
     unanswered = [line for line in lines if "first_byte" not in line]
     assert not [line for line in unanswered if "saved" in line or line["standing_after"] == "confirmed"]
