@@ -23,6 +23,7 @@ from tests.faults.law import LATE, Scenario, come_to_rest, hurry, opened
 
 THOROUGH = os.environ.get("THOROUGH") == "1"
 PARTS = 8 if THOROUGH else 1
+UNFAULTED = "without a fault: served"
 
 
 def planned(made: list[str]) -> Iterator[tuple[int, str, int]]:
@@ -47,12 +48,20 @@ async def tried(scenario: Scenario, calls: Calls, fault: tuple[int, str, int] | 
         complaints = await come_to_rest(house, 1)
         calls.counting = False
         if fault is None and served is not scenario.served:
-            complaints.append(f"without a fault: served {served}")
+            complaints.append(f"{UNFAULTED} {served}")
         if not complaints:
             served = await house.call(scenario.client)
             complaints = await come_to_rest(house, 2)
             if not scenario.is_as_meant(served, 2):
                 complaints.append(f"the next session: served {served}, {house.events.records[-1]}")
+    return complaints
+
+
+async def tried_again(scenario: Scenario, calls: Calls, fault: tuple[int, str, int] | None) -> list[str]:
+    """As `tried`, with a second try where a session was only not served: the machine may have been busy."""
+    complaints = await tried(scenario, calls, fault)
+    if complaints and all(one.startswith((LATE, UNFAULTED)) for one in complaints):
+        complaints = await tried(scenario, calls, fault)
     return complaints
 
 
@@ -63,11 +72,9 @@ async def test_whichever_call_fails(name: str, part: int, monkeypatch: pytest.Mo
     hurry(monkeypatch)
     scenario, broken = EVERY[name], list[str]()
     with injected() as calls:
-        assert await tried(scenario, calls, None) == []
+        assert await tried_again(scenario, calls, None) == []
         for fault in islice(planned(list(calls.made)), part, None, PARTS):
-            complaints = await tried(scenario, calls, fault)
-            if complaints and all(one.startswith(LATE) for one in complaints):
-                complaints = await tried(scenario, calls, fault)  # the machine was busy for too long?
+            complaints = await tried_again(scenario, calls, fault)
             if complaints:
                 number, call, code = fault
                 broken.append(f"{number} {call} {errno.errorcode[code]}: {complaints}")
