@@ -66,6 +66,7 @@ class _Test(NamedTuple):
     listener: str
     destination: Hashable
     part: bytes
+    may_follow: bool  # it is known also behind other bytes, as behind a PROXY header
     proves: Hashable
 
 
@@ -148,8 +149,10 @@ class Loops:
             return len(first)
         part = self._draw(least, len(first) - 1)
         del self._tests[: len(self._tests) + 1 - _MOST_TESTS]
+        # The end of bytes that repeat themselves is like their beginning: any client's would be taken for the part.
+        may_follow = part >= _CERTAIN and not first.endswith(first[:part])
         self._tests.append(
-            _Test(who, listener, destination, first[:part], _proof(listener, destination, first))
+            _Test(who, listener, destination, first[:part], may_follow, _proof(listener, destination, first))
         )
         return part
 
@@ -186,7 +189,7 @@ class Loops:
         for test in self._tests:
             if test.listener != listener:
                 continue
-            behind = len(test.part) >= _CERTAIN and heard.endswith(test.part)
+            behind = test.may_follow and heard.endswith(test.part)
             if behind or heard == test.part:
                 self._proven[test.proves] = now + PROVEN_FOR
                 self._proven[_proof(listener, test.destination, b"")] = now + PROVEN_FOR

@@ -19,7 +19,9 @@ def loops(seed: int = 1) -> Loops:
     return Loops(random.Random(seed).randint)
 
 
-@pytest.mark.parametrize("first", [GET, b"hi", b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n" + GET])
+@pytest.mark.parametrize(
+    "first", [GET, b"hi", bytes(4096), b"ab" * 50, b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n" + GET]
+)
 def test_many_clients_that_say_the_same_to_a_slow_server_are_all_served(first: bytes) -> None:
     table = loops()
     sessions = [Session() for _ in range(2000)]
