@@ -157,7 +157,7 @@ def test_idle_sessions_take_little_and_the_others_are_served(wan: Wan, echo: Ser
             "asleep": forward(asleep.getsockname(), timeouts={"first_bytes": "0s", "half_closed": "1s"}),
             "a": forward(echo),
         }
-        ends["asleep"][0] |= {"backlog": 4096, "limits": {"per_destination": "none"}}
+        ends["asleep"][0].update(backlog=4096, limits={"per_destination": "none"})
         program = stack.enter_context(Program(wan.client, ends))
         says(program.address())
         program.session()
