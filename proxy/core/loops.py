@@ -119,12 +119,13 @@ class Loops:
     ) -> bool:
         """Count a session that is about to be dialled without first bytes; whether it is to be tested. Raises `Found`.
 
-        ``most``: how many of them may be silent, None: any number.
+        ``most``: how many of them may be silent, None: any number, and none is taken for a loop.
         """
         key = listener, destination, "silent"
-        if source is not None and self._own:
-            parent, depth = self._own.get((key, source[1]), ("", 0))
-            if parent == source[0] or depth >= _DEPTH:
+        if source is not None and most is not None and self._own:
+            # One equal port is chance: a client on this machine may have the port of a dial to another address.
+            _, depth = self._own.get((key, source[1]), ("", 0))
+            if depth >= _DEPTH:
                 raise Found("it is a dial of this proxy that came back")
             self._depths[who] = depth + 1
         silent = self._groups.get(key)
