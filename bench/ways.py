@@ -15,9 +15,7 @@ from bench.traffic import (
     Talk,
     Wrong,
     bulk,
-    end,
     greets,
-    hear,
     leaves,
     says_nothing,
     short,
@@ -89,22 +87,6 @@ def through_connect(to: Address, talk: Talk) -> Talk:
     return client
 
 
-def asks_for_a_url(to: Address) -> Talk:
-    """HTTP, in absolute form; what comes back is what the server got, in origin form and with a body."""
-
-    async def client(stream: trio.SocketStream, call: Call) -> None:
-        there, body = f"{to[0]}:{to[1]}", b"x" * 100
-        host = f"Host: {there}\r\n"
-        size = f"Content-Length: {len(body)}\r\n"
-        await stream.send_all(f"POST http://{there}/a HTTP/1.1\r\n{host}{size}\r\n".encode() + body)
-        said = f"POST /a HTTP/1.1\r\n{host}{size}Connection: close\r\n\r\n".encode() + body
-        call.up += len(said)
-        await hear(stream, call, said)
-        await end(stream, call)
-
-    return client
-
-
 async def _answer(stream: trio.SocketStream, expected: bytes) -> None:
     got = b""
     while len(got) < len(expected) and (data := await stream.receive_some(len(expected) - len(got))):
@@ -142,11 +124,9 @@ def kinds(server: Address, modes: list[str]) -> dict[str, tuple[Talk, str, int]]
         "socks 4": (through_socks4(server, short), "socks", 2),
         "socks 4a": (through_socks4(server, talks, name=True), "socks", 2),
         "http": (through_connect(server, talks), "http", 4),
-        "http, a url": (asks_for_a_url(server), "http", 4),
         "mixed, socks": (through_socks(server, bulk), "mixed", 1),
         "mixed, socks 4": (through_socks4(server, short), "mixed", 1),
         "mixed, http": (through_connect(server, short), "mixed", 3),
-        "mixed, a url": (asks_for_a_url(server), "mixed", 1),
         "sni": (greets, "sni", 4),
         "far": (short, "path", 10),
         "far bulk": (bulk, "path", 1),
