@@ -108,3 +108,11 @@ def test_what_is_tested_says_a_part_of_at_least_half() -> None:
     assert table.test(Session(), "a", "c", header + b"hi") == len(header) + 1
     for size in (2, 3, 17, 1000):
         assert (size + 1) // 2 <= table.test(Session(), "a", "c", bytes(size)) < size
+
+
+def test_clients_whose_bytes_repeat_themselves_may_be_read_in_pieces_of_any_length() -> None:
+    said = b"0123456789" * 6554
+    for seed in range(5):
+        table, lengths = loops(seed), random.Random(seed)
+        for _ in range(60):
+            table.enter(Session(), "a", "c", said[: lengths.randint(20_000, 65_536)], 0.0)
