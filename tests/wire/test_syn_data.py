@@ -197,3 +197,26 @@ def test_the_networks_duplicate_is_recognised_and_counted(wan: Wan) -> None:
         assert program.status()["duplicates"] == 1
         assert ask(program.address(), GET).syn_data_acked
         assert "duplicate" not in program.session(4)
+
+
+def test_the_duplicate_of_a_request_that_names_its_destination_is_recognised_too(
+    wan: Wan, tmp_path: Path
+) -> None:
+    """The destination is an address of the proxy's own machine, which direct.allow has to name."""
+    here, server = (
+        wan.fresh_address(),
+        wan.serve(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", request=20)),
+    )
+    file = tmp_path / "proxy.yaml"
+    file.write_text(
+        f"listeners: {{a: {{bind: '{here}:80', mode: http, allow: [10.0.0.0/8]}}}}\n"
+        f"direct: {{allow: ['{server.address[0]}']}}\nlog: {{format: json}}\n"
+    )
+    request = f"GET http://{server.address[0]}/ HTTP/1.1\r\nHost: {server.address[0]}\r\n\r\n".encode()
+    with Program(wan.server, arguments=[str(file)]) as program:
+        ask((here, 80), request)  # the cookie
+        program.session(1)
+        with wan.through("duplicates-syn-data", after=0.4):
+            assert ask((here, 80), request).syn_data_acked
+            assert "duplicate" not in program.session(2)
+            assert program.session(3)["duplicate"] is True
