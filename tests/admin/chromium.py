@@ -195,10 +195,11 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Where to point at for an element, scrolled into view."""
+        """Where to point at for an element, scrolled into view: its first line, since between lines it is not hit."""
         x, y = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center', behavior: 'instant'}); const r = e.getBoundingClientRect();"
+            " e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " const r = e.getClientRects()[0] ?? e.getBoundingClientRect();"
             " return [r.left + r.width / 2, r.top + r.height / 2]; })()"
         )
         return x, y

@@ -65,6 +65,7 @@ def test_clusters_their_policy_and_their_servers(browser: Browser, lab: Wan) -> 
         "[...document.querySelectorAll('#clusters tbody td:nth-last-child(2)')].some((e) => e.innerText === '12')"
     )
     page.hover("#clusters .tipped")
+    page.until("!document.getElementById('tip').hidden")
     assert not page.complaints
     page.close()
     proxied.stop()
